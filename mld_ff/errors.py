@@ -1,0 +1,32 @@
+"""The errors a user can meet; every one of them says what, where, found against expected, and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class MldError(Exception):
+    """Base of all errors that mld_ff raises on purpose."""
+
+
+class InputError(MldError):
+    """The user's input cannot be used: a file, a configuration, an option.
+
+    Parameters
+    ----------
+    message: what is wrong, found against expected, and the remedy.
+    file, line: where it is (line counts from 1).
+    """
+
+    def __init__(self, message: str, file: Path | str | None = None, line: int | None = None) -> None:
+        self.file, self.line = file, line
+        where = "" if file is None else f"{file}: " if line is None else f"{file}:{line}: "
+        super().__init__(where + message)
+
+
+class CheckFailed(MldError):
+    """A check ran and its result is outside the tolerance (engines disagree, a run left its sampled range)."""
+
+
+class EngineError(MldError):
+    """OpenMM or LAMMPS is missing, refused its input, warned, or crashed."""

@@ -1,0 +1,109 @@
+"""Trajectory: the one type that CP2K output is read into and that engine runs are read back into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mld_ff.units import AMU_A2_PER_FS2_TO_EV, KB_EV_PER_K
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class FrameSource(Protocol):
+    """What inference streams over: a Trajectory in memory, or files that are read piece by piece."""
+
+    symbols: tuple[str, ...]
+    masses: Floats
+    source: dict[str, Any]
+
+    @property
+    def n_frames(self) -> int: ...
+
+    def chunks(self, size: int = ...) -> Iterator[Trajectory]: ...
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Frames of one system, in eV, Å, fs, amu.
+
+    F frames of N atoms; what the source does not hold is None.
+    """
+
+    symbols: tuple[str, ...]
+    """Element of every atom, (N,)."""
+    masses: Floats
+    """[amu], (N,)."""
+    positions: Floats
+    """[Å], (F, N, 3), as the source gives them (wrapped or not)."""
+    cell: Floats
+    """[Å], (F, 3, 3); rows are the cell vectors."""
+    time: Floats
+    """[fs], (F,)."""
+    step: Ints
+    """MD step number of the source, (F,)."""
+    forces: Floats | None = None
+    """[eV/Å], (F, N, 3)."""
+    velocities: Floats | None = None
+    """[Å/fs], (F, N, 3)."""
+    energy: Floats | None = None
+    """Potential energy [eV], (F,)."""
+    source: dict[str, Any] = field(default_factory=dict)
+    """Where the frames come from: file names, hash, program version, frames dropped and why."""
+
+    @property
+    def n_frames(self) -> int:
+        return len(self.positions)
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.symbols)
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Elements present, in order of first appearance."""
+        return tuple(dict.fromkeys(self.symbols))
+
+    def __len__(self) -> int:
+        return self.n_frames
+
+    def __getitem__(self, index: int | slice | NDArray[Any]) -> Trajectory:
+        """The frames that a numpy index along the first axis selects (an integer keeps the axis)."""
+        if isinstance(index, (int, np.integer)):
+            i = range(self.n_frames)[index]
+            index = slice(i, i + 1)
+        names = ("positions", "cell", "time", "step", "forces", "velocities", "energy")
+        arrays = {name: getattr(self, name) for name in names}
+        return replace(self, **{name: None if a is None else a[index] for name, a in arrays.items()})
+
+    def chunks(self, size: int = 64) -> Iterator[Trajectory]:
+        """Successive views of at most `size` frames."""
+        for start in range(0, self.n_frames, size):
+            yield self[start : start + size]
+
+    def temperature(self) -> Floats:
+        """Kinetic temperature [K] per frame, (F,); 3N - 3 degrees of freedom (the centre of mass is at rest).
+
+        Raises ValueError without velocities.
+        """
+        if self.velocities is None:
+            raise ValueError("this trajectory holds no velocities")
+        twice_kinetic = AMU_A2_PER_FS2_TO_EV * np.einsum("fpc,fpc,p->f", self.velocities, self.velocities, self.masses)
+        return twice_kinetic / ((3 * self.n_atoms - 3) * KB_EV_PER_K)
+
+
+def concatenate(parts: list[Trajectory]) -> Trajectory:
+    """Join trajectories of the same atoms along the frames."""
+    first = parts[0]
+
+    def join(name: str) -> Any:
+        arrays = [getattr(part, name) for part in parts]
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    names = ("positions", "cell", "time", "step", "forces", "velocities", "energy")
+    return replace(first, **{name: join(name) for name in names})
