@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
+from ase.cell import Cell
 from numpy.typing import NDArray
 
 from mld_ff.units import AMU_A2_PER_FS2_TO_EV, KB_EV_PER_K
@@ -81,6 +82,41 @@ class Trajectory:
         arrays = {name: getattr(self, name) for name in names}
         return replace(self, **{name: None if a is None else a[index] for name, a in arrays.items()})
 
+    def select_atoms(self, order: Ints) -> Trajectory:
+        """The given atoms (indices) of every frame, in that order."""
+
+        def pick(array: Floats | None) -> Floats | None:
+            return None if array is None else array[:, order]
+
+        return replace(
+            self,
+            symbols=tuple(self.symbols[i] for i in order),
+            masses=self.masses[order],
+            positions=self.positions[:, order],
+            forces=pick(self.forces),
+            velocities=pick(self.velocities),
+        )
+
+    def standard_cell(self) -> Trajectory:
+        """The same frames rotated so that a lies along x and b in the xy plane, with the cell in reduced form.
+
+        What OpenMM and LAMMPS ask of a cell; one that already is so comes back unchanged, bit for bit.
+        """
+        cells, rotations = np.empty_like(self.cell), np.empty_like(self.cell)
+        for f, cell in enumerate(self.cell):
+            cells[f], rotations[f] = _reduced(cell)
+
+        def turn(array: Floats | None) -> Floats | None:
+            if array is None or (rotations == np.eye(3)).all():
+                return array
+            return np.asarray(np.einsum("fpc,fcd->fpd", array, rotations))
+
+        positions = turn(self.positions)
+        assert positions is not None
+        return replace(
+            self, cell=cells, positions=positions, forces=turn(self.forces), velocities=turn(self.velocities)
+        )
+
     def chunks(self, size: int = 64) -> Iterator[Trajectory]:
         """Successive views of at most `size` frames."""
         for start in range(0, self.n_frames, size):
@@ -95,6 +131,22 @@ class Trajectory:
             raise ValueError("this trajectory holds no velocities")
         twice_kinetic = AMU_A2_PER_FS2_TO_EV * np.einsum("fpc,fpc,p->f", self.velocities, self.velocities, self.masses)
         return twice_kinetic / ((3 * self.n_atoms - 3) * KB_EV_PER_K)
+
+
+def _reduced(cell: Floats) -> tuple[Floats, Floats]:
+    """Lower-triangular reduced cell (3, 3) and the rotation (3, 3) that takes row vectors into its frame."""
+    if np.linalg.det(cell) < 0:  # a left-handed cell spans the same lattice with one vector reversed
+        cell = cell * np.array([[1.0], [1.0], [-1.0]])
+    if np.allclose(cell, np.tril(cell), atol=1e-12) and (np.diag(cell) > 0).all():
+        a, b, c = np.array(cell)
+        rotation = np.eye(3)
+    else:
+        standard, rotation = Cell(cell).standard_form()
+        (a, b, c), rotation = np.array(standard), rotation.T
+    c = c - b * np.round(c[1] / b[1])
+    c = c - a * np.round(c[0] / a[0])
+    b = b - a * np.round(b[0] / a[0])
+    return np.array([a, b, c]), rotation
 
 
 def concatenate(parts: list[Trajectory]) -> Trajectory:

@@ -1,0 +1,60 @@
+"""OpenMM as an engine: evaluate frames with an exported System, and run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import openmm
+
+from mld_ff.errors import EngineError, InputError
+from mld_ff.trajectory import Floats, Trajectory
+from mld_ff.units import A_TO_NM, EV_PER_A_TO_KJ_PER_MOL_PER_NM, EV_TO_KJ_PER_MOL
+
+
+def platform_named(name: str | None) -> openmm.Platform:
+    """The platform of that name, or the fastest present. Raises EngineError naming the ones that are there."""
+    present = [openmm.Platform.getPlatform(k) for k in range(openmm.Platform.getNumPlatforms())]
+    if name is None:
+        return max(present, key=lambda p: p.getSpeed())
+    for platform in present:
+        if platform.getName().lower() == name.lower():
+            return platform
+    names = ", ".join(p.getName() for p in present)
+    remedy = '; for CUDA: pip install "openmm[cuda12]"' if name.lower() == "cuda" else ""
+    raise EngineError(f"OpenMM has no platform {name!r} here; present: {names}{remedy}")
+
+
+def load_system(directory: Path | str) -> openmm.System:
+    """The System of an exported directory. Raises InputError if it is not there."""
+    file = Path(directory) / "system.xml"
+    try:
+        return openmm.XmlSerializer.deserialize(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}; write it with `mld-ff export --engine openmm`", file) from None
+    except openmm.OpenMMException as error:
+        raise InputError(f"is not an OpenMM System: {error}", file) from None
+
+
+def evaluate(directory: Path | str, frames: Trajectory, platform: str = "CPU") -> tuple[Floats, Floats]:
+    """Potential energy (F,) [eV] and forces (F, N, 3) [eV/Å] of frames with the files of `export_openmm`.
+
+    Frames must be in engine form (`Start.engine_frames`). Raises EngineError if OpenMM refuses the System.
+    """
+    system = load_system(directory)
+    if system.getNumParticles() != frames.n_atoms:
+        raise InputError(
+            f"holds {system.getNumParticles()} atoms, the frames {frames.n_atoms}", Path(directory) / "system.xml"
+        )
+    energies, forces = [], []
+    try:
+        context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform_named(platform))
+        for f in range(frames.n_frames):
+            context.setPeriodicBoxVectors(*(openmm.Vec3(*row) for row in frames.cell[f] * A_TO_NM))
+            context.setPositions(frames.positions[f] * A_TO_NM)
+            state = context.getState(energy=True, forces=True)
+            energies.append(state.getPotentialEnergy()._value / EV_TO_KJ_PER_MOL)
+            forces.append(np.array(state.getForces(asNumpy=True)._value) / EV_PER_A_TO_KJ_PER_MOL_PER_NM)
+    except openmm.OpenMMException as error:
+        raise EngineError(f"OpenMM refused {Path(directory) / 'system.xml'}: {error}") from None
+    return np.array(energies), np.array(forces)

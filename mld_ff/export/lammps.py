@@ -1,0 +1,167 @@
+"""Loss → LAMMPS: pair and bond tables, data file and input for a stock build with the MOLECULE package."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from itertools import combinations_with_replacement
+from pathlib import Path
+
+import numpy as np
+
+from mld_ff.errors import InputError
+from mld_ff.export.start import Start
+from mld_ff.invariants import half_width
+from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, write_atomically
+from mld_ff.topology import Topology
+from mld_ff.trajectory import Floats
+from mld_ff.units import A_PER_FS_TO_A_PER_PS, FS_TO_PS
+
+PAIR_SPACING_A = 0.001
+"""Of the points in the file; every knot and wall edge is among them."""
+PAIR_POINTS = 6000
+"""Of LAMMPS's own tables, in r²; with this many its spline errs by less than 1e-6 eV/Å."""
+PAIR_INNER_A = 0.2
+"""LAMMPS stops where a pair comes closer; walls of tens of eV keep everybody away."""
+BOND_POINTS = 4000
+BOND_MARGIN_A = 1.0
+"""Bond tables reach this far beyond the longest sampled distance, and down to BOND_INNER of the shortest."""
+BOND_INNER = 0.5
+NOTHING = "nothing"
+
+
+def export_lammps(
+    loss: AgentLoss,
+    start: Start,
+    directory: Path | str,
+    temperature_K: float = 300.0,
+    timestep_fs: float = 0.5,
+    damping_fs: float = 100.0,
+) -> list[Path]:
+    """Write pair.table, bond.table, forcefield.lmp, system.data, settings.lmp and in.nvt (units metal).
+
+    `damping_fs` is the time constant of the Nosé–Hoover chain: CP2K's TIMECON, LAMMPS's Tdamp. Returns the files.
+    Raises InputError if the model does not cover the system.
+    """
+    topology = start.topology
+    loss.terms_of(topology)
+    settings = {"T": temperature_K, "dt": timestep_fs * FS_TO_PS, "Tdamp": damping_fs * FS_TO_PS}
+    texts = {
+        "pair.table": pair_table(loss, topology),
+        "forcefield.lmp": _force_field(loss, topology),
+        "system.data": _data(loss, start),
+        "settings.lmp": "".join(f"variable {name} index {value!r}\n" for name, value in settings.items()),
+        "in.nvt": (files("mld_ff.templates") / "in.nvt").read_text(encoding="utf-8"),
+    }
+    if topology.bonded:
+        texts["bond.table"] = bond_table(loss, topology)
+    for name, text in texts.items():
+        write_atomically(Path(directory) / name, text)
+    return [Path(directory) / name for name in texts]
+
+
+def pair_table(loss: AgentLoss, topology: Topology) -> str:
+    """All free terms of the system as sections named after them; points equally spaced in r."""
+    sections = []
+    for term in _free_terms(loss, topology).values():
+        r = np.linspace(PAIR_INNER_A, term.cutoff_A, round((term.cutoff_A - PAIR_INNER_A) / PAIR_SPACING_A) + 1)
+        energy, slope = term.evaluate(r)
+        header = f"N {len(r)} R {PAIR_INNER_A!r} {term.cutoff_A!r}"
+        sections.append(_section(term.name, header, r, energy, -slope))
+    r = np.linspace(PAIR_INNER_A, loss.cutoff_A, 10)
+    header = f"N 10 R {PAIR_INNER_A!r} {loss.cutoff_A!r}"
+    sections.append(_section(NOTHING, header, r, np.zeros(10), np.zeros(10)))
+    return _head("pair") + "\n".join(sections)
+
+
+def bond_table(loss: AgentLoss, topology: Topology) -> str:
+    """All bonded terms of the system as sections named after them; points equally spaced in r."""
+    sections = []
+    for term in _bond_terms(loss, topology):
+        low, high = term.range_A
+        r = np.linspace(BOND_INNER * low, high + BOND_MARGIN_A, BOND_POINTS)
+        energy, slope = term.evaluate(r)
+        curvature = np.gradient(-slope[[0, 1, -2, -1]], r[[0, 1, -2, -1]])[[0, -1]]
+        header = f"N {BOND_POINTS} FP {curvature[0]:.15g} {curvature[1]:.15g} EQ {term.r0_A!r}"
+        sections.append(_section(term.name, header, r, energy, -slope))
+    return _head("bond") + "\n".join(sections)
+
+
+def _free_terms(loss: AgentLoss, topology: Topology) -> dict[tuple[str, str], FreeTerm]:
+    terms = loss.terms_of(topology)
+    found = {}
+    for a, b in topology.free:
+        term = terms[f"free:{a}-{b}"]
+        assert isinstance(term, FreeTerm)
+        found[a, b] = term
+    return found
+
+
+def _bond_terms(loss: AgentLoss, topology: Topology) -> list[BondTerm]:
+    """In the order of LAMMPS's bond types."""
+    terms = loss.terms_of(topology)
+    return [t for name in topology.bonded_names.values() if isinstance(t := terms[name], BondTerm)]
+
+
+def _head(what: str) -> str:
+    return f"# UNITS: metal\n# {what} tables written by mld_ff: index, r [angstrom], energy [eV], force [eV/angstrom]\n\n"
+
+
+def _section(name: str, header: str, r: Floats, energy: Floats, force: Floats) -> str:
+    """One table.
+
+    LAMMPS warns of a force outside the slopes of the energy to both sides, where the exact one lies at each of its
+    extrema: there it is brought to the nearer slope, a change of second order in the spacing.
+    """
+    slopes = -np.diff(energy) / np.diff(r)
+    low, high = np.minimum(slopes[1:], slopes[:-1]), np.maximum(slopes[1:], slopes[:-1])
+    inset = 0.01 * (high - low)  # clear of the rounding of printed digits
+    force = np.concatenate([force[:1], np.clip(force[1:-1], low + inset, high - inset), force[-1:]])
+    rows = zip(r.tolist(), energy.tolist(), force.tolist(), strict=True)
+    lines = [f"{k} {x:.15g} {e:.15g} {f:.15g}" for k, (x, e, f) in enumerate(rows, 1)]
+    return "\n".join([name, header, "", *lines, ""])
+
+
+def _force_field(loss: AgentLoss, topology: Topology) -> str:
+    """Styles and coefficients; only the bonded pairs themselves are excluded from the pair tables."""
+    species = topology.species
+    free = _free_terms(loss, topology)
+    lines = [f"# atom types: {', '.join(f'{k} {s}' for k, s in enumerate(species, 1))}"]
+    if topology.bonded:
+        lines += [f"bond_style table spline {BOND_POINTS}", "special_bonds lj/coul 0.0 1.0 1.0"]
+        lines += [f"bond_coeff {k} bond.table {t.name}" for k, t in enumerate(_bond_terms(loss, topology), 1)]
+    lines.append(f"pair_style table spline {PAIR_POINTS}")
+    for (i, a), (j, b) in combinations_with_replacement(enumerate(species, 1), 2):
+        term = free.get((a, b))
+        name, cutoff = (term.name, term.cutoff_A) if term else (NOTHING, loss.cutoff_A)
+        lines.append(f"pair_coeff {i} {j} pair.table {name} {cutoff!r}")
+    return "\n".join(lines) + "\n"
+
+
+def _data(loss: AgentLoss, start: Start) -> str:
+    """LAMMPS data file, atom_style molecular; every bonded pair is a bond of the type of its term."""
+    topology, frame = start.topology, start.frame
+    assert frame.velocities is not None
+    cell = frame.cell[0]
+    if loss.cutoff_A > half_width(cell):
+        raise InputError(
+            f"the cutoff of the model, {loss.cutoff_A:g} Å, is longer than half the smallest width of the cell "
+            f"({half_width(cell):.3f} Å): use a larger box, or fit with a shorter cutoff"
+        )
+    bonds = [(k, i, j) for k, pairs in enumerate(topology.bonded.values(), 1) for i, j in pairs.tolist()]
+    masses = {s: m for s, m in zip(topology.symbols, frame.masses.tolist(), strict=True)}
+    lines = ["LAMMPS data file written by mld_ff (units metal, atom_style molecular)", ""]
+    lines += [f"{topology.n_atoms} atoms", f"{len(topology.species)} atom types"]
+    if bonds:
+        lines += [f"{len(bonds)} bonds", f"{len(topology.bonded)} bond types"]
+    lines += ["", *(f"0.0 {cell[k, k]:.15g} {x}lo {x}hi" for k, x in enumerate("xyz"))]
+    if np.abs(cell[[1, 2, 2], [0, 0, 1]]).max() > 0:
+        lines.append(f"{cell[1, 0]:.15g} {cell[2, 0]:.15g} {cell[2, 1]:.15g} xy xz yz")
+    lines += ["", "Masses", "", *(f"{k} {masses[s]:.10g}  # {s}" for k, s in enumerate(topology.species, 1))]
+    table = zip(topology.molecule_index + 1, topology.species_index + 1, frame.positions[0], strict=True)
+    lines += ["", "Atoms  # molecular", ""]
+    lines += [f"{k} {m} {t} {x:.10f} {y:.10f} {z:.10f}" for k, (m, t, (x, y, z)) in enumerate(table, 1)]
+    velocities = (frame.velocities[0] * A_PER_FS_TO_A_PER_PS).tolist()
+    lines += ["", "Velocities", "", *(f"{k} {x:.10g} {y:.10g} {z:.10g}" for k, (x, y, z) in enumerate(velocities, 1))]
+    if bonds:
+        lines += ["", "Bonds", "", *(f"{n} {k} {i + 1} {j + 1}" for n, (k, i, j) in enumerate(bonds, 1))]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,260 @@
+"""Loss → OpenMM: Forces with readable expressions, and the files that run without mld_ff."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+from itertools import combinations_with_replacement
+from pathlib import Path
+
+import numpy as np
+import openmm
+from openmm import app, unit
+
+from mld_ff.errors import InputError
+from mld_ff.export.start import Start
+from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, PowerTerm, SplineTerm, Term, Wall, write_atomically
+from mld_ff.survey import BIN_A
+from mld_ff.topology import Topology
+from mld_ff.trajectory import Floats
+from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM, EV_TO_KJ_PER_MOL, FS_TO_PS
+
+SPECIES_PAIR = tuple[str, str]
+CENTRE_OF_MASS_EVERY = 100
+"""Steps between removals of the centre-of-mass motion; its presence makes OpenMM count 3N - 3 degrees of freedom."""
+
+POWER_EXPRESSION = (
+    "{sum} + x*(force + x*(halfcurvature + x*stiffness)); {invariants}S=(1-(y/{cutoff})^2)^3; x=max(0,edge-r); y=max(r,edge)"
+)
+"""The quadratic loss at y = r, or at the wall's edge with the wall of depth x on top."""
+SPLINE_EXPRESSION = "table(r+offset)"
+BOND_EXPRESSION = "select(step(r-({low})), select(step(({high})-r), {inside}, {above}), {below})"
+
+
+def openmm_system(loss: AgentLoss, start: Start) -> openmm.System:
+    """System with one Force per bonded term and one per kind of free term, named after their terms.
+
+    Raises InputError if the model does not cover the system, or the cutoff is longer than half the cell.
+    """
+    topology, cell = start.topology, start.frame.cell[0]
+    system = openmm.System()
+    system.setDefaultPeriodicBoxVectors(*(openmm.Vec3(*row) for row in cell * A_TO_NM))
+    for mass in start.frame.masses:
+        system.addParticle(float(mass))
+    for force in forces_of(loss, topology):
+        system.addForce(force)
+    remover = openmm.CMMotionRemover(CENTRE_OF_MASS_EVERY)
+    remover.setName("centre of mass at rest")
+    system.addForce(remover)
+    if loss.cutoff_A > min(np.diag(cell)) / 2:
+        raise InputError(
+            f"the cutoff of the model, {loss.cutoff_A:g} Å, is longer than half the cell "
+            f"({min(np.diag(cell)) / 2:.3f} Å): use a larger box, or fit with a shorter cutoff"
+        )
+    return system
+
+
+def forces_of(loss: AgentLoss, topology: Topology) -> list[openmm.Force]:
+    """The Forces of all terms that occur in the system."""
+    terms = loss.terms_of(topology)
+    forces: list[openmm.Force] = []
+    for path, name in topology.bonded_names.items():
+        term = terms[name]
+        assert isinstance(term, BondTerm)
+        forces.append(_bond_force(term, topology.bonded[path]))
+    by_kind: dict[type[Term], list[FreeTerm]] = {}
+    for term in terms.values():
+        if isinstance(term, FreeTerm):
+            by_kind.setdefault(type(term), []).append(term)
+    return forces + [_free_force(kind, members, topology) for kind, members in by_kind.items()]
+
+
+def _number(value: float) -> str:
+    return repr(float(value))
+
+
+def _energy(value: float, per_length: float = 0) -> float:
+    """A coefficient in eV Å^-per_length as kJ/mol nm^-per_length."""
+    return value * EV_TO_KJ_PER_MOL / A_TO_NM**per_length
+
+
+def _wall_expression(wall: Wall) -> str:
+    edge = _number(wall.edge_A * A_TO_NM)
+    depth = f"({edge}-r)" if wall.inward > 0 else f"(r-{edge})"
+    c = [wall.energy, wall.force, wall.curvature / 2, wall.stiffness_eV_per_A3]
+    e, f, k, s = (_number(_energy(value, m)) for m, value in enumerate(c))
+    return f"({e}) + {depth}*(({f}) + {depth}*(({k}) + {depth}*({s})))"
+
+
+def _bond_force(term: BondTerm, pairs: Floats) -> openmm.CustomBondForce:
+    inside = "".join(
+        f"{'+' if m > 1 else ''}({_number(_energy(c, m))})*(r-{_number(term.r0_A * A_TO_NM)})^{m}"
+        for m, c in enumerate(term.coefficients, 1)
+    )
+    below, above = (_wall_expression(w) for w in term.walls)
+    low, high = (_number(edge * A_TO_NM) for edge in term.range_A)
+    force = openmm.CustomBondForce(
+        BOND_EXPRESSION.format(low=low, high=high, inside=inside, above=above, below=below)
+    )
+    force.setName(term.name)
+    force.setUsesPeriodicBoundaryConditions(True)
+    for i, j in pairs:
+        force.addBond(int(i), int(j))
+    return force
+
+
+def _free_force(kind: type[Term], terms: Sequence[FreeTerm], topology: Topology) -> openmm.CustomNonbondedForce:
+    force = FREE_FORCES[kind](terms, topology.species)
+    force.setName(" ".join(t.name for t in terms))
+    for species in topology.species:
+        force.addPerParticleParameter(species)
+    for s in topology.species_index:
+        force.addParticle(np.eye(len(topology.species))[s])
+    for pairs in topology.bonded.values():
+        for i, j in pairs:
+            force.addExclusion(int(i), int(j))
+    force.setNonbondedMethod(openmm.CustomNonbondedForce.CutoffPeriodic)
+    force.setCutoffDistance(max(t.cutoff_A for t in terms) * A_TO_NM)
+    return force
+
+
+def _by_species(name: str, values: Mapping[SPECIES_PAIR, float], species: Sequence[str]) -> str:
+    """A definition `name=value` that depends on the species of both particles.
+
+    Every particle has one parameter per species, 1 for its own and 0 for the others; products of them are cheaper
+    than a lookup and vectorise on the CPU platform.
+    """
+    parts = [
+        f"({_number(values[a, b])})*{a}{b}" for a, b in combinations_with_replacement(species, 2) if values.get((a, b))
+    ]
+    return f"{name}=" + ("+".join(parts) or "0")
+
+
+def _species_products(species: Sequence[str]) -> str:
+    return "; ".join(
+        f"{a}{b}={a}1*{b}2" if a == b else f"{a}{b}={a}1*{b}2+{b}1*{a}2"
+        for a, b in combinations_with_replacement(species, 2)
+    )
+
+
+def _pairwise(terms: Sequence[FreeTerm], value: Callable[[FreeTerm], float]) -> dict[SPECIES_PAIR, float]:
+    found: dict[SPECIES_PAIR, float] = {}
+    for t in terms:
+        found[t.species] = found[t.species[::-1]] = value(t)
+    return found
+
+
+def _power_force(terms: Sequence[FreeTerm], species: Sequence[str]) -> openmm.CustomNonbondedForce:
+    first = terms[0]
+    assert isinstance(first, PowerTerm)
+    names = [c.translate(str.maketrans("-,.", "m_p")) for c in first.coefficient_names]
+    invariant = {n: f"q{k + 1}" for k, n in enumerate(first.exponents)}
+    products = ["*".join(invariant[n] for n in p) for p in first.products]
+    expression = POWER_EXPRESSION.format(
+        sum=" + ".join(f"{name}*{product}" for name, product in zip(names, products, strict=True)),
+        invariants="".join(f"{q}=S*y^({_number(-n)}); " for n, q in invariant.items()),
+        cutoff=_number(first.cutoff_A * A_TO_NM),
+    )
+    definitions = [
+        _by_species(name, _pairwise(terms, lambda t, k=k, p=p: _energy(t.coefficients[k], -sum(p))), species)
+        for k, (name, p) in enumerate(zip(names, first.products, strict=True))
+    ]
+    wall = {
+        "edge": lambda w: w.edge_A * A_TO_NM,
+        "force": lambda w: _energy(w.force, 1),
+        "halfcurvature": lambda w: _energy(w.curvature / 2, 2),
+        "stiffness": lambda w: _energy(w.stiffness_eV_per_A3, 3),
+    }
+    definitions += [
+        _by_species(name, _pairwise(terms, lambda t, v=v: v(t.walls[0])), species) for name, v in wall.items()
+    ]
+    return openmm.CustomNonbondedForce("; ".join([expression, *definitions, _species_products(species)]))
+
+
+def _spline_force(terms: Sequence[FreeTerm], species: Sequence[str]) -> openmm.CustomNonbondedForce:
+    """All tables in one, a segment for each kind of pair, so that every pair costs one lookup.
+
+    The points lie on the grid of BIN_A that carries every knot and wall edge, which makes OpenMM's cubic spline
+    through them the term itself.
+    """
+    cutoff = max(t.cutoff_A for t in terms)
+    points = round(cutoff / BIN_A) + 1
+    gap = 40  # points of zero between segments: a cubic spline forgets a jump by a factor 3.7 per point
+    values, offsets = [np.zeros(gap)], {}
+    for t in terms:
+        r = cutoff - BIN_A * np.arange(points - 1, -1, -1.0)
+        r[0] = max(r[0], BIN_A / 10)
+        offsets[t.name] = sum(len(v) for v in values) * BIN_A * A_TO_NM
+        values += [t.evaluate(r)[0] * EV_TO_KJ_PER_MOL, np.zeros(gap)]
+    values.append(np.zeros(points))  # where pairs without a term look up their zero
+    table = np.concatenate(values)
+    nothing = (len(table) - points) * BIN_A * A_TO_NM
+    offset = {p: nothing for p in combinations_with_replacement(species, 2)}
+    offset |= _pairwise(terms, lambda t: offsets[t.name])
+    force = openmm.CustomNonbondedForce(
+        "; ".join([SPLINE_EXPRESSION, _by_species("offset", offset, species), _species_products(species)])
+    )
+    end = (len(table) - 1) * BIN_A * A_TO_NM
+    force.addTabulatedFunction("table", openmm.Continuous1DFunction(table, 0.0, end))
+    return force
+
+
+FREE_FORCES: dict[type[Term], Callable[[Sequence[FreeTerm], Sequence[str]], openmm.CustomNonbondedForce]] = {
+    PowerTerm: _power_force,
+    SplineTerm: _spline_force,
+}
+
+
+def export_openmm(
+    loss: AgentLoss,
+    start: Start,
+    directory: Path | str,
+    temperature_K: float = 300.0,
+    timestep_fs: float = 0.5,
+    damping_fs: float = 100.0,
+) -> list[Path]:
+    """Write system.xml, topology.pdb, state.xml (positions, velocities, box), integrator.xml and run.py.
+
+    `damping_fs` is the time constant of the Nosé–Hoover chain: CP2K's TIMECON, LAMMPS's Tdamp, the inverse of
+    OpenMM's collisionFrequency. Returns the files. Raises InputError as `openmm_system` does.
+    """
+    system = openmm_system(loss, start)
+    integrator = openmm.NoseHooverIntegrator(temperature_K, 1 / (damping_fs * FS_TO_PS), timestep_fs * FS_TO_PS)
+    structure = start.structure
+    pdb = _Text()
+    app.PDBFile.writeFile(structure.topology, structure.positions, pdb)
+    texts = {
+        "system.xml": openmm.XmlSerializer.serialize(system),
+        "integrator.xml": openmm.XmlSerializer.serialize(integrator),
+        "state.xml": openmm.XmlSerializer.serialize(_state(start)),
+        "topology.pdb": pdb.text,
+        "run.py": (files("mld_ff.templates") / "run.py").read_text(encoding="utf-8"),
+    }
+    for name, text in texts.items():
+        write_atomically(Path(directory) / name, text)
+    return [Path(directory) / name for name in texts]
+
+
+class _Text:
+    """The little of a file that PDBFile.writeFile asks for."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+
+def _state(start: Start) -> openmm.State:
+    system = openmm.System()
+    system.setDefaultPeriodicBoxVectors(*(openmm.Vec3(*row) for row in start.frame.cell[0] * A_TO_NM))
+    for mass in start.frame.masses:
+        system.addParticle(float(mass))
+    system.addForce(openmm.CustomBondForce("0"))
+    system.getForce(0).setUsesPeriodicBoundaryConditions(True)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    assert start.frame.velocities is not None
+    context.setPositions(start.frame.positions[0] * A_TO_NM * unit.nanometer)
+    context.setVelocities(start.frame.velocities[0] * A_PER_FS_TO_NM_PER_PS)
+    return context.getState(positions=True, velocities=True)

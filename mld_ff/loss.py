@@ -1,0 +1,361 @@
+"""The loss: terms, the model file, and the numpy energy and forces that every engine is held against.
+
+A term is one function of one invariant, the distance r of a pair of given species and relation:
+
+- `power`  quadratic in the invariants q_n = (1 - (r/cutoff)²)³ r^-n:  l = Σ_a A_a q_a + Σ_{a≤b} B_ab q_a q_b  (arXiv:2504.10560)
+- `spline` linear in cubic B-splines: the most flexible function of r
+- `bond`   polynomial in r - r0; degree 2 is quadratic in the invariant r, degree 4 in the invariants r and r²
+
+Outside the sampled distances every term goes on as a `Wall`: the Taylor parabola at the edge plus a cubic that
+drives the pair back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import combinations_with_replacement
+from pathlib import Path as FilePath
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from mld_ff.errors import InputError
+from mld_ff.invariants import Pairs, bspline_basis
+from mld_ff.topology import Topology
+from mld_ff.trajectory import Floats
+
+FORMAT, VERSION = "mld_ff agent loss", 1
+_LIST_OF_SCALARS = re.compile(r"\[\n\s*([^\[\]{}]*?)\n\s*\]")
+UNITS = {"energy": "eV", "length": "angstrom"}
+
+
+@dataclass(frozen=True)
+class Wall:
+    """Continuation of a term beyond an edge of its sampled range.
+
+    With depth x = |r - edge|:  u(r) = energy - force x + ½ curvature x² + stiffness x³, where `energy`, `force`
+    (towards the sampled range) and `curvature` are the term's own at the edge, so u is twice differentiable there.
+    """
+
+    edge_A: float
+    stiffness_eV_per_A3: float
+    energy: float
+    force: float
+    curvature: float
+    inward: int
+    """+1 where the sampled range lies at larger r than the edge, -1 where it lies at smaller r."""
+
+    def evaluate(self, r: Floats) -> tuple[Floats, Floats]:
+        """Energy [eV] and derivative du/dr [eV/Å] at depth; r (P,) must lie beyond the edge."""
+        x = np.abs(r - self.edge_A)
+        c, k = self.stiffness_eV_per_A3, self.curvature
+        energy = self.energy + x * (self.force + x * (k / 2 + x * c))
+        return energy, -self.inward * (self.force + x * (k + 3 * c * x))
+
+
+def wall_stiffness(force: float, curvature: float, depth: float, least: float) -> float:
+    """Smallest cubic coefficient [eV/Å³], at least `least`, that pushes back everywhere beyond `depth` [Å].
+
+    force [eV/Å] and curvature [eV/Å²] are those at the edge, positive when they push back.
+    """
+    return max(least, -force / (3 * depth**2), -curvature / (3 * depth), -(force + curvature * depth) / (3 * depth**2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One function of the distance of one kind of pair; linear in its coefficients."""
+
+    kind: ClassVar[str]
+    name: str
+    """`relation:species`, e.g. `free:O-H`; the same in the model file, in every engine and in every report."""
+    species: tuple[str, str]
+    coefficients: tuple[float, ...]
+    """[eV and Å]; see `coefficient_names`."""
+    coefficient_errors: tuple[float, ...] = ()
+    """Standard errors by jack-knife over contiguous blocks; empty if not estimated."""
+    coverage: Mapping[str, Any] = field(default_factory=dict)
+    """Distances that the training data sampled: `shortest_A`, `longest_A`, and a histogram of `counts` in bins
+    `width_A` wide from `start_A` on."""
+
+    @property
+    def relation(self) -> str:
+        return self.name.split(":")[0]
+
+    @property
+    def coefficient_names(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    def basis(self, r: Floats, derivative: int = 0) -> Floats:
+        """Functions (P, K), or their first or second derivative, whose linear combination is the energy."""
+        raise NotImplementedError
+
+    @cached_property
+    def walls(self) -> tuple[Wall, ...]:
+        return ()
+
+    def evaluate(self, r: Floats) -> tuple[Floats, Floats]:
+        """Energy [eV] and derivative du/dr [eV/Å] of pairs at distance r (P,) [Å], walls included."""
+        c = np.array(self.coefficients)
+        energy, slope = self.basis(r) @ c, self.basis(r, 1) @ c
+        for wall in self.walls:
+            beyond = (wall.edge_A - r) * wall.inward > 0
+            energy[beyond], slope[beyond] = wall.evaluate(r[beyond])
+        return energy, slope
+
+    def zeroed(self) -> Self:
+        """The same term with all coefficients and walls zero."""
+        return replace(self, coefficients=(0.0,) * len(self.coefficients))
+
+    def _wall(self, edge_A: float, stiffness: float, inward: int) -> Wall:
+        c, edge = np.array(self.coefficients), np.array([edge_A])
+        energy, slope, curvature = (float((self.basis(edge, d) @ c)[0]) for d in range(3))
+        return Wall(edge_A, stiffness, energy, -inward * slope, curvature, inward)
+
+    def to_dict(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {"kind": self.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        known = set(cls.__dataclass_fields__)
+        if unknown := set(data) - known - {"kind"}:
+            raise InputError(f"term {data.get('name')!r} has fields that this version does not know: {sorted(unknown)}")
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "kind"}
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreeTerm(Term):
+    """A term of pairs that no short path of bonds connects: zero beyond the cutoff, a wall below the sampled range."""
+
+    cutoff_A: float
+    wall_edge_A: float = 0.0
+    wall_stiffness_eV_per_A3: float = 0.0
+
+    @cached_property
+    def walls(self) -> tuple[Wall, ...]:
+        return (self._wall(self.wall_edge_A, self.wall_stiffness_eV_per_A3, 1),)
+
+    def zeroed(self) -> Self:
+        return replace(super().zeroed(), wall_stiffness_eV_per_A3=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerTerm(FreeTerm):
+    """Quadratic in q_n(r) = (1 - (r/cutoff)²)³ r^-n, which vanishes with two derivatives at the cutoff."""
+
+    kind: ClassVar[str] = "power"
+    exponents: tuple[float, ...]
+
+    @cached_property
+    def products(self) -> tuple[tuple[float, ...], ...]:
+        """Exponents multiplied in every function: (n,) for A_n q_n, (n, m) for B_nm q_n q_m."""
+        return (*((n,) for n in self.exponents), *combinations_with_replacement(self.exponents, 2))
+
+    @property
+    def coefficient_names(self) -> tuple[str, ...]:
+        return tuple(("A_" if len(p) == 1 else "B_") + ",".join(f"{n:g}" for n in p) for p in self.products)
+
+    def basis(self, r: Floats, derivative: int = 0) -> Floats:
+        s = 1 - np.minimum(r / self.cutoff_A, 1) ** 2
+        s1, s2 = -2 * r / self.cutoff_A**2, -2 / self.cutoff_A**2
+        columns = []
+        for product in self.products:
+            m, p = 3 * len(product), sum(product)
+            f, f1, f2 = r**-p, -p * r ** (-p - 1), p * (p + 1) * r ** (-p - 2)
+            g, g1, g2 = s**m, m * s ** (m - 1) * s1, m * (m - 1) * s ** (m - 2) * s1**2 + m * s ** (m - 1) * s2
+            columns.append((f * g, f1 * g + f * g1, f2 * g + 2 * f1 * g1 + f * g2)[derivative])
+        return np.stack(columns, axis=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplineTerm(FreeTerm):
+    """Cubic B-splines on knots `spacing_A` apart, the last one at the cutoff.
+
+    Functions that do not vanish with two derivatives at the cutoff are left out.
+    """
+
+    kind: ClassVar[str] = "spline"
+    spacing_A: float
+
+    @cached_property
+    def knots(self) -> Floats:
+        """(K + 4,) [Å], increasing, ending at the cutoff."""
+        return self.cutoff_A - self.spacing_A * np.arange(len(self.coefficients) + 3, -1, -1.0)
+
+    @property
+    def coefficient_names(self) -> tuple[str, ...]:
+        return tuple(f"{centre:.2f}" for centre in self.knots[2:-2])
+
+    def basis(self, r: Floats, derivative: int = 0) -> Floats:
+        # three more functions overlap the cutoff from beyond; their coefficients are zero by construction
+        beyond = self.knots[-1] + self.spacing_A * np.arange(1, 4)
+        knots = np.concatenate([self.knots, beyond])
+        inside = np.where(r < self.cutoff_A, r, self.knots[0] - 1)
+        return bspline_basis(inside, knots, derivative)[:, : len(self.coefficients)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BondTerm(Term):
+    """Polynomial in r - r0 without constant, degree = number of coefficients; a wall beyond either end."""
+
+    kind: ClassVar[str] = "bond"
+    path: tuple[str, ...]
+    """Elements along the shortest path of bonds."""
+    r0_A: float
+    range_A: tuple[float, float] = (0.0, np.inf)
+    wall_stiffness_eV_per_A3: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def coefficient_names(self) -> tuple[str, ...]:
+        return tuple(f"k{m}" for m in range(1, len(self.coefficients) + 1))
+
+    def basis(self, r: Floats, derivative: int = 0) -> Floats:
+        x = (r - self.r0_A)[:, None]
+        m = np.arange(1, len(self.coefficients) + 1)
+        factor = np.prod([m - d for d in range(derivative)], axis=0) if derivative else np.ones(len(m))
+        return np.asarray(factor * x ** np.maximum(m - derivative, 0))
+
+    @cached_property
+    def walls(self) -> tuple[Wall, ...]:
+        ends = zip(self.range_A, self.wall_stiffness_eV_per_A3, (1, -1), strict=True)
+        return tuple(self._wall(edge, stiffness, inward) for edge, stiffness, inward in ends)
+
+    def zeroed(self) -> Self:
+        return replace(super().zeroed(), wall_stiffness_eV_per_A3=(0.0, 0.0))
+
+
+KINDS: dict[str, type[Term]] = {t.kind: t for t in (PowerTerm, SplineTerm, BondTerm)}
+
+
+@dataclass(frozen=True)
+class AgentLoss:
+    """The learned loss: what the model file holds."""
+
+    species: tuple[str, ...]
+    terms: tuple[Term, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Data hash, frames, ridge, rank, errors per species: how the coefficients came about."""
+
+    @property
+    def cutoff_A(self) -> float:
+        """The longest distance at which free pairs interact."""
+        return max((t.cutoff_A for t in self.free_terms), default=0.0)
+
+    @property
+    def free_terms(self) -> tuple[FreeTerm, ...]:
+        return tuple(t for t in self.terms if isinstance(t, FreeTerm))
+
+    @property
+    def bond_terms(self) -> tuple[BondTerm, ...]:
+        return tuple(t for t in self.terms if isinstance(t, BondTerm))
+
+    def only(self, *names: str) -> AgentLoss:
+        """The same model with every term but the named ones set to zero."""
+        return replace(self, terms=tuple(t if t.name in names else t.zeroed() for t in self.terms))
+
+    def terms_of(self, topology: Topology) -> dict[str, Term]:
+        """The term of every kind of pair of a system, by the name that Topology.pairs gives it.
+
+        Raises InputError if the system has species or pairs for which the model has no term.
+        """
+        if unknown := [s for s in topology.species if s not in self.species]:
+            raise InputError(f"the system holds {', '.join(unknown)}; the model knows only {', '.join(self.species)}")
+        by_path = {t.path: t for t in self.bond_terms}
+        by_species = {t.species: t for t in self.free_terms} | {t.species[::-1]: t for t in self.free_terms}
+        found: dict[str, Term | None] = {name: by_path.get(path) for path, name in topology.bonded_names.items()}
+        found |= {f"free:{a}-{b}": by_species.get((a, b)) for a, b in topology.free}
+        if missing := [name for name, term in found.items() if term is None]:
+            molecules = ", ".join(f"{n} {formula}" for formula, n in topology.formulas().items())
+            raise InputError(
+                f"the system ({molecules}) has pairs for which the model has no term: {', '.join(missing)}. "
+                f"Terms of the model: {', '.join(t.name for t in self.terms)}"
+            )
+        return {name: term for name, term in found.items() if term is not None}
+
+    def evaluate(self, topology: Topology, positions: Floats, cell: Floats) -> tuple[dict[str, float], Floats]:
+        """Energy per term [eV] and forces (N, 3) [eV/Å] of one frame: positions (N, 3) [Å], cell (3, 3) [Å].
+
+        Raises InputError as `terms_of` does.
+        """
+        forces = np.zeros((topology.n_atoms, 3))
+        energies = {t.name: 0.0 for t in self.terms}
+        terms = self.terms_of(topology)
+        for name, pairs in topology.pairs(positions, cell, self.cutoff_A):
+            energies[terms[name].name] += _add_term(terms[name], pairs, forces)
+        return energies, forces
+
+    def save(self, file: FilePath | str) -> None:
+        """Write the model file (JSON); never half-written."""
+        write_atomically(FilePath(file), self.dumps())
+
+    def dumps(self) -> str:
+        data = {
+            "format": FORMAT,
+            "version": VERSION,
+            "units": UNITS,
+            "species": list(self.species),
+            "terms": [t.to_dict() for t in self.terms],
+            "provenance": dict(self.provenance),
+        }
+        text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
+        return _LIST_OF_SCALARS.sub(lambda found: "[" + re.sub(r",\n\s*", ", ", found[1]) + "]", text) + "\n"
+
+    @classmethod
+    def load(cls, file: FilePath | str) -> AgentLoss:
+        """Read a model file. Raises InputError if it is not one, or is of an unknown version or kind of term."""
+        try:
+            data = json.loads(FilePath(file).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"cannot be read: {error.strerror}", file) from None
+        except ValueError as error:
+            raise InputError(f"is not a model file: {error}", file, getattr(error, "lineno", None)) from None
+        try:
+            return cls._from_data(data)
+        except InputError as error:
+            raise InputError(str(error), file) from None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"is not a complete model file: {type(error).__name__}: {error}", file) from None
+
+    @classmethod
+    def _from_data(cls, data: dict[str, Any]) -> AgentLoss:
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise InputError(f'is not a model file: "format" should be {FORMAT!r}; write one with `mld-ff fit`')
+        if data["version"] != VERSION:
+            raise InputError(f"has version {data['version']!r}; this mld_ff reads version {VERSION}: fit again")
+        if data["units"] != UNITS:
+            raise InputError(f"has units {data['units']}; expected {UNITS}")
+        terms = []
+        for term in data["terms"]:
+            if term["kind"] not in KINDS:
+                raise InputError(f"term {term['name']!r} is of unknown kind {term['kind']!r}; known: {', '.join(KINDS)}")
+            terms.append(KINDS[term["kind"]].from_dict(term))
+        return cls(tuple(data["species"]), tuple(terms), data["provenance"])
+
+
+def _add_term(term: Term, pairs: Pairs, forces: Floats) -> float:
+    """Energy of a term; its forces are added to `forces` (N, 3)."""
+    if isinstance(term, FreeTerm):
+        pairs = pairs[pairs.r < term.cutoff_A]
+    energy, slope = term.evaluate(pairs.r)
+    on_i = (slope / pairs.r)[:, None] * pairs.vector
+    for c in range(3):
+        forces[:, c] += np.bincount(pairs.i, on_i[:, c], len(forces)) - np.bincount(pairs.j, on_i[:, c], len(forces))
+    return float(energy.sum())
+
+
+def write_atomically(file: FilePath, text: str) -> None:
+    """Write beside, then rename: a reader never sees half a file."""
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(file)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise InputError(f"cannot be written: {error.strerror}", file) from None

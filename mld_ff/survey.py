@@ -1,0 +1,225 @@
+"""What a trajectory holds and how good it is, before anything is fitted: coverage, temperature, force noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mld_ff.invariants import half_width
+from mld_ff.topology import Change, Topology, find_topology
+from mld_ff.trajectory import Floats, FrameSource, Ints, Trajectory
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many units are done, and how many there are."""
+
+LONGEST_CUTOFF_A = 6.2
+BIN_A = 0.01
+NOISE_LIMIT = 0.05
+"""Force noise is worth a warning beyond this fraction of the force itself."""
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Says nothing."""
+
+
+def default_cutoff(cell: Floats) -> float:
+    """6.2 Å or half the smallest width of the cell(s) (…, 3, 3), whichever is shorter, to 0.01 Å."""
+    return min(LONGEST_CUTOFF_A, float(np.floor(half_width(cell) / BIN_A - 1e-9) * BIN_A))
+
+
+@dataclass
+class Histogram:
+    """Counts of distances in bins of BIN_A from 0 on."""
+
+    counts: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    shortest: float = np.inf
+    longest: float = 0.0
+    total: float = 0.0
+    total_squares: float = 0.0
+
+    def add(self, r: Floats) -> None:
+        if not len(r):
+            return
+        more = np.bincount((r / BIN_A).astype(np.int64), minlength=len(self.counts))
+        more[: len(self.counts)] += self.counts
+        self.counts = more
+        self.shortest, self.longest = min(self.shortest, float(r.min())), max(self.longest, float(r.max()))
+        self.total += float(r.sum())
+        self.total_squares += float(r @ r)
+
+    @property
+    def n(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.n
+
+    @property
+    def deviation(self) -> float:
+        return float(np.sqrt(max(self.total_squares / self.n - self.mean**2, 0)))
+
+    def distance_below(self, n: int) -> float:
+        """Upper edge [Å] of the bin that holds the n-th shortest distance."""
+        return float((np.searchsorted(np.cumsum(self.counts), n) + 1) * BIN_A)
+
+    def to_dict(self, width: float) -> dict[str, Any]:
+        """The histogram in bins `width` [Å] wide, from the first that holds anything."""
+        per_bin = round(width / BIN_A)
+        padded = np.pad(self.counts, (0, -len(self.counts) % per_bin)).reshape(-1, per_bin).sum(axis=1)
+        first = int(np.flatnonzero(padded)[0])
+        return {
+            "shortest_A": round(self.shortest, 6),
+            "longest_A": round(self.longest, 6),
+            "start_A": round(first * width, 6),
+            "width_A": width,
+            "counts": padded[first:].tolist(),
+        }
+
+
+@dataclass
+class ForceQuality:
+    """How far the net force on the box is from zero: what CP2K's real-space grid leaves."""
+
+    squares: Floats = field(default_factory=lambda: np.zeros(2))
+    """Sum of squared force components of hydrogen and of all other atoms."""
+    numbers: Ints = field(default_factory=lambda: np.zeros(2, np.int64))
+    net_squares: float = 0.0
+    net_absolute: float = 0.0
+    n_net: int = 0
+    n_heavy: int = 0
+
+    def add(self, frames: Trajectory) -> None:
+        if frames.forces is None:
+            return
+        hydrogen = np.array([s == "H" for s in frames.symbols])
+        for k, chosen in enumerate((hydrogen, ~hydrogen)):
+            self.squares[k] += np.sum(frames.forces[:, chosen] ** 2)
+            self.numbers[k] += 3 * frames.n_frames * chosen.sum()
+        net = frames.forces.sum(axis=1)
+        self.net_squares += float((net**2).sum())
+        self.net_absolute += float(np.abs(net).sum())
+        self.n_net += net.size
+        self.n_heavy = int((~hydrogen).sum())
+
+    @property
+    def net_force(self) -> float:
+        """Mean |ΣF| per frame and component [eV/Å]."""
+        return self.net_absolute / max(self.n_net, 1)
+
+    @property
+    def noise(self) -> float:
+        """Noise per component of a heavy atom's force [eV/Å], if the noise of different atoms is independent."""
+        return float(np.sqrt(self.net_squares / max(self.n_net, 1) / max(self.n_heavy, 1)))
+
+    @property
+    def heavy_rms(self) -> float:
+        """Root mean square force component of the atoms other than hydrogen (of all, where there is only hydrogen)."""
+        k = 1 if self.numbers[1] else 0
+        return float(np.sqrt(self.squares[k] / max(self.numbers[k], 1)))
+
+    def warning(self) -> str | None:
+        """A sentence with the remedy when the noise matters for a fit, else None."""
+        if not self.n_net or self.noise <= NOISE_LIMIT * self.heavy_rms:
+            return None
+        return (
+            f"the net force on the box is {self.net_force:.2f} eV/Å per frame and component where it should vanish: "
+            f"noise of about {self.noise:.2f} eV/Å on every heavy atom, {100 * self.noise / self.heavy_rms:.0f} % of its "
+            f"force ({self.heavy_rms:.2f} eV/Å), which no fit can learn. It comes from CP2K's real-space grid: raise "
+            "&MGRID CUTOFF (400 Ry or more, REL_CUTOFF 50) and set &XC_GRID XC_DERIV NN50_SMOOTH, XC_SMOOTH_RHO NN50, "
+            "then compute the forces of these frames again (ENSEMBLE REFTRAJ)."
+        )
+
+
+@dataclass
+class Survey:
+    """What was seen while a trajectory streamed by."""
+
+    topology: Topology
+    cutoff_A: float
+    distances: dict[str, Histogram] = field(default_factory=dict)
+    """By term name."""
+    forces: ForceQuality = field(default_factory=ForceQuality)
+    changes: list[Change] = field(default_factory=list)
+    temperatures: list[float] = field(default_factory=list)
+
+    def add_distances(self, name: str, r: Floats) -> None:
+        self.distances.setdefault(name, Histogram()).add(r)
+
+    def add(self, frames: Trajectory) -> list[Change]:
+        """Note force quality, temperature and broken bonds of a chunk; returns the latter."""
+        self.forces.add(frames)
+        if frames.velocities is not None:
+            self.temperatures.extend(frames.temperature().tolist())
+        found = self.topology.changes(frames)
+        self.changes.extend(found)
+        return found
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `mld-ff inspect` tells."""
+
+    survey: Survey
+    frames: int
+    time_fs: tuple[float, float]
+    cell: Floats
+    has: dict[str, bool]
+
+    def to_dict(self) -> dict[str, Any]:
+        survey, topology = self.survey, self.survey.topology
+        t = survey.temperatures
+        return {
+            "frames": self.frames,
+            "time_fs": list(self.time_fs),
+            "atoms": {s: topology.symbols.count(s) for s in topology.species},
+            "molecules": topology.formulas(),
+            "cell_A": self.cell.tolist(),
+            "has": self.has,
+            "temperature_K": None if not t else {"mean": float(np.mean(t)), "std": float(np.std(t))},
+            "cutoff_A": survey.cutoff_A,
+            "distances_A": {
+                name: {"shortest": h.shortest, "longest": h.longest, "mean": h.mean, "std": h.deviation, "count": h.n}
+                for name, h in survey.distances.items()
+            },
+            "net_force_eV_per_A": survey.forces.net_force if self.has["forces"] else None,
+            "force_noise_eV_per_A": survey.forces.noise if self.has["forces"] else None,
+            "force_rms_heavy_eV_per_A": survey.forces.heavy_rms if self.has["forces"] else None,
+            "broken_bonds": [vars(c) for c in survey.changes],
+            "warnings": self.warnings(),
+        }
+
+    def warnings(self) -> list[str]:
+        found = [self.survey.forces.warning()] if self.has["forces"] else []
+        if changes := self.survey.changes:
+            c = changes[0]
+            steps = len({x.step for x in changes})
+            found.append(
+                f"bonds of the first frame break in {steps} of {self.frames} frames, first at step {c.step} "
+                f"({c.time_fs:g} fs): {c.what}. A fit leaves such frames out"
+            )
+        return [text for text in found if text]
+
+
+def inspect(source: FrameSource, cutoff_A: float | None = None, progress: Progress = no_progress) -> Inspection:
+    """Read all frames once and tell what is there. Raises InputError on anything that cannot be read."""
+    survey: Survey | None = None
+    done, times, first = 0, [], None
+    for frames in source.chunks():
+        if survey is None:
+            first = frames[0]
+            topology = find_topology(first.symbols, first.positions[0], first.cell[0])
+            survey = Survey(topology, cutoff_A or default_cutoff(frames.cell))
+        survey.add(frames)
+        for f in range(frames.n_frames):
+            for name, pairs in survey.topology.pairs(frames.positions[f], frames.cell[f], survey.cutoff_A):
+                survey.add_distances(name, pairs.r)
+        times.extend((float(frames.time[0]), float(frames.time[-1])))
+        done += frames.n_frames
+        progress("inspect", done, source.n_frames)
+    assert survey is not None and first is not None, "a source holds at least one frame"
+    has = {name: getattr(first, name) is not None for name in ("forces", "velocities", "energy")}
+    return Inspection(survey, done, (times[0], times[-1]), first.cell[0], has)

@@ -1,0 +1,54 @@
+"""NVT molecular dynamics of the exported system with plain OpenMM; mld_ff is not needed.
+
+python run.py --platform CUDA --temperature 300 --time 1000
+"""
+
+import argparse
+from pathlib import Path
+
+import openmm
+from openmm import app, unit
+
+parser = argparse.ArgumentParser(description="NVT with the exported force field (Nosé–Hoover chain).")
+parser.add_argument("--platform", default=None, help="CPU, CUDA, OpenCL or Reference (default: the fastest present)")
+parser.add_argument("--temperature", type=float, default=None, help="K (default: as exported)")
+parser.add_argument("--time", type=float, default=20.0, help="ps")
+parser.add_argument("--every", type=float, default=0.01, help="ps between frames of the trajectory and lines of the log")
+parser.add_argument("--output", default=".", help="directory for trajectory.dcd, log.csv, checkpoint.xml")
+arguments = parser.parse_args()
+
+here, out = Path(__file__).parent, Path(arguments.output)
+out.mkdir(parents=True, exist_ok=True)
+pdb = app.PDBFile(str(here / "topology.pdb"))
+system = openmm.XmlSerializer.deserialize((here / "system.xml").read_text())
+integrator = openmm.XmlSerializer.deserialize((here / "integrator.xml").read_text())
+if arguments.temperature is not None:
+    integrator.setTemperature(arguments.temperature * unit.kelvin)
+
+platform = [openmm.Platform.getPlatformByName(arguments.platform)] if arguments.platform else []
+simulation = app.Simulation(pdb.topology, system, integrator, *platform)
+state = openmm.XmlSerializer.deserialize((here / "state.xml").read_text())
+simulation.context.setPeriodicBoxVectors(*state.getPeriodicBoxVectors())
+simulation.context.setPositions(state.getPositions())
+simulation.context.setVelocities(state.getVelocities())
+
+timestep = integrator.getStepSize().value_in_unit(unit.picosecond)
+steps, every = round(arguments.time / timestep), max(1, round(arguments.every / timestep))
+simulation.reporters += [
+    app.DCDReporter(str(out / "trajectory.dcd"), every, enforcePeriodicBox=False),
+    app.StateDataReporter(
+        str(out / "log.csv"),
+        every,
+        step=True,
+        time=True,
+        potentialEnergy=True,
+        kineticEnergy=True,
+        totalEnergy=True,
+        temperature=True,
+        speed=True,
+    ),
+    app.CheckpointReporter(str(out / "checkpoint.xml"), 100 * every, writeState=True),
+]
+print(f"{system.getNumParticles()} atoms, {steps} steps of {1000 * timestep:g} fs on {simulation.context.getPlatform().getName()}")
+simulation.step(steps)
+simulation.saveState(str(out / "checkpoint.xml"))
