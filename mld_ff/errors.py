@@ -29,4 +29,4 @@ class CheckFailed(MldError):
 
 
 class EngineError(MldError):
-    """OpenMM or LAMMPS is missing, refused its input, warned, or crashed."""
+    """OpenMM or LAMMPS refused its input, warned, or crashed."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import qr
 from scipy.sparse import csr_array
 
@@ -23,6 +24,8 @@ from mld_ff.survey import BIN_A, Histogram, Progress, Survey, default_cutoff, no
 from mld_ff.topology import Topology, find_topology
 from mld_ff.trajectory import Floats, FrameSource, Trajectory
 from mld_ff.units import EV_TO_MEV
+
+Indices = NDArray[np.integer[Any]]
 
 N_BLOCKS = 10
 TEST_EVERY = 5
@@ -123,7 +126,7 @@ class NormalEquations:
             np.zeros((blocks, species)),
         )
 
-    def add(self, block: int, design: Floats, forces: Floats, rows: Sequence[Floats]) -> None:
+    def add(self, block: int, design: Floats, forces: Floats, rows: Sequence[Indices]) -> None:
         """Add a frame: design (3N, K), forces (3N,), rows of every species."""
         for s, row in enumerate(rows):
             x, f = design[row], forces[row]
@@ -132,7 +135,7 @@ class NormalEquations:
             self.power_bs[block, s] += f @ f
             self.number_bs[block, s] += len(f)
 
-    def select(self, functions: Floats) -> NormalEquations:
+    def select(self, functions: Indices) -> NormalEquations:
         """The same data for some of the functions."""
         gram = self.gram_bskk[:, :, functions][:, :, :, functions]
         return NormalEquations(gram, self.moment_bsk[:, :, functions], self.power_bs, self.number_bs)
@@ -142,7 +145,7 @@ class NormalEquations:
         b = list(blocks)
         gram, moment = self.gram_bskk[b].sum(axis=0), self.moment_bsk[b].sum(axis=0)
         square = np.einsum("k,skl,l->s", coefficients, gram, coefficients)
-        return np.maximum(self.power_bs[b].sum(axis=0) - 2 * moment @ coefficients + square, 0)
+        return np.asarray(np.maximum(self.power_bs[b].sum(axis=0) - 2 * moment @ coefficients + square, 0))
 
     def solve(self, blocks: Sequence[int], species: Sequence[int], penalty: Floats, ridge: float) -> Floats:
         """Coefficients (K,) from some blocks and species; `penalty` (K, K) is weighted by ridge × mean of the Gram.
@@ -155,7 +158,7 @@ class NormalEquations:
         occurs = np.diag(gram) > 0
         scale = np.where(occurs, 1 / np.sqrt(np.where(occurs, np.diag(gram), 1)), 0)
         solution = np.linalg.lstsq(gram * np.outer(scale, scale), moment * scale, rcond=RANK_TOLERANCE)[0]
-        return np.asarray(solution * scale)
+        return np.asarray(solution * scale, dtype=np.float64)
 
 
 def design_matrix(terms: Sequence[Term], pairs: dict[str, Pairs], n_atoms: int) -> Floats:
@@ -193,7 +196,8 @@ def accumulate(source: FrameSource, basis: Basis, progress: Progress = no_progre
         raise InputError(f"{n_frames} frames are too few: at least 4 are needed to fit on some and test on others")
     n_blocks = min(N_BLOCKS, n_frames // 2)
     result: Accumulated | None = None
-    number, rows = 0, []
+    number = 0
+    rows: list[Indices] = []
     for frames in source.chunks():
         if frames.forces is None:
             raise InputError("the trajectory holds no forces: print &MOTION/&PRINT/&FORCES in the CP2K run")
@@ -235,7 +239,7 @@ def _start(first: Trajectory, basis: Basis, n_blocks: int) -> Accumulated:
 
 
 def _add_frame(
-    into: Accumulated, block: int, positions: Floats, cell: Floats, forces: Floats, rows: Sequence[Floats]
+    into: Accumulated, block: int, positions: Floats, cell: Floats, forces: Floats, rows: Sequence[Indices]
 ) -> None:
     pairs = dict(into.survey.topology.pairs(positions, cell, into.survey.cutoff_A))
     for name, p in pairs.items():
@@ -431,8 +435,8 @@ def _with_walls(term: Term, seen: Histogram) -> Term:
     low, high = math.floor(seen.shortest / BIN_A), math.ceil(seen.longest / BIN_A)
     ends = (round(low * BIN_A, 6), round(high * BIN_A, 6))
     walls = replace(term, range_A=ends).walls
-    stiffness = tuple(wall_stiffness(w.force, w.curvature, WALL_DEPTH_A, LEAST_STIFFNESS) for w in walls)
-    return replace(term, range_A=ends, wall_stiffness_eV_per_A3=stiffness)
+    low_wall, high_wall = (wall_stiffness(w.force, w.curvature, WALL_DEPTH_A, LEAST_STIFFNESS) for w in walls)
+    return replace(term, range_A=ends, wall_stiffness_eV_per_A3=(low_wall, high_wall))
 
 
 def _measure(

@@ -2,7 +2,8 @@
 
 A term is one function of one invariant, the distance r of a pair of given species and relation:
 
-- `power`  quadratic in the invariants q_n = (1 - (r/cutoff)²)³ r^-n:  l = Σ_a A_a q_a + Σ_{a≤b} B_ab q_a q_b  (arXiv:2504.10560)
+- `power`  quadratic in the invariants q_n = (1 - (r/cutoff)²)³ r^-n: l = Σ_a A_a q_a + Σ_{a≤b} B_ab q_a q_b
+           (arXiv:2504.10560, there without the factor that ends them at the cutoff)
 - `spline` linear in cubic B-splines: the most flexible function of r
 - `bond`   polynomial in r - r0; degree 2 is quadratic in the invariant r, degree 4 in the invariants r and r²
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations_with_replacement
@@ -117,7 +118,7 @@ class Term:
         return Wall(edge_A, stiffness, energy, -inward * slope, curvature, inward)
 
     def to_dict(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        own: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {"kind": self.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}}
 
     @classmethod
@@ -125,7 +126,7 @@ class Term:
         known = set(cls.__dataclass_fields__)
         if unknown := set(data) - known - {"kind"}:
             raise InputError(f"term {data.get('name')!r} has fields that this version does not know: {sorted(unknown)}")
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "kind"}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "kind"}
         return cls(**values)
 
 
@@ -333,7 +334,9 @@ class AgentLoss:
         terms = []
         for term in data["terms"]:
             if term["kind"] not in KINDS:
-                raise InputError(f"term {term['name']!r} is of unknown kind {term['kind']!r}; known: {', '.join(KINDS)}")
+                raise InputError(
+                    f"term {term['name']!r} is of unknown kind {term['kind']!r}; known: {', '.join(KINDS)}"
+                )
             terms.append(KINDS[term["kind"]].from_dict(term))
         return cls(tuple(data["species"]), tuple(terms), data["provenance"])
 

@@ -11,6 +11,7 @@ import numpy as np
 from mld_ff.invariants import half_width
 from mld_ff.topology import Change, Topology, find_topology
 from mld_ff.trajectory import Floats, FrameSource, Ints, Trajectory
+from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many units are done, and how many there are."""
@@ -127,10 +128,10 @@ class ForceQuality:
             return None
         return (
             f"the net force on the box is {self.net_force:.2f} eV/Å per frame and component where it should vanish: "
-            f"noise of about {self.noise:.2f} eV/Å on every heavy atom, {100 * self.noise / self.heavy_rms:.0f} % of its "
-            f"force ({self.heavy_rms:.2f} eV/Å), which no fit can learn. It comes from CP2K's real-space grid: raise "
-            "&MGRID CUTOFF (400 Ry or more, REL_CUTOFF 50) and set &XC_GRID XC_DERIV NN50_SMOOTH, XC_SMOOTH_RHO NN50, "
-            "then compute the forces of these frames again (ENSEMBLE REFTRAJ)."
+            f"noise of about {self.noise:.2f} eV/Å on every heavy atom, {100 * self.noise / self.heavy_rms:.0f} % of "
+            f"its force ({self.heavy_rms:.2f} eV/Å), which no fit can learn. It comes from CP2K's real-space grid: "
+            "raise &MGRID CUTOFF (400 Ry or more, REL_CUTOFF 50), set &XC_GRID XC_DERIV NN50_SMOOTH, "
+            "XC_SMOOTH_RHO NN50, then compute the forces of these frames again (ENSEMBLE REFTRAJ)."
         )
 
 
@@ -167,7 +168,25 @@ class Inspection:
     frames: int
     time_fs: tuple[float, float]
     cell: Floats
+    """Of the first frame, (3, 3) [Å]."""
+    volume: float
+    """Mean over the frames [Å³]."""
+    density: float
+    """[g/cm³]."""
     has: dict[str, bool]
+
+    def radial_distribution(self, name: str, width_A: float = 0.05) -> tuple[Floats, Floats]:
+        """r (B,) [Å] and g(r) (B,) of a free term up to the cutoff; 1 where pairs are as dense as in an ideal gas."""
+        topology, counts = self.survey.topology, self.survey.distances[name].counts
+        per_bin = round(width_A / BIN_A)
+        n = round(self.survey.cutoff_A / BIN_A) // per_bin
+        binned = np.pad(counts, (0, max(n * per_bin - len(counts), 0)))[: n * per_bin].reshape(n, per_bin).sum(axis=1)
+        edges = width_A * np.arange(n + 1)
+        a, b = name.removeprefix("free:").split("-")
+        n_a, n_b = topology.symbols.count(a), topology.symbols.count(b)
+        pairs = n_a * (n_a - 1) / 2 if a == b else n_a * n_b
+        shell = 4 / 3 * np.pi * np.diff(edges**3)
+        return (edges[1:] + edges[:-1]) / 2, binned / (self.frames * pairs * shell / self.volume)
 
     def to_dict(self) -> dict[str, Any]:
         survey, topology = self.survey, self.survey.topology
@@ -178,6 +197,7 @@ class Inspection:
             "atoms": {s: topology.symbols.count(s) for s in topology.species},
             "molecules": topology.formulas(),
             "cell_A": self.cell.tolist(),
+            "density_g_per_cm3": self.density,
             "has": self.has,
             "temperature_K": None if not t else {"mean": float(np.mean(t)), "std": float(np.std(t))},
             "cutoff_A": survey.cutoff_A,
@@ -207,7 +227,8 @@ class Inspection:
 def inspect(source: FrameSource, cutoff_A: float | None = None, progress: Progress = no_progress) -> Inspection:
     """Read all frames once and tell what is there. Raises InputError on anything that cannot be read."""
     survey: Survey | None = None
-    done, times, first = 0, [], None
+    done, volume, first = 0, 0.0, None
+    times: list[float] = []
     for frames in source.chunks():
         if survey is None:
             first = frames[0]
@@ -217,9 +238,11 @@ def inspect(source: FrameSource, cutoff_A: float | None = None, progress: Progre
         for f in range(frames.n_frames):
             for name, pairs in survey.topology.pairs(frames.positions[f], frames.cell[f], survey.cutoff_A):
                 survey.add_distances(name, pairs.r)
+        volume += float(np.abs(np.linalg.det(frames.cell)).sum())
         times.extend((float(frames.time[0]), float(frames.time[-1])))
         done += frames.n_frames
         progress("inspect", done, source.n_frames)
     assert survey is not None and first is not None, "a source holds at least one frame"
+    density = float(first.masses.sum()) / (volume / done) * AMU_PER_A3_TO_G_PER_CM3
     has = {name: getattr(first, name) is not None for name in ("forces", "velocities", "energy")}
-    return Inspection(survey, done, (times[0], times[-1]), first.cell[0], has)
+    return Inspection(survey, done, (times[0], times[-1]), first.cell[0], volume / done, density, has)

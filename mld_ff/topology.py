@@ -100,7 +100,7 @@ class Topology:
         return dict(Counter(self._formula(atoms) for atoms in self.molecules))
 
     def _formula(self, atoms: Ints) -> str:
-        return Formula.from_list([self.symbols[i] for i in atoms]).format("hill")
+        return str(Formula.from_list([self.symbols[i] for i in atoms]).format("hill"))
 
     @cached_property
     def bonded(self) -> dict[Path, Ints]:
@@ -115,7 +115,7 @@ class Topology:
 
     def _shortest_paths(self, start: int) -> dict[int, tuple[int, ...]]:
         """Shortest path from `start` to every atom at most MAX_BONDS_APART bonds away; ties by element order."""
-        paths = {start: (start,)}
+        paths: dict[int, tuple[int, ...]] = {start: (start,)}
         front = [start]
         for _ in range(MAX_BONDS_APART):
             found: dict[int, tuple[int, ...]] = {}
@@ -164,7 +164,7 @@ class Topology:
         if not len(self.bonded_codes):
             return np.zeros(len(code), bool)
         place = np.minimum(np.searchsorted(self.bonded_codes, code), len(self.bonded_codes) - 1)
-        return self.bonded_codes[place] == code
+        return np.asarray(self.bonded_codes[place] == code)
 
     def pairs(self, positions: Floats, cell: Floats, cutoff: float) -> Iterator[tuple[str, Pairs]]:
         """All pairs of one frame by name: `bonded:…` at any distance, `free:A-B` below `cutoff` [Å]."""

@@ -19,9 +19,14 @@ Ints = NDArray[np.int64]
 class FrameSource(Protocol):
     """What inference streams over: a Trajectory in memory, or files that are read piece by piece."""
 
-    symbols: tuple[str, ...]
-    masses: Floats
-    source: dict[str, Any]
+    @property
+    def symbols(self) -> tuple[str, ...]: ...
+
+    @property
+    def masses(self) -> Floats: ...
+
+    @property
+    def source(self) -> dict[str, Any]: ...
 
     @property
     def n_frames(self) -> int: ...
@@ -79,8 +84,8 @@ class Trajectory:
             i = range(self.n_frames)[index]
             index = slice(i, i + 1)
         names = ("positions", "cell", "time", "step", "forces", "velocities", "energy")
-        arrays = {name: getattr(self, name) for name in names}
-        return replace(self, **{name: None if a is None else a[index] for name, a in arrays.items()})
+        picked: dict[str, Any] = {n: None if (a := getattr(self, n)) is None else a[index] for n in names}
+        return replace(self, **picked)
 
     def select_atoms(self, order: Ints) -> Trajectory:
         """The given atoms (indices) of every frame, in that order."""
@@ -130,7 +135,7 @@ class Trajectory:
         if self.velocities is None:
             raise ValueError("this trajectory holds no velocities")
         twice_kinetic = AMU_A2_PER_FS2_TO_EV * np.einsum("fpc,fpc,p->f", self.velocities, self.velocities, self.masses)
-        return twice_kinetic / ((3 * self.n_atoms - 3) * KB_EV_PER_K)
+        return np.asarray(twice_kinetic) / ((3 * self.n_atoms - 3) * KB_EV_PER_K)
 
 
 def _reduced(cell: Floats) -> tuple[Floats, Floats]:

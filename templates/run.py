@@ -4,6 +4,7 @@ python run.py --platform CUDA --temperature 300 --time 1000
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import openmm
@@ -13,7 +14,9 @@ parser = argparse.ArgumentParser(description="NVT with the exported force field 
 parser.add_argument("--platform", default=None, help="CPU, CUDA, OpenCL or Reference (default: the fastest present)")
 parser.add_argument("--temperature", type=float, default=None, help="K (default: as exported)")
 parser.add_argument("--time", type=float, default=20.0, help="ps")
-parser.add_argument("--every", type=float, default=0.01, help="ps between frames of the trajectory and lines of the log")
+parser.add_argument(
+    "--every", type=float, default=0.01, help="ps between frames of the trajectory and lines of the log"
+)
 parser.add_argument("--output", default=".", help="directory for trajectory.dcd, log.csv, checkpoint.xml")
 arguments = parser.parse_args()
 
@@ -45,10 +48,20 @@ simulation.reporters += [
         kineticEnergy=True,
         totalEnergy=True,
         temperature=True,
+    ),
+    app.StateDataReporter(
+        sys.stdout,
+        50 * every,
+        progress=True,
+        time=True,
+        temperature=True,
         speed=True,
+        remainingTime=True,
+        totalSteps=steps,
     ),
     app.CheckpointReporter(str(out / "checkpoint.xml"), 100 * every, writeState=True),
 ]
-print(f"{system.getNumParticles()} atoms, {steps} steps of {1000 * timestep:g} fs on {simulation.context.getPlatform().getName()}")
+name = simulation.context.getPlatform().getName()
+print(f"{system.getNumParticles()} atoms, {steps} steps of {1000 * timestep:g} fs on {name}", flush=True)
 simulation.step(steps)
 simulation.saveState(str(out / "checkpoint.xml"))

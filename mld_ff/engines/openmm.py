@@ -13,7 +13,7 @@ from mld_ff.units import A_TO_NM, EV_PER_A_TO_KJ_PER_MOL_PER_NM, EV_TO_KJ_PER_MO
 
 
 def platform_named(name: str | None) -> openmm.Platform:
-    """The platform of that name, or the fastest present. Raises EngineError naming the ones that are there."""
+    """The platform of that name, or the fastest present. Raises InputError naming the ones that are there."""
     present = [openmm.Platform.getPlatform(k) for k in range(openmm.Platform.getNumPlatforms())]
     if name is None:
         return max(present, key=lambda p: p.getSpeed())
@@ -22,7 +22,7 @@ def platform_named(name: str | None) -> openmm.Platform:
             return platform
     names = ", ".join(p.getName() for p in present)
     remedy = '; for CUDA: pip install "openmm[cuda12]"' if name.lower() == "cuda" else ""
-    raise EngineError(f"OpenMM has no platform {name!r} here; present: {names}{remedy}")
+    raise InputError(f"OpenMM has no platform {name!r} here; present: {names}{remedy}")
 
 
 def load_system(directory: Path | str) -> openmm.System:
@@ -31,7 +31,9 @@ def load_system(directory: Path | str) -> openmm.System:
     try:
         return openmm.XmlSerializer.deserialize(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}; write it with `mld-ff export --engine openmm`", file) from None
+        raise InputError(
+            f"cannot be read: {error.strerror}; write it with `mld-ff export --engine openmm`", file
+        ) from None
     except openmm.OpenMMException as error:
         raise InputError(f"is not an OpenMM System: {error}", file) from None
 

@@ -103,7 +103,9 @@ def _bond_terms(loss: AgentLoss, topology: Topology) -> list[BondTerm]:
 
 
 def _head(what: str) -> str:
-    return f"# UNITS: metal\n# {what} tables written by mld_ff: index, r [angstrom], energy [eV], force [eV/angstrom]\n\n"
+    return (
+        f"# UNITS: metal\n# {what} tables written by mld_ff: index, r [angstrom], energy [eV], force [eV/angstrom]\n\n"
+    )
 
 
 def _section(name: str, header: str, r: Floats, energy: Floats, force: Floats) -> str:

@@ -16,15 +16,20 @@ from mld_ff.export.start import Start
 from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, PowerTerm, SplineTerm, Term, Wall, write_atomically
 from mld_ff.survey import BIN_A
 from mld_ff.topology import Topology
-from mld_ff.trajectory import Floats
+from mld_ff.trajectory import Ints
 from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM, EV_TO_KJ_PER_MOL, FS_TO_PS
 
 SPECIES_PAIR = tuple[str, str]
 CENTRE_OF_MASS_EVERY = 100
 """Steps between removals of the centre-of-mass motion; its presence makes OpenMM count 3N - 3 degrees of freedom."""
 
-POWER_EXPRESSION = (
-    "{sum} + x*(force + x*(halfcurvature + x*stiffness)); {invariants}S=(1-(y/{cutoff})^2)^3; x=max(0,edge-r); y=max(r,edge)"
+POWER_EXPRESSION = "; ".join(
+    [
+        "{sum} + x*(force + x*(halfcurvature + x*stiffness))",
+        "{invariants}S=(1-(y/{cutoff})^2)^3",
+        "x=max(0,edge-r)",
+        "y=max(r,edge)",
+    ]
 )
 """The quadratic loss at y = r, or at the wall's edge with the wall of depth x on top."""
 SPLINE_EXPRESSION = "table(r+offset)"
@@ -75,7 +80,7 @@ def _number(value: float) -> str:
 
 def _energy(value: float, per_length: float = 0) -> float:
     """A coefficient in eV Å^-per_length as kJ/mol nm^-per_length."""
-    return value * EV_TO_KJ_PER_MOL / A_TO_NM**per_length
+    return float(value * EV_TO_KJ_PER_MOL / A_TO_NM**per_length)
 
 
 def _wall_expression(wall: Wall) -> str:
@@ -86,16 +91,14 @@ def _wall_expression(wall: Wall) -> str:
     return f"({e}) + {depth}*(({f}) + {depth}*(({k}) + {depth}*({s})))"
 
 
-def _bond_force(term: BondTerm, pairs: Floats) -> openmm.CustomBondForce:
+def _bond_force(term: BondTerm, pairs: Ints) -> openmm.CustomBondForce:
     inside = "".join(
         f"{'+' if m > 1 else ''}({_number(_energy(c, m))})*(r-{_number(term.r0_A * A_TO_NM)})^{m}"
         for m, c in enumerate(term.coefficients, 1)
     )
     below, above = (_wall_expression(w) for w in term.walls)
     low, high = (_number(edge * A_TO_NM) for edge in term.range_A)
-    force = openmm.CustomBondForce(
-        BOND_EXPRESSION.format(low=low, high=high, inside=inside, above=above, below=below)
-    )
+    force = openmm.CustomBondForce(BOND_EXPRESSION.format(low=low, high=high, inside=inside, above=above, below=below))
     force.setName(term.name)
     force.setUsesPeriodicBoundaryConditions(True)
     for i, j in pairs:
@@ -137,10 +140,10 @@ def _species_products(species: Sequence[str]) -> str:
     )
 
 
-def _pairwise(terms: Sequence[FreeTerm], value: Callable[[FreeTerm], float]) -> dict[SPECIES_PAIR, float]:
+def _pairwise(terms: Sequence[FreeTerm], values: Sequence[float]) -> dict[SPECIES_PAIR, float]:
     found: dict[SPECIES_PAIR, float] = {}
-    for t in terms:
-        found[t.species] = found[t.species[::-1]] = value(t)
+    for t, value in zip(terms, values, strict=True):
+        found[t.species] = found[t.species[::-1]] = value
     return found
 
 
@@ -155,19 +158,18 @@ def _power_force(terms: Sequence[FreeTerm], species: Sequence[str]) -> openmm.Cu
         invariants="".join(f"{q}=S*y^({_number(-n)}); " for n, q in invariant.items()),
         cutoff=_number(first.cutoff_A * A_TO_NM),
     )
-    definitions = [
-        _by_species(name, _pairwise(terms, lambda t, k=k, p=p: _energy(t.coefficients[k], -sum(p))), species)
-        for k, (name, p) in enumerate(zip(names, first.products, strict=True))
-    ]
-    wall = {
-        "edge": lambda w: w.edge_A * A_TO_NM,
-        "force": lambda w: _energy(w.force, 1),
-        "halfcurvature": lambda w: _energy(w.curvature / 2, 2),
-        "stiffness": lambda w: _energy(w.stiffness_eV_per_A3, 3),
+    walls = [t.walls[0] for t in terms]
+    values = {
+        name: [_energy(t.coefficients[k], -sum(product)) for t in terms]
+        for k, (name, product) in enumerate(zip(names, first.products, strict=True))
     }
-    definitions += [
-        _by_species(name, _pairwise(terms, lambda t, v=v: v(t.walls[0])), species) for name, v in wall.items()
-    ]
+    values |= {
+        "edge": [w.edge_A * A_TO_NM for w in walls],
+        "force": [_energy(w.force, 1) for w in walls],
+        "halfcurvature": [_energy(w.curvature / 2, 2) for w in walls],
+        "stiffness": [_energy(w.stiffness_eV_per_A3, 3) for w in walls],
+    }
+    definitions = [_by_species(name, _pairwise(terms, value), species) for name, value in values.items()]
     return openmm.CustomNonbondedForce("; ".join([expression, *definitions, _species_products(species)]))
 
 
@@ -180,17 +182,17 @@ def _spline_force(terms: Sequence[FreeTerm], species: Sequence[str]) -> openmm.C
     cutoff = max(t.cutoff_A for t in terms)
     points = round(cutoff / BIN_A) + 1
     gap = 40  # points of zero between segments: a cubic spline forgets a jump by a factor 3.7 per point
-    values, offsets = [np.zeros(gap)], {}
+    values, offsets = [np.zeros(gap)], []
     for t in terms:
         r = cutoff - BIN_A * np.arange(points - 1, -1, -1.0)
         r[0] = max(r[0], BIN_A / 10)
-        offsets[t.name] = sum(len(v) for v in values) * BIN_A * A_TO_NM
+        offsets.append(sum(len(v) for v in values) * BIN_A * A_TO_NM)
         values += [t.evaluate(r)[0] * EV_TO_KJ_PER_MOL, np.zeros(gap)]
     values.append(np.zeros(points))  # where pairs without a term look up their zero
     table = np.concatenate(values)
     nothing = (len(table) - points) * BIN_A * A_TO_NM
     offset = {p: nothing for p in combinations_with_replacement(species, 2)}
-    offset |= _pairwise(terms, lambda t: offsets[t.name])
+    offset |= _pairwise(terms, offsets)
     force = openmm.CustomNonbondedForce(
         "; ".join([SPLINE_EXPRESSION, _by_species("offset", offset, species), _species_products(species)])
     )

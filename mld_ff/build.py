@@ -1,0 +1,160 @@
+"""The whole road by one configuration: fit, export, verify, run in both engines, summary."""
+
+from __future__ import annotations
+
+import json
+import time
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mld_ff import report
+from mld_ff.cp2k import CP2KSource, open_cp2k
+from mld_ff.errors import CheckFailed, InputError
+from mld_ff.export.lammps import export_lammps
+from mld_ff.export.openmm import export_openmm
+from mld_ff.export.start import start_from
+from mld_ff.inference import Basis, fit
+from mld_ff.loss import AgentLoss
+from mld_ff.production import NVT, read_log, run
+from mld_ff.survey import Inspection, Progress, inspect, no_progress
+from mld_ff.trajectory import Floats, Trajectory
+from mld_ff.units import FS_TO_PS
+from mld_ff.verify import ENGINES, Verification, spread_frames, verify
+
+MODEL = "model.json"
+EQUILIBRATION = 0.1
+"""Fraction of a run that is left out of averages."""
+FRAMES_DRAWN = 20
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a build does; read from TOML with `read_config`."""
+
+    cp2k: Path
+    """Directory of the CP2K run."""
+    output: Path
+    basis: Basis
+    nvt: NVT
+    engines: tuple[str, ...] = ENGINES
+    platform: str | None = None
+    """OpenMM's for the run; None for the fastest present."""
+
+
+def read_config(file: Path | str, output: Path | str | None = None) -> Config:
+    """Read a configuration; paths in it are relative to its own directory. `output` overrides its own.
+
+    Raises InputError naming file, key and the keys known.
+    """
+    file = Path(file)
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file) from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"is not valid TOML: {error}", file) from None
+    _known(data, {"cp2k", "output", "engines", "platform", "fit", "run"}, "", file)
+    if "cp2k" not in data:
+        raise InputError('needs a key "cp2k": the directory of the CP2K run', file)
+    engines = tuple(data.get("engines", ENGINES))
+    if unknown := [e for e in engines if e not in ENGINES]:
+        raise InputError(f"engines are {', '.join(ENGINES)}; found {unknown[0]!r}", file)
+    where = Path(output) if output else file.parent / data.get("output", "output")
+    basis, nvt = _section(Basis, data, "fit", file), _section(NVT, data, "run", file)
+    return Config((file.parent / data["cp2k"]), where, basis, nvt, engines, data.get("platform"))
+
+
+def _known(data: dict[str, Any], known: set[str], section: str, file: Path) -> None:
+    if unknown := sorted(set(data) - known):
+        raise InputError(f"unknown key {section}{unknown[0]!r}; known: {', '.join(sorted(known))}", file)
+
+
+def _section(kind: type[Any], data: dict[str, Any], section: str, file: Path) -> Any:
+    values = data.get(section, {})
+    if not isinstance(values, dict):
+        raise InputError(f"[{section}] must be a section, found {values!r}", file)
+    _known(values, {f.name for f in fields(kind)}, f"[{section}] ", file)
+    try:
+        return kind(**{k: tuple(map(float, v)) if isinstance(v, list) else v for k, v in values.items()})
+    except (InputError, TypeError, ValueError) as error:
+        raise InputError(f"[{section}]: {error}", file) from None
+
+
+def build(config: Config, progress: Progress = no_progress) -> Path:
+    """Do everything; returns the output directory with model.json, openmm/, lammps/, run-*/, figures/, summary.html.
+
+    Raises CheckFailed if an engine disagrees with numpy, and what the single steps raise.
+    """
+    out = config.output
+    if out.exists() and any(out.iterdir()):
+        raise InputError("the output directory is not empty: choose another one or remove it", out)
+    source = open_cp2k(config.cp2k)
+    reference = inspect(source, config.basis.cutoff_A, progress)
+    loss = fit(source, config.basis, progress)
+    loss.save(out / MODEL)
+    frames = spread_frames(source, FRAMES_DRAWN)
+    settings = (config.nvt.temperature_K, config.nvt.timestep_fs, config.nvt.damping_fs)
+    start = start_from(frames[-1], config.nvt.temperature_K, config.nvt.seed)
+    directories = {engine: out / engine for engine in config.engines}
+    for engine, directory in directories.items():
+        {"openmm": export_openmm, "lammps": export_lammps}[engine](loss, start, directory, *settings)
+    verification = verify(loss, frames, directories=directories, progress=progress)
+    if not verification.passed:
+        raise CheckFailed(
+            "the engines do not compute what the model says:\n" + json.dumps(verification.to_dict(), indent=1)
+        )
+    runs, speeds = {}, {}
+    for engine in config.engines:
+        began = time.perf_counter()
+        runs[engine] = run(loss, frames[-1], engine, out / f"run-{engine}", config.nvt, config.platform, progress)
+        per_day = config.nvt.time_ps / (time.perf_counter() - began) * 86.4
+        speeds[engine] = f"{per_day:.0f} ns/day, start-up included"
+    progress("summary", 0, 1)
+    _summarise(config, loss, verification, reference, frames, source, runs, speeds)
+    progress("summary", 1, 1)
+    return out
+
+
+def _summarise(
+    config: Config,
+    loss: AgentLoss,
+    verification: Verification,
+    reference: Inspection,
+    frames: Trajectory,
+    source: CP2KSource,
+    runs: dict[str, Trajectory],
+    speeds: dict[str, str],
+) -> None:
+    out = config.output
+    settled = {e: t[int(EQUILIBRATION * t.n_frames) :] for e, t in runs.items()}
+    inspections = {report.REFERENCE: reference, **{e: inspect(t, loss.cutoff_A) for e, t in settled.items()}}
+    compared = {k: report.observables(i, None if i is reference else reference) for k, i in inspections.items()}
+    series: dict[str, tuple[Floats, Floats]] = {}
+    if reference.survey.temperatures:
+        times = np.concatenate([c.time for c in source.chunks()]) * FS_TO_PS
+        series[report.REFERENCE] = (times - times[0], np.array(reference.survey.temperatures))
+    for engine in runs:
+        log = read_log(out / f"run-{engine}")
+        series[engine] = (log["time_ps"], log["temperature_K"])
+    for label, (_, temperature) in series.items():
+        skip = 0 if label == report.REFERENCE else int(EQUILIBRATION * len(temperature))
+        compared[label] = {"temperature_K": float(temperature[skip:].mean()), **compared[label]}
+    drawn = [
+        (
+            "Learned loss of free pairs; shaded: distances that the data sampled.",
+            "pairs",
+            report.plot_pair_functions(loss),
+        ),
+        (f"Forces of {frames.n_frames} frames, learned against CP2K.", "forces", report.plot_forces(loss, frames)),
+        ("Radial distribution functions.", "rdf", report.plot_radial_distributions(inspections)),
+        ("Distances inside molecules.", "bonded", report.plot_bonded(inspections)),
+        ("Temperature.", "temperature", report.plot_temperature(series, config.nvt.temperature_K)),
+    ]
+    figures = [
+        (text, report.save_figure(f, out / "figures" / f"{name}.png")) for text, name, f in drawn if f is not None
+    ]
+    report.write_summary(out, loss, verification, compared, speeds, figures)

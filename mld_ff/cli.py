@@ -1,0 +1,383 @@
+"""The command line: every verb is a few lines around one library call."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from mld_ff.cp2k import CP2KSource, open_cp2k
+from mld_ff.errors import CheckFailed, EngineError, InputError, MldError
+from mld_ff.export.start import read_structure
+from mld_ff.inference import Basis
+from mld_ff.inference import fit as infer
+from mld_ff.loss import AgentLoss
+from mld_ff.production import NVT
+from mld_ff.survey import Progress
+from mld_ff.survey import inspect as survey
+from mld_ff.trajectory import FrameSource, Trajectory
+
+app = typer.Typer(
+    help="From a CP2K trajectory to a force field that stock OpenMM and stock LAMMPS run.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+
+class Engine(StrEnum):
+    """Engines that run the force field."""
+
+    openmm = "openmm"
+    lammps = "lammps"
+
+
+class Kind(StrEnum):
+    """Functions of free pairs."""
+
+    spline = "spline"
+    power = "power"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
+Cp2kDir = Annotated[Path, typer.Argument(metavar="CP2K_DIR", help="Directory of the CP2K run.")]
+File = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--file", metavar="ROLE=FILE", help="Take this file: positions, forces, velocities, energies, cells, input."
+    ),
+]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file written by `fit`.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write.")]
+StructureFile = Annotated[
+    Path | None, typer.Option("--structure", help="Structure with a periodic box: PDB, mmCIF, GRO, …")
+]
+Cp2kOption = Annotated[Path | None, typer.Option("--cp2k", help="CP2K run to take a frame of.")]
+Frame = Annotated[int, typer.Option(help="Which frame of the CP2K run; negative: from the end.")]
+Temperature = Annotated[float, typer.Option("--temperature", help="K")]
+Timestep = Annotated[float, typer.Option("--timestep", help="fs")]
+Damping = Annotated[float, typer.Option("--damping", help="Time constant of the thermostat, fs (CP2K's TIMECON).")]
+
+
+@app.command()
+def inspect(
+    cp2k_dir: Cp2kDir,
+    file: File = None,
+    cutoff: Annotated[float | None, typer.Option(help="Å")] = None,
+    json_: Json = False,
+) -> None:
+    """Tell what a CP2K run holds and how good its forces are."""
+    with reporting(json_) as (progress, answer):
+        source = _open(cp2k_dir, file, require_forces=False)
+        found = survey(source, cutoff, progress).to_dict()
+        answer({**found, "notes": source.notes, "source": source.source}, _inspection_text)
+
+
+@app.command()
+def fit(
+    cp2k_dir: Cp2kDir,
+    output: Output,
+    basis: Annotated[Kind, typer.Option(help="Functions of free pairs.")] = Kind.spline,
+    exponent: Annotated[
+        list[float] | None, typer.Option(help="Exponent n of a power law r^-n; may be repeated.")
+    ] = None,
+    bond_degree: Annotated[int, typer.Option(help="Degree of bonded polynomials; 2 is harmonic.")] = 4,
+    spacing: Annotated[float, typer.Option(help="Knot spacing of splines, Å.")] = 0.2,
+    cutoff: Annotated[float | None, typer.Option(help="Å; default 6.2, or half the cell if that is shorter.")] = None,
+    file: File = None,
+    json_: Json = False,
+) -> None:
+    """Infer the loss from a CP2K run and write the model file."""
+    with reporting(json_) as (progress, answer):
+        source = _open(cp2k_dir, file)
+        functions = Basis(basis.value, tuple(exponent or (3.0,)), spacing, bond_degree, cutoff)
+        loss = infer(source, functions, progress)
+        loss.save(output)
+        answer({**loss.provenance, "notes": source.notes, "model": str(output)}, _fit_text)
+
+
+@app.command()
+def export(
+    model: Model,
+    engine: Annotated[Engine, typer.Option()],
+    output: Output,
+    structure: StructureFile = None,
+    cp2k: Cp2kOption = None,
+    frame: Frame = -1,
+    temperature: Temperature = 300.0,
+    timestep: Timestep = 0.5,
+    damping: Damping = 100.0,
+    file: File = None,
+    json_: Json = False,
+) -> None:
+    """Write the files that OpenMM or LAMMPS runs without mld_ff."""
+    from mld_ff.export.lammps import export_lammps
+    from mld_ff.export.openmm import export_openmm
+    from mld_ff.export.start import start_from
+
+    with reporting(json_) as (_, answer):
+        loss = AgentLoss.load(model)
+        start = start_from(_frame(structure, cp2k, frame, file), temperature)
+        write = {Engine.openmm: export_openmm, Engine.lammps: export_lammps}[engine]
+        files = write(loss, start, output, temperature, timestep, damping)
+        answer(
+            {"engine": engine.value, "files": [str(f) for f in files], "molecules": start.topology.formulas()},
+            lambda d: "\n".join(d["files"]),
+        )
+
+
+@app.command()
+def verify(
+    model: Model,
+    cp2k_dir: Cp2kDir,
+    frames: Annotated[int, typer.Option(min=1, help="How many frames, spread over the run.")] = 5,
+    openmm: Annotated[Path | None, typer.Option(help="Check these exported files instead of a fresh export.")] = None,
+    lammps: Annotated[Path | None, typer.Option(help="Check these exported files instead of a fresh export.")] = None,
+    platform: Annotated[str, typer.Option(help="OpenMM platform.")] = "CPU",
+    file: File = None,
+    json_: Json = False,
+) -> None:
+    """Hold OpenMM and LAMMPS against the numpy reference on the same frames."""
+    from mld_ff.verify import verify as check
+
+    with reporting(json_) as (progress, answer):
+        source = _open(cp2k_dir, file, require_forces=False)
+        given = {k: v for k, v in (("openmm", openmm), ("lammps", lammps)) if v}
+        result = check(AgentLoss.load(model), source, frames, given or None, platform, progress=progress)
+        answer(result.to_dict(), _verify_text)
+        if not result.passed:
+            raise CheckFailed("an engine differs from the numpy reference by more than the tolerance")
+
+
+@app.command()
+def run(
+    model: Model,
+    engine: Annotated[Engine, typer.Option()],
+    output: Output,
+    structure: StructureFile = None,
+    cp2k: Cp2kOption = None,
+    frame: Frame = -1,
+    temperature: Temperature = 300.0,
+    time: Annotated[float, typer.Option(help="ps")] = 20.0,
+    timestep: Timestep = 0.5,
+    damping: Damping = 100.0,
+    every: Annotated[float, typer.Option(help="fs between frames of the trajectory.")] = 10.0,
+    platform: Annotated[str | None, typer.Option(help="OpenMM platform; default: the fastest present.")] = None,
+    seed: Annotated[int, typer.Option(help="Of velocities, where the frame has none.")] = 1,
+    file: File = None,
+    json_: Json = False,
+) -> None:
+    """Run NVT molecular dynamics (Nosé–Hoover) in OpenMM or LAMMPS."""
+    from mld_ff.production import read_log
+    from mld_ff.production import run as produce
+
+    with reporting(json_) as (progress, answer):
+        settings = NVT(temperature, time, timestep, damping, every, seed)
+        start = _frame(structure, cp2k, frame, file)
+        trajectory = produce(AgentLoss.load(model), start, engine.value, output, settings, platform, progress)
+        log = read_log(output)
+        answer(
+            {
+                "engine": engine.value,
+                "directory": str(output),
+                "frames": trajectory.n_frames,
+                "time_ps": float(log["time_ps"][-1]),
+                "mean_temperature_K": float(log["temperature_K"].mean()),
+                "mean_potential_eV": float(log["potential_eV"].mean()),
+            },
+            lambda d: f"{d['time_ps']:g} ps in {d['directory']}, mean temperature {d['mean_temperature_K']:.1f} K",
+        )
+
+
+@app.command()
+def build(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="See examples/water/build.toml.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Instead of the one in the configuration.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Fit, export, verify, run in both engines and summarise: everything by one configuration."""
+    from mld_ff.build import build as make
+    from mld_ff.build import read_config
+
+    with reporting(json_) as (progress, answer):
+        out = make(read_config(config, output), progress)
+        found = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+        answer({"output": str(out), **found}, lambda d: _build_text(d, out))
+
+
+def main() -> None:
+    """Entry point of `mld-ff`."""
+    app()
+
+
+Answer = Callable[[dict[str, Any], Callable[[dict[str, Any]], str]], None]
+
+
+@contextmanager
+def reporting(as_json: bool) -> Iterator[tuple[Progress, Answer]]:
+    """Progress on standard error, the answer on standard output, errors as a paragraph and an exit code."""
+
+    def answer(data: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
+        sys.stdout.write((json.dumps(data, ensure_ascii=False) if as_json else text(data)) + "\n")
+
+    try:
+        with progress_bars() as progress:
+            yield progress, answer
+    except MldError as error:
+        fail(error, 2 if isinstance(error, InputError) else 1)
+    except KeyboardInterrupt:
+        fail("interrupted", 1)
+
+
+def fail(error: MldError | str, code: int) -> NoReturn:
+    """Say what is wrong in one paragraph and leave."""
+    kind = "check failed" if isinstance(error, CheckFailed) else "engine" if isinstance(error, EngineError) else "error"
+    errors.print(f"{kind}: {error}")
+    raise typer.Exit(code)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """A bar per stage on a terminal, a line per stage elsewhere."""
+    if not errors.is_terminal:
+        finished: set[str] = set()
+
+        def line(what: str, done: int, total: int) -> None:
+            if done >= total and what not in finished:
+                finished.add(what)
+                errors.print(f"{what}: done")
+
+        yield line
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=errors) as bars:
+        tasks: dict[str, Any] = {}
+
+        def bar(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        yield bar
+
+
+ROLES = ("positions", "forces", "velocities", "energies", "cells", "input")
+
+
+def _open(directory: Path, named: list[str] | None, require_forces: bool = True) -> CP2KSource:
+    files: dict[str, Any] = {}
+    for item in named or []:
+        role, _, name = item.partition("=")
+        if role not in ROLES or not name:
+            raise InputError(f"--file takes ROLE=FILE with a role of {', '.join(ROLES)}; found {item!r}")
+        inside = directory / name
+        files[role] = inside if inside.exists() else Path(name)
+    return open_cp2k(directory, require_forces=require_forces, **files)
+
+
+def _frame(structure: Path | None, cp2k: Path | None, index: int, named: list[str] | None) -> Trajectory:
+    """The frame to start from."""
+    if (structure is None) == (cp2k is None):
+        raise InputError("give the atoms to start from: either --cp2k CP2K_DIR or --structure FILE")
+    if structure is not None:
+        return read_structure(structure)
+    assert cp2k is not None
+    source: FrameSource = _open(cp2k, named, require_forces=False)
+    wanted = index + source.n_frames if index < 0 else index
+    at = 0
+    for frames in source.chunks():
+        if 0 <= wanted - at < frames.n_frames:
+            return frames[wanted - at]
+        at += frames.n_frames
+    raise InputError(f"frame {index} was asked for; the run has {source.n_frames} frames", cp2k)
+
+
+def _inspection_text(d: dict[str, Any]) -> str:
+    def counted(numbers: dict[str, int]) -> str:
+        return ", ".join(f"{n} {name}" for name, n in numbers.items())
+
+    temperature = d["temperature_K"]
+    lines = [
+        f"files        {', '.join(d['source']['files'])}",
+        f"frames       {d['frames']}, {d['time_fs'][0] / 1000:g} to {d['time_fs'][1] / 1000:g} ps",
+        f"atoms        {counted(d['atoms'])}; molecules {counted(d['molecules'])}",
+        "cell         " + "; ".join(" ".join(f"{x:g}" for x in row) for row in d["cell_A"]) + " Å",
+        f"density      {d['density_g_per_cm3']:.3f} g/cm³",
+        f"has          {', '.join(k for k, v in d['has'].items() if v) or 'positions only'}",
+    ]
+    if temperature:
+        lines.append(f"temperature  {temperature['mean']:.1f} ± {temperature['std']:.1f} K")
+    if d["has"]["forces"]:
+        lines.append(
+            f"forces       net {d['net_force_eV_per_A']:.2g} eV/Å per frame and component; "
+            f"rms on heavy atoms {d['force_rms_heavy_eV_per_A']:.2f} eV/Å"
+        )
+    lines += ["", f"{'distances':<22}{'shortest':>9}{'longest':>9}{'mean':>9}{'std':>9}  Å"]
+    lines += [
+        f"{name:<22}{v['shortest']:9.3f}{v['longest']:9.3f}{v['mean']:9.4f}{v['std']:9.4f}  ({v['count']} pairs)"
+        for name, v in d["distances_A"].items()
+    ]
+    return "\n".join(
+        [*lines, "", *(f"note: {n}" for n in d["notes"]), *(f"warning: {w}" for w in d["warnings"])]
+    ).rstrip()
+
+
+def _fit_text(d: dict[str, Any]) -> str:
+    lines = [
+        f"{d['model']}: {d['n_coefficients']} coefficients from {d['frames_train']} frames, "
+        f"tested on {d['frames_test']}"
+    ]
+    lines += [
+        f"  {s}: relative RMSE {e:.3f} (without reciprocity {d['relative_rmse_agent'][s]:.3f})"
+        for s, e in d["relative_rmse"].items()
+    ]
+    lines.append(f"  all forces: {d['rmse_meV_per_A']:.0f} meV/Å")
+    if d["undetermined"]:
+        lines.append(f"not determined by the data and left at zero: {', '.join(d['undetermined'])}")
+    return "\n".join([*lines, *(f"note: {n}" for n in d["notes"]), *(f"warning: {w}" for w in d["warnings"])])
+
+
+def _verify_text(d: dict[str, Any]) -> str:
+    names = list(d["engines"])
+    lines = [f"{'energy [eV]':<22}{'numpy':>16}" + "".join(f"{n:>16}" for n in names)]
+    rows = {"all terms": (d["energy_eV"], [d["engines"][n]["energy_eV"] for n in names])}
+    rows |= {
+        t: (e, [d["engines"][n]["terms_eV"].get(t, float("nan")) for n in names]) for t, e in d["terms_eV"].items()
+    }
+    lines += [f"{t:<22}{e:16.6f}" + "".join(f"{x:16.6f}" for x in row) for t, (e, row) in rows.items()]
+    for n, r in d["engines"].items():
+        lines.append(
+            f"{n}: largest force difference {r['max_force_difference_eV_per_A']:.1e} eV/Å on {r['worst_atom']} "
+            f"(tolerance {r['force_tolerance_eV_per_A']:.0e}), energy {r['relative_energy_difference']:.1e} relative "
+            f"(tolerance {d['energy_tolerance']:.0e}): {'passed' if r['passed'] else 'FAILED'}"
+        )
+    return "\n".join(lines)
+
+
+def _build_text(d: dict[str, Any], out: Path) -> str:
+    lines = [_fit_text({**d["fit"], "model": str(out / "model.json"), "notes": []}), _verify_text(d["verify"])]
+    names = list(d["observables"])
+    lines.append(f"{'observable':<28}" + "".join(f"{n:>10}" for n in names))
+    for key in dict.fromkeys(k for values in d["observables"].values() for k in values):
+        row = [d["observables"][n].get(key) for n in names]
+        lines.append(f"{key:<28}" + "".join(f"{'–' if x is None else format(x, '.4g'):>10}" for x in row))
+    lines.append(f"open {out / 'summary.html'}")
+    return "\n".join(lines)

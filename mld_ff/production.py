@@ -1,0 +1,189 @@
+"""Production runs: NVT in either engine from a frame, and reading them back as a Trajectory."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from MDAnalysis.coordinates.DCD import DCDReader
+
+from mld_ff.engines.lammps import launch, thermo
+from mld_ff.engines.openmm import platform_named
+from mld_ff.engines.process import stream
+from mld_ff.errors import EngineError, InputError
+from mld_ff.export.lammps import export_lammps
+from mld_ff.export.openmm import export_openmm
+from mld_ff.export.start import start_from
+from mld_ff.loss import AgentLoss, write_atomically
+from mld_ff.survey import Progress, no_progress
+from mld_ff.trajectory import Floats, Trajectory
+from mld_ff.units import EV_TO_KJ_PER_MOL, FS_TO_PS
+
+RECORD = "run.json"
+TRAJECTORY = "trajectory.dcd"
+
+
+@dataclass(frozen=True)
+class NVT:
+    """Settings of a run in the canonical ensemble (Nosé–Hoover chain)."""
+
+    temperature_K: float = 300.0
+    time_ps: float = 20.0
+    timestep_fs: float = 0.5
+    damping_fs: float = 100.0
+    """Time constant of the thermostat: CP2K's TIMECON, LAMMPS's Tdamp, 1 / OpenMM's collisionFrequency."""
+    every_fs: float = 10.0
+    """Between frames of the trajectory and lines of the log."""
+    seed: int = 1
+    """Of the velocities, where the starting frame has none."""
+
+    def __post_init__(self) -> None:
+        for name in ("temperature_K", "time_ps", "timestep_fs", "damping_fs", "every_fs"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be positive")
+
+    @property
+    def steps(self) -> int:
+        return max(1, round(self.time_ps / (self.timestep_fs * FS_TO_PS)))
+
+    @property
+    def every(self) -> int:
+        """Steps between frames."""
+        return max(1, round(self.every_fs / self.timestep_fs))
+
+
+def run(
+    loss: AgentLoss,
+    frame: Trajectory,
+    engine: str,
+    directory: Path | str,
+    settings: NVT | None = None,
+    platform: str | None = None,
+    progress: Progress = no_progress,
+) -> Trajectory:
+    """NVT molecular dynamics from one frame (positions, velocities if it has them); returns the trajectory.
+
+    engine: `openmm` or `lammps`. directory: gets the exported files, trajectory.dcd, the engine's log and checkpoint,
+    and run.json. platform: OpenMM's, None for the fastest present. Raises EngineError if the engine stops or warns,
+    InputError if the model does not cover the system or the directory holds another run.
+    """
+    settings, out = settings or NVT(), Path(directory)
+    if (out / RECORD).exists():
+        raise InputError("a run lies here already: choose another directory or remove this one", out)
+    start = start_from(frame, settings.temperature_K, settings.seed)
+    export = {"openmm": export_openmm, "lammps": export_lammps}[engine]
+    export(loss, start, out, settings.temperature_K, settings.timestep_fs, settings.damping_fs)
+    record: dict[str, Any] = {
+        "engine": engine,
+        "finished": False,
+        "settings": vars(settings),
+        "started_from": {**start.frame.source, "step": int(frame.step[0])},
+        "symbols": list(start.topology.symbols),
+        "masses_amu": start.frame.masses.tolist(),
+        "atom_in_source": start.order.tolist(),
+    }
+    _write_record(out, record)
+    progress(engine, 0, settings.steps)
+    if engine == "openmm":
+        _run_openmm(out, settings, platform, progress)
+    else:
+        _run_lammps(out, settings, progress)
+    _write_record(out, {**record, "finished": True})
+    return read_run(out)
+
+
+def _write_record(out: Path, record: dict[str, Any]) -> None:
+    write_atomically(out / RECORD, json.dumps(record, indent=1) + "\n")
+
+
+def _run_openmm(out: Path, settings: NVT, platform: str | None, progress: Progress) -> None:
+    name = platform_named(platform).getName()
+    every_ps = settings.every * settings.timestep_fs * FS_TO_PS
+    options = {"--platform": name, "--time": settings.time_ps, "--every": every_ps}
+    command = [sys.executable, "run.py", *(str(word) for option in options.items() for word in option)]
+
+    def listen(line: str) -> None:
+        if found := re.match(r"([\d.]+)%", line):
+            progress("openmm", round(float(found[1]) / 100 * settings.steps), settings.steps)
+
+    code, lines = stream(command, out, listen)
+    (out / "log.openmm").write_text("".join(lines), encoding="utf-8")
+    if code:
+        last = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")
+        raise EngineError(f"OpenMM stopped in {out / 'run.py'}: {last}")
+
+
+def _run_lammps(out: Path, settings: NVT, progress: Progress) -> None:
+    def listen(line: str) -> None:
+        words = line.split()
+        if len(words) == 7 and words[0].isdigit():
+            progress("lammps", int(words[0]), settings.steps)
+
+    variables = {"steps": settings.steps, "every": settings.every, "dump": "dcd"}
+    launch(out, "in.nvt", variables, listen)
+
+
+def read_run(directory: Path | str) -> Trajectory:
+    """The trajectory of a run: positions, cell, time, and potential energy where the log has it. No velocities.
+
+    Raises InputError if the directory holds no run, or one without frames.
+    """
+    out = Path(directory)
+    try:
+        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"holds no run ({RECORD} is missing or broken); make one with `mld-ff run`", out) from None
+    try:
+        with _open_dcd(out / TRAJECTORY) as reader:
+            frames = [(ts.positions.astype(float), ts.triclinic_dimensions.astype(float)) for ts in reader]
+    except OSError:
+        raise InputError(
+            "cannot be read as a DCD file: did the run stop before its first frame?", out / TRAJECTORY
+        ) from None
+    log = read_log(out)
+    settings = NVT(**record["settings"])
+    first = 0 if record["engine"] == "lammps" else 1  # OpenMM's reporters leave out the starting frame
+    step = settings.every * (first + np.arange(len(frames)))
+    place = {int(s): k for k, s in enumerate(log["step"])}
+    rows = [place.get(int(s)) for s in step]
+    energy = None if None in rows else log["potential_eV"][[r for r in rows if r is not None]]
+    return Trajectory(
+        symbols=tuple(record["symbols"]),
+        masses=np.array(record["masses_amu"]),
+        positions=np.array([p for p, _ in frames]),
+        cell=np.array([c for _, c in frames]),
+        time=np.asarray(step * settings.timestep_fs, dtype=np.float64),
+        step=step,
+        energy=energy,
+        source={"files": [TRAJECTORY], "engine": record["engine"], "finished": record["finished"]},
+    )
+
+
+def _open_dcd(file: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a change in MDAnalysis 3 that does not touch copies
+        return DCDReader(str(file))
+
+
+def read_log(directory: Path | str) -> dict[str, Floats]:
+    """The engine's log, whichever engine it was: `step`, `time_ps`, `temperature_K`, `potential_eV`, `total_eV`."""
+    out = Path(directory)
+    if (out / "log.csv").exists():
+        table = np.loadtxt(out / "log.csv", delimiter=",", comments="#", ndmin=2)
+        step, time, potential, _, total, temperature = table[:, :6].T
+        potential, total = potential / EV_TO_KJ_PER_MOL, total / EV_TO_KJ_PER_MOL
+    else:
+        text = (out / "log.lammps").read_text(encoding="utf-8", errors="replace")
+        names, rows = next(iter(thermo(text)), (None, None))
+        if names is None:
+            raise InputError("holds no thermodynamic output", out / "log.lammps")
+        columns = dict(zip(names, np.array(rows).T, strict=True))
+        step, time, temperature = columns["Step"], columns["Time"], columns["Temp"]
+        potential, total = columns["PotEng"], columns["TotEng"]
+    return {"step": step, "time_ps": time, "temperature_K": temperature, "potential_eV": potential, "total_eV": total}
