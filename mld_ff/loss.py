@@ -14,7 +14,6 @@ drives the pair back.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from mld_ff.errors import InputError
+from mld_ff.files import write_atomically
 from mld_ff.invariants import Pairs, bspline_basis
 from mld_ff.topology import Topology
 from mld_ff.trajectory import Floats
@@ -350,15 +350,3 @@ def _add_term(term: Term, pairs: Pairs, forces: Floats) -> float:
     for c in range(3):
         forces[:, c] += np.bincount(pairs.i, on_i[:, c], len(forces)) - np.bincount(pairs.j, on_i[:, c], len(forces))
     return float(energy.sum())
-
-
-def write_atomically(file: FilePath, text: str) -> None:
-    """Write beside, then rename: a reader never sees half a file."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(file)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InputError(f"cannot be written: {error.strerror}", file) from None

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 from MDAnalysis.coordinates.DCD import DCDReader
 
-from mld_ff.engines.lammps import launch, thermo
+from mld_ff.engines.lammps import find_lmp, launch, thermo
 from mld_ff.engines.openmm import platform_named
 from mld_ff.engines.process import stream
 from mld_ff.errors import EngineError, InputError
 from mld_ff.export.lammps import export_lammps
 from mld_ff.export.openmm import export_openmm
 from mld_ff.export.start import start_from
-from mld_ff.loss import AgentLoss, write_atomically
+from mld_ff.files import write_atomically
+from mld_ff.loss import AgentLoss
 from mld_ff.survey import Progress, no_progress
 from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import EV_TO_KJ_PER_MOL, FS_TO_PS
@@ -74,11 +75,17 @@ def run(
     InputError if the model does not cover the system or the directory holds another run.
     """
     settings, out = settings or NVT(), Path(directory)
+    exports = {"openmm": export_openmm, "lammps": export_lammps}
+    if engine not in exports:
+        raise InputError(f"the engine is {engine!r}; known: {', '.join(exports)}")
+    if engine == "openmm":
+        platform_named(platform)  # what is missing is said before anything is written
+    else:
+        find_lmp()
     if (out / RECORD).exists():
         raise InputError("a run lies here already: choose another directory or remove this one", out)
     start = start_from(frame, settings.temperature_K, settings.seed)
-    export = {"openmm": export_openmm, "lammps": export_lammps}[engine]
-    export(loss, start, out, settings.temperature_K, settings.timestep_fs, settings.damping_fs)
+    exports[engine](loss, start, out, settings.temperature_K, settings.timestep_fs, settings.damping_fs)
     record: dict[str, Any] = {
         "engine": engine,
         "finished": False,
@@ -121,9 +128,8 @@ def _run_openmm(out: Path, settings: NVT, platform: str | None, progress: Progre
 
 def _run_lammps(out: Path, settings: NVT, progress: Progress) -> None:
     def listen(line: str) -> None:
-        words = line.split()
-        if len(words) == 7 and words[0].isdigit():
-            progress("lammps", int(words[0]), settings.steps)
+        if found := re.fullmatch(r"\s*(\d+)(\s+[-+.\de]+){6}\s*", line):
+            progress("lammps", int(found[1]), settings.steps)
 
     variables = {"steps": settings.steps, "every": settings.every, "dump": "dcd"}
     launch(out, "in.nvt", variables, listen)

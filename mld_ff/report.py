@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -21,7 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.signal import find_peaks
 
-from mld_ff.loss import AgentLoss, write_atomically
+from mld_ff.files import read_template, write_atomically
+from mld_ff.loss import AgentLoss
 from mld_ff.survey import Inspection
 from mld_ff.topology import find_topology
 from mld_ff.trajectory import Floats, Trajectory
@@ -194,7 +194,7 @@ def write_summary(
         "speed": speeds,
     }
     write_atomically(out / "summary.json", json.dumps(data, indent=1, ensure_ascii=False) + "\n")
-    page = Template((files("mld_ff.templates") / "summary.html").read_text(encoding="utf-8")).substitute(
+    page = Template(read_template("summary.html")).substitute(
         files=escape(", ".join(p["source"].get("files", []))),
         molecules=escape(", ".join(f"{n} {f}" for f, n in p["molecules"].items())),
         frames=f"{p['frames_train']} for training, {p['frames_test']} for testing",

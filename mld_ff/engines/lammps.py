@@ -17,6 +17,8 @@ from mld_ff.errors import EngineError, InputError
 from mld_ff.trajectory import Floats, Trajectory
 
 LMP_VARIABLE = "MLD_FF_LMP"
+HARMLESS = "Triclinic box skew is large"
+"""Said of reduced cells too (tilt xy beyond half of *b*), about speed only."""
 EVALUATE = """\
 units metal
 atom_style molecular
@@ -73,6 +75,7 @@ def launch(directory: Path, script: str, variables: Mapping[str, object], on_lin
     for name, value in variables.items():
         command += ["-var", name, str(value)]
     code, lines = stream(command, directory, on_line)
+    lines = [line for line in lines if HARMLESS not in line]
     text = "".join(lines)
     complaints = [line.strip() for line in lines if line.startswith(("ERROR", "WARNING"))]
     if code or complaints:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from itertools import combinations_with_replacement
 from pathlib import Path
 
@@ -10,8 +9,10 @@ import numpy as np
 
 from mld_ff.errors import InputError
 from mld_ff.export.start import Start
+from mld_ff.files import read_template, write_atomically
 from mld_ff.invariants import half_width
-from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, write_atomically
+from mld_ff.loss import AgentLoss, BondTerm, FreeTerm
+from mld_ff.survey import BIN_A
 from mld_ff.topology import Topology
 from mld_ff.trajectory import Floats
 from mld_ff.units import A_PER_FS_TO_A_PER_PS, FS_TO_PS
@@ -50,7 +51,7 @@ def export_lammps(
         "forcefield.lmp": _force_field(loss, topology),
         "system.data": _data(loss, start),
         "settings.lmp": "".join(f"variable {name} index {value!r}\n" for name, value in settings.items()),
-        "in.nvt": (files("mld_ff.templates") / "in.nvt").read_text(encoding="utf-8"),
+        "in.nvt": read_template("in.nvt"),
     }
     if topology.bonded:
         texts["bond.table"] = bond_table(loss, topology)
@@ -130,7 +131,11 @@ def _force_field(loss: AgentLoss, topology: Topology) -> str:
     lines = [f"# atom types: {', '.join(f'{k} {s}' for k, s in enumerate(species, 1))}"]
     if topology.bonded:
         lines += [f"bond_style table spline {BOND_POINTS}", "special_bonds lj/coul 0.0 1.0 1.0"]
-        lines += [f"bond_coeff {k} bond.table {t.name}" for k, t in enumerate(_bond_terms(loss, topology), 1)]
+        bonds = _bond_terms(loss, topology)
+        lines += [f"bond_coeff {k} bond.table {t.name}" for k, t in enumerate(bonds, 1)]
+        # LAMMPS warns if atoms are not communicated as far as 1.5 times the longest bond
+        if (reach := 1.5 * max(t.r0_A for t in bonds) + BIN_A) > loss.cutoff_A:
+            lines.append(f"comm_modify cutoff {reach:.6g}")
     lines.append(f"pair_style table spline {PAIR_POINTS}")
     for (i, a), (j, b) in combinations_with_replacement(enumerate(species, 1), 2):
         term = free.get((a, b))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
 from itertools import combinations_with_replacement
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openmm
@@ -13,7 +13,8 @@ from openmm import app, unit
 
 from mld_ff.errors import InputError
 from mld_ff.export.start import Start
-from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, PowerTerm, SplineTerm, Term, Wall, write_atomically
+from mld_ff.files import read_template, write_atomically
+from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, PowerTerm, SplineTerm, Term, Wall
 from mld_ff.survey import BIN_A
 from mld_ff.topology import Topology
 from mld_ff.trajectory import Ints
@@ -67,11 +68,13 @@ def forces_of(loss: AgentLoss, topology: Topology) -> list[openmm.Force]:
         term = terms[name]
         assert isinstance(term, BondTerm)
         forces.append(_bond_force(term, topology.bonded[path]))
-    by_kind: dict[type[Term], list[FreeTerm]] = {}
+    alike: dict[tuple[Any, ...], list[FreeTerm]] = {}
     for term in terms.values():
         if isinstance(term, FreeTerm):
-            by_kind.setdefault(type(term), []).append(term)
-    return forces + [_free_force(kind, members, topology) for kind, members in by_kind.items()]
+            # one expression holds power laws of the same exponents and cutoff; a table holds any splines
+            own = (term.exponents, term.cutoff_A) if isinstance(term, PowerTerm) else ()
+            alike.setdefault((type(term), *own), []).append(term)
+    return forces + [_free_force(kind, members, topology) for (kind, *_), members in alike.items()]
 
 
 def _number(value: float) -> str:
@@ -230,7 +233,7 @@ def export_openmm(
         "integrator.xml": openmm.XmlSerializer.serialize(integrator),
         "state.xml": openmm.XmlSerializer.serialize(_state(start)),
         "topology.pdb": pdb.text,
-        "run.py": (files("mld_ff.templates") / "run.py").read_text(encoding="utf-8"),
+        "run.py": read_template("run.py"),
     }
     for name, text in texts.items():
         write_atomically(Path(directory) / name, text)

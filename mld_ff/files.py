@@ -1,0 +1,30 @@
+"""Files that are never half-written, and the templates that exports copy."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+from mld_ff.errors import InputError
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write beside, then rename: a reader never sees half a file. Raises InputError if that is not possible."""
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(file)
+    except OSError as error:
+        if beside.parent.is_dir():
+            beside.unlink(missing_ok=True)
+        raise InputError(f"cannot be written: {error.strerror}", file) from None
+
+
+def read_template(name: str) -> str:
+    """A file of the top-level folder `templates`, which an installation carries as `mld_ff.templates`."""
+    try:
+        return (resources.files("mld_ff.templates") / name).read_text(encoding="utf-8")
+    except ModuleNotFoundError:  # Python started in a checkout imports the package from there, uninstalled
+        return (Path(__file__).parents[1] / "templates" / name).read_text(encoding="utf-8")

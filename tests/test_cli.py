@@ -1,0 +1,138 @@
+"""The command line as a user meets it: one JSON object, exit codes, no traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CP2K = ROOT / "examples/water/cp2k"
+
+
+def mld_ff(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from mld_ff.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def answer(*arguments: object) -> dict:
+    """The JSON object of a command that must succeed."""
+    done = mld_ff(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("cli") / "model.json"
+    found = answer("fit", CP2K, "-o", file, "--basis", "power", "--bond-degree", 2)
+    assert found["relative_rmse"]["O"] < 0.32
+    assert found["relative_rmse"]["H"] < 0.29
+    assert set(found["relative_rmse_agent"]) == {"O", "H"}
+    assert found["frames_train"] + found["frames_test"] == 687
+    assert found["n_coefficients"] == 10
+    assert 200 < found["rmse_meV_per_A"] < 250
+    return file
+
+
+def test_inspect_tells_what_is_there():
+    found = answer("inspect", CP2K)
+    assert found["frames"] == 687
+    assert found["molecules"] == {"H2O": 64}
+    assert found["time_fs"] == [0, 6860]
+    assert found["has"] == {"forces": True, "velocities": True, "energy": True}
+    assert abs(found["temperature_K"]["mean"] - 298.87) < 0.05  # the mean of column 4 of the .ener file at these steps
+    assert found["distances_A"]["bonded:O-H"]["count"] == 687 * 128
+    assert found["warnings"] == []
+
+
+def test_verify_passes_and_reports_every_engine(model):
+    found = answer("verify", model, CP2K, "--frames", 2)
+    assert found["passed"] is True
+    for engine in ("openmm", "lammps"):
+        result = found["engines"][engine]
+        assert result["passed"] is True
+        assert result["max_force_difference_eV_per_A"] < 1e-4
+        assert result["relative_energy_difference"] < 1e-5
+
+
+def test_verify_of_a_sabotaged_export_exits_with_1(model, tmp_path):
+    answer("export", model, "--engine", "openmm", "--cp2k", CP2K, "-o", tmp_path)
+    system = tmp_path / "system.xml"
+    text = system.read_text()
+    assert "A_3*q1 +" in text
+    system.write_text(text.replace("A_3*q1 +", "1.01*A_3*q1 +"))
+    done = mld_ff("verify", model, CP2K, "--frames", 1, "--openmm", tmp_path, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["engines"]["openmm"]["passed"] is False
+    assert "check failed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_export_from_a_structure_file_and_run_it(model, tmp_path):
+    answer("export", model, "--engine", "openmm", "--cp2k", CP2K, "-o", tmp_path / "openmm")
+    pdb = tmp_path / "openmm/topology.pdb"
+    files = answer("export", model, "--engine", "lammps", "--structure", pdb, "-o", tmp_path / "lammps")["files"]
+    assert all(Path(f).stat().st_size > 0 for f in files)
+    for engine in ("openmm", "lammps"):
+        found = answer(
+            "run", model, "--engine", engine, "--structure", pdb, "--time", 0.1, "-o", tmp_path / f"run-{engine}"
+        )
+        assert found["time_ps"] == pytest.approx(0.1)
+        assert 200 < found["mean_temperature_K"] < 400
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("inspect", "nowhere"), "nowhere: no such file or directory"),
+        (("fit", CP2K, "-o", "m.json", "--basis", "power", "--exponent", "0"), "the exponent 0 is no invariant"),
+        (("fit", CP2K, "-o", "m.json", "--cutoff", "7"), "longer than half the smallest width of the cell (6.222 Å)"),
+        (("fit", CP2K, "-o", "m.json", "--file", "velocity=x"), "--file takes ROLE=FILE"),
+        (("export", CP2K / "nnp.inp", "--engine", "lammps", "--cp2k", CP2K, "-o", "x"), "is not a model file"),
+        (("build", "nothing.toml"), "nothing.toml: cannot be read"),
+    ],
+)
+def test_bad_input_is_one_paragraph_and_exit_code_2(arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = mld_ff(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_atoms_to_start_from_are_asked_for(model, tmp_path):
+    done = mld_ff("export", model, "--engine", "openmm", "-o", tmp_path / "x")
+    assert done.returncode == 2
+    assert "either --cp2k CP2K_DIR or --structure FILE" in done.stderr
+
+
+def test_frame_that_is_not_there(model, tmp_path):
+    done = mld_ff("export", model, "--engine", "openmm", "--cp2k", CP2K, "--frame", 687, "-o", tmp_path / "x")
+    assert done.returncode == 2
+    assert "frame 687 was asked for; the run has 687 frames" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cp2k = ", "is not valid TOML"),
+        ("output = 'x'", 'needs a key "cp2k"'),
+        ("cp2k = 'x'\nengine = 'lammps'", "unknown key 'engine'; known: cp2k, engines, fit, output, platform, run"),
+        ("cp2k = 'x'\n[fit]\nbasis = 'spline'", "unknown key [fit] 'basis'"),
+        ("cp2k = 'x'\n[fit]\nkind = 'cubic'", "the basis is 'cubic'; known: spline, power"),
+        ("cp2k = 'x'\n[run]\ntemperature_K = -1", "temperature_K is -1; it must be positive"),
+        ("cp2k = 'x'\nengines = ['gromacs']", "engines are openmm, lammps; found 'gromacs'"),
+    ],
+)
+def test_configuration_errors_name_the_key(text, said, tmp_path):
+    (tmp_path / "c.toml").write_text(text)
+    done = mld_ff("build", tmp_path / "c.toml")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

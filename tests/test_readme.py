@@ -1,0 +1,114 @@
+"""README's own text is what runs here: its main command, its Python lines, its rooms."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    return [text for name, text in found if name == language]
+
+
+def main_command() -> list[str]:
+    """What follows the installation in README's first command."""
+    make, install, run = blocks("bash")[0].strip().split(" && ")
+    assert make == "python3 -m venv .venv"
+    assert install == ".venv/bin/pip install ."
+    return shlex.split(run)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """README's main command in a copy of the example; the installation is that of the tests."""
+    where = tmp_path_factory.mktemp("clone")
+    shutil.copytree(ROOT / "examples", where / "examples", ignore=shutil.ignore_patterns("output"))
+    command = main_command()
+    assert command[0] == ".venv/bin/mld-ff"
+    command = [sys.executable, "-c", "from mld_ff.cli import main; main()", *command[1:]]
+    done = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "summary.html" in done.stdout
+    return where / "examples/water/output"
+
+
+def test_main_command_leaves_what_the_readme_promises(built):
+    promised = re.findall(r"`([\w./*-]+)`", "".join(re.findall(r"^\| (`.*?) \|", README, re.MULTILINE)))
+    assert {"model.json", "openmm/", "lammps/", "run-openmm/", "run-lammps/", "summary.html"} <= set(promised)
+    for name in promised:
+        assert (built / name).exists(), name
+    page = (built / "summary.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == len(list((built / "figures").iterdir())) == 5
+    assert "FAILED" not in page
+
+
+def test_main_command_learns_verifies_and_runs(built):
+    found = json.loads((built / "summary.json").read_text(encoding="utf-8"))
+    assert found["fit"]["relative_rmse"]["O"] <= 0.275
+    assert found["fit"]["relative_rmse"]["H"] <= 0.245
+    assert found["verify"]["passed"] is True
+    reference = found["observables"]["CP2K"]
+    for engine in ("openmm", "lammps"):
+        run = found["observables"][engine]
+        assert abs(run["temperature_K"] - 300) < 9
+        assert abs(run["bonded:O-H mean_A"] - reference["bonded:O-H mean_A"]) < 0.003
+        assert abs(run["free:O-O peak_A"] - reference["free:O-O peak_A"]) < 0.1
+
+
+def test_exported_files_need_no_mld_ff(built):
+    for file in [*(built / "openmm").iterdir(), *(built / "lammps").iterdir()]:
+        assert "import mld_ff" not in file.read_text(encoding="utf-8")
+
+
+def test_python_lines_run(tmp_path, monkeypatch):
+    (code,) = blocks("python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "'O': 0.2" in done.stdout
+
+
+def test_commands_shown_exist():
+    shown = {line.split()[1] for block in blocks("bash") for line in block.splitlines() if line.startswith("mld-ff ")}
+    done = subprocess.run(
+        [sys.executable, "-c", "from mld_ff.cli import main; main()", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown == {"inspect", "fit", "verify", "export", "run"}
+    assert all(re.search(rf"\b{verb}\b", done.stdout) for verb in (*shown, "build"))
+
+
+def rooms() -> list[set[str]]:
+    """Floors of README's picture from the top down, by module or package name."""
+    (picture,) = blocks("")
+    return [{name.strip("/") for name in re.split(r"\s{3,}", line)[0].split()} for line in picture.strip().splitlines()]
+
+
+def test_imports_go_only_downwards():
+    floor_of = {name: k for k, names in enumerate(rooms()) for name in names}
+    modules = {p.relative_to(ROOT / "mld_ff") for p in (ROOT / "mld_ff").rglob("*.py")} - {Path("__init__.py")}
+    assert {m.parts[0].removesuffix(".py") for m in modules} == set(floor_of)
+    for module in modules:
+        room = module.parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse((ROOT / "mld_ff" / module).read_text(encoding="utf-8"))):
+            names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                parts = name.split(".")
+                if parts[0] == "mld_ff" and len(parts) > 1 and parts[1] != room:
+                    assert floor_of[parts[1]] > floor_of[room], f"{module} imports {name}"
