@@ -93,7 +93,7 @@ def fit(
     ] = None,
     bond_degree: Annotated[int, typer.Option(help="Degree of bonded polynomials; 2 is harmonic.")] = 4,
     spacing: Annotated[float, typer.Option(help="Knot spacing of splines, Å.")] = 0.2,
-    cutoff: Annotated[float | None, typer.Option(help="Å; default 6.2, or half the cell if that is shorter.")] = None,
+    cutoff: Annotated[float | None, typer.Option(help="Å; default 5.5, or half the cell if that is shorter.")] = None,
     file: File = None,
     json_: Json = False,
 ) -> None:

@@ -44,6 +44,8 @@ WALL_PAIRS = 20
 """... and not before this many pairs have been seen inside."""
 LEAST_STIFFNESS = 10.0
 """[eV/Å³] of every wall."""
+LONGEST_CUTOFF_A = 5.5
+"""Beyond this, pairs cost time and add nothing to water: 5.5 and 6.2 Å give the same errors and the same structure."""
 INNERMOST_A = 0.6
 """Splines are laid out from here and trimmed to the sampled range afterwards."""
 
@@ -61,7 +63,7 @@ class Basis:
     bond_degree: int = 4
     """Of the polynomials of bonded terms; 2 is harmonic."""
     cutoff_A: float | None = None
-    """Of free terms; None: `survey.default_cutoff`."""
+    """Of free terms; None: 5.5 Å, or half the smallest width of the cell if that is shorter."""
 
     def __post_init__(self) -> None:
         if self.kind not in ("spline", "power"):
@@ -77,7 +79,7 @@ class Basis:
 
     def terms(self, frame: Trajectory, topology: Topology) -> tuple[Term, ...]:
         """Terms with zero coefficients for every kind of pair of the system."""
-        cutoff = round(round((self.cutoff_A or default_cutoff(frame.cell)) / BIN_A) * BIN_A, 6)
+        cutoff = round(round((self.cutoff_A or default_cutoff(frame.cell, LONGEST_CUTOFF_A)) / BIN_A) * BIN_A, 6)
         bonded: list[Term] = []
         for (path, name), pairs in zip(topology.bonded_names.items(), _bonded(topology, frame), strict=True):
             r0 = round(float(pairs.r.mean()), 4)
@@ -312,12 +314,9 @@ def _trim(data: Accumulated) -> tuple[list[Term], NormalEquations]:
     keep: list[bool] = []
     for term in data.terms:
         n = len(term.coefficients)
-        if term.name not in data.survey.distances:
-            keep.extend([False] * n)
-            continue
         drop = 0
-        if isinstance(term, SplineTerm):
-            shortest = data.survey.distances[term.name].shortest
+        shortest = data.survey.distances[term.name].shortest
+        if isinstance(term, SplineTerm) and np.isfinite(shortest):
             # the wall takes value and derivatives at its edge, so all four functions there must stay
             drop = max(int(np.searchsorted(term.knots, shortest, side="right")) - 4, 0)
         terms.append(replace(term, coefficients=term.coefficients[drop:]))
@@ -352,16 +351,21 @@ def _normalised_gram(equations: NormalEquations, blocks: Sequence[int]) -> Float
 
 
 def _undetermined(terms: Sequence[Term], equations: NormalEquations, train: Sequence[int]) -> list[str]:
-    """Names of coefficients that depend linearly on others, or that no data touch; splines have their prior."""
+    """Names of coefficients that depend linearly on others, or whose term no data touch.
+
+    A spline that some data touch is left to its smoothness prior.
+    """
     names = _names(terms)
-    free_of_prior = [not isinstance(t, SplineTerm) for t in terms for _ in t.coefficients]
-    candidates = np.flatnonzero(free_of_prior)
-    if not len(candidates):
-        return []
-    gram = _normalised_gram(equations.select(candidates), train)
-    _, r, order = qr(gram, pivoting=True)
-    dependent = np.abs(np.diag(r)) < RANK_TOLERANCE * max(abs(r[0, 0]), 1)
-    return sorted(names[candidates[k]] for k in order[dependent])
+    term_of = np.array([k for k, t in enumerate(terms) for _ in t.coefficients])
+    touched = np.einsum("bskk->k", equations.gram_bskk[list(train)]) > 0
+    touched = np.array([touched[term_of == k].any() for k in range(len(terms))])[term_of]
+    candidates = np.flatnonzero(touched & [not isinstance(terms[k], SplineTerm) for k in term_of])
+    missing = {names[k] for k in np.flatnonzero(~touched)}
+    if len(candidates):
+        _, r, order = qr(_normalised_gram(equations.select(candidates), train), pivoting=True)
+        dependent = np.abs(np.diag(r)) < RANK_TOLERANCE * max(abs(r[0, 0]), 1)
+        missing |= {names[candidates[k]] for k in order[dependent]}
+    return sorted(missing)
 
 
 def _condition(equations: NormalEquations, train: Sequence[int]) -> float:
@@ -424,6 +428,8 @@ def _finish(terms: Sequence[Term], best: Floats, errors: Floats, survey: Survey)
 
 def _with_walls(term: Term, seen: Histogram) -> Term:
     if isinstance(term, FreeTerm):
+        if not seen.n:  # nobody came within the cutoff, and nobody shall
+            return replace(term, wall_edge_A=term.cutoff_A, wall_stiffness_eV_per_A3=LEAST_STIFFNESS)
         # on the grid of BIN_A, where exported tables have their points
         edge = math.ceil(max(seen.shortest + WALL_DEPTH_A, seen.distance_below(min(WALL_PAIRS, seen.n))) / BIN_A)
         edge_A = round(min(edge * BIN_A, term.cutoff_A - BIN_A), 6)

@@ -48,6 +48,11 @@ class NVT:
         for name in ("temperature_K", "time_ps", "timestep_fs", "damping_fs", "every_fs"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be positive")
+        if self.steps < self.every:
+            raise InputError(
+                f"a run of {self.time_ps:g} ps ends before its first frame: every_fs is {self.every_fs:g}; "
+                "run longer or write frames more often"
+            )
 
     @property
     def steps(self) -> int:

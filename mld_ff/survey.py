@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,8 @@ from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many units are done, and how many there are."""
 
-LONGEST_CUTOFF_A = 6.2
+LONGEST_A = 6.2
+"""Distances are surveyed to here, or to half the smallest width of the cell."""
 BIN_A = 0.01
 NOISE_LIMIT = 0.05
 """Force noise is worth a warning beyond this fraction of the force itself."""
@@ -26,9 +28,9 @@ def no_progress(what: str, done: int, total: int) -> None:
     """Says nothing."""
 
 
-def default_cutoff(cell: Floats) -> float:
-    """6.2 Å or half the smallest width of the cell(s) (…, 3, 3), whichever is shorter, to 0.01 Å."""
-    return min(LONGEST_CUTOFF_A, float(np.floor(half_width(cell) / BIN_A - 1e-9) * BIN_A))
+def default_cutoff(cell: Floats, longest_A: float = LONGEST_A) -> float:
+    """`longest_A` or half the smallest width of the cell(s) (…, 3, 3), whichever is shorter, to 0.01 Å."""
+    return min(longest_A, round(float(np.floor(half_width(cell) / BIN_A - 1e-9) * BIN_A), 6))
 
 
 @dataclass
@@ -57,18 +59,20 @@ class Histogram:
 
     @property
     def mean(self) -> float:
-        return self.total / self.n
+        return self.total / self.n if self.n else math.nan
 
     @property
     def deviation(self) -> float:
-        return float(np.sqrt(max(self.total_squares / self.n - self.mean**2, 0)))
+        return math.sqrt(max(self.total_squares / self.n - self.mean**2, 0)) if self.n else math.nan
 
     def distance_below(self, n: int) -> float:
         """Upper edge [Å] of the bin that holds the n-th shortest distance."""
         return float((np.searchsorted(np.cumsum(self.counts), n) + 1) * BIN_A)
 
     def to_dict(self, width: float) -> dict[str, Any]:
-        """The histogram in bins `width` [Å] wide, from the first that holds anything."""
+        """The histogram in bins `width` [Å] wide, from the first that holds anything; empty if nothing was seen."""
+        if not self.n:
+            return {"shortest_A": None, "longest_A": None, "start_A": 0.0, "width_A": width, "counts": []}
         per_bin = round(width / BIN_A)
         padded = np.pad(self.counts, (0, -len(self.counts) % per_bin)).reshape(-1, per_bin).sum(axis=1)
         first = int(np.flatnonzero(padded)[0])
@@ -204,6 +208,7 @@ class Inspection:
             "distances_A": {
                 name: {"shortest": h.shortest, "longest": h.longest, "mean": h.mean, "std": h.deviation, "count": h.n}
                 for name, h in survey.distances.items()
+                if h.n
             },
             "net_force_eV_per_A": survey.forces.net_force if self.has["forces"] else None,
             "force_noise_eV_per_A": survey.forces.noise if self.has["forces"] else None,

@@ -31,6 +31,9 @@ Path = tuple[str, ...]
 BOND_FACTOR = 1.25
 """Two atoms of the first frame are bonded below this multiple of the sum of their covalent radii
 (1.21 Å for O–H; Cordero et al., Dalton Trans. 2008, 2832, as tabulated by ASE)."""
+IONS = frozenset({"Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Sr", "Ba"})
+"""Elements that are ions in everything a force field with fixed bonds describes, and bind to nothing: their covalent
+radii reach the first shell of a solution."""
 BROKEN_FACTOR = 1.6
 """A bond is reported as broken beyond this multiple of the sum of the covalent radii."""
 MAX_BONDS_APART = 3
@@ -289,12 +292,14 @@ def _radii(symbols: Sequence[str]) -> Floats:
 def find_topology(symbols: Sequence[str], positions: Floats, cell: Floats) -> Topology:
     """Bonds and molecules of one frame from distances.
 
-    symbols (N,), positions (N, 3) [Å], cell (3, 3) [Å]. Hydrogens do not bind to each other unless nothing
-    else is near. Raises InputError for networks and metals, which have no molecules.
+    symbols (N,), positions (N, 3) [Å], cell (3, 3) [Å]. A hydrogen binds to its nearest atom
+    only, and the IONS to none. Raises InputError for networks and metals, which have no molecules.
     """
     radii = _radii(symbols)
     near = neighbour_pairs(positions, cell, 2 * BOND_FACTOR * float(radii.max()))
     near = near[near.r < BOND_FACTOR * (radii[near.i] + radii[near.j])]
+    ion = np.array([s in IONS for s in symbols])
+    near = near[~ion[near.i] & ~ion[near.j]]
     hydrogen = np.array([s == "H" for s in symbols])
     keep = np.ones(len(near.r), bool)
     for h in np.flatnonzero(hydrogen):

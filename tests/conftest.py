@@ -1,0 +1,162 @@
+"""Systems and losses that the tests share: water as CP2K gave it, liquids at random, and invented functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from ase.geometry import cellpar_to_cell
+
+from mld_ff.cp2k import read_cp2k
+from mld_ff.inference import Basis, fit
+from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, PowerTerm, SplineTerm, Term
+from mld_ff.topology import Topology, find_topology
+from mld_ff.trajectory import Floats, Trajectory
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "water" / "cp2k"
+CUBE = 12.0 * np.eye(3)
+TRICLINIC = cellpar_to_cell([12.5, 13.0, 12.8, 76, 97, 68])
+"""Lower triangular, but with tilts that still have to be reduced."""
+
+
+# --- water ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def water() -> Trajectory:
+    """The shipped example: 64 waters of a CP2K run at 300 K."""
+    return read_cp2k(EXAMPLE)
+
+
+@pytest.fixture(scope="session")
+def few(water: Trajectory) -> Trajectory:
+    """40 frames spread over the example."""
+    return water[np.linspace(0, water.n_frames - 1, 40).astype(int)]
+
+
+@pytest.fixture(scope="session")
+def spline_water(few: Trajectory) -> AgentLoss:
+    return fit(few, Basis("spline", bond_degree=4))
+
+
+@pytest.fixture(scope="session")
+def power_water(few: Trajectory) -> AgentLoss:
+    return fit(few, Basis("power", (3.0,), bond_degree=2))
+
+
+# --- liquids at random ---------------------------------------------------------------------------------------------
+
+
+def frame_of(symbols: Sequence[str], positions: Floats, cell: Floats, **more: Any) -> Trajectory:
+    """A trajectory of one frame, masses as ASE has them."""
+    atoms = Atoms(symbols)
+    return Trajectory(
+        symbols=tuple(symbols),
+        masses=atoms.get_masses(),
+        positions=np.array(positions, dtype=float)[None],
+        cell=np.array(cell, dtype=float)[None],
+        time=np.zeros(1),
+        step=np.zeros(1, np.int64),
+        **more,
+    )
+
+
+def liquid(names: Sequence[str], cell: Floats, seed: int = 0, jitter: float = 0.03, wrap: bool = True) -> Trajectory:
+    """Molecules (names of ase.build.molecule, or an element) turned at random, one on each cell of a grid in the box.
+
+    Many of them straddle the boundary; `wrap` then puts every atom inside the cell on its own.
+    """
+    rng = np.random.default_rng(seed)
+    n = int(np.ceil(len(names) ** (1 / 3)))
+    grid = np.stack(np.meshgrid(*[np.arange(n) / n] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    symbols: list[str] = []
+    positions = []
+    for name, place in zip(names, grid[rng.permutation(len(grid))], strict=False):
+        atoms = molecule(name) if len(name) > 2 or name == "CO" else Atoms(name, positions=[(0, 0, 0)])
+        turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+        symbols += atoms.get_chemical_symbols()
+        positions.append((atoms.positions - atoms.positions.mean(axis=0)) @ turn + place @ cell)
+    x = np.concatenate(positions) + rng.normal(size=(len(symbols), 3)).clip(-2, 2) * jitter
+    if wrap:
+        fractional = x @ np.linalg.inv(cell)
+        x = (fractional - np.floor(fractional)) @ cell
+    return frame_of(symbols, x, cell)
+
+
+def topology_of(frame: Trajectory) -> Topology:
+    return find_topology(frame.symbols, frame.positions[0], frame.cell[0])
+
+
+def shuffled(frame: Trajectory, seed: int) -> tuple[Trajectory, Floats]:
+    """The same atoms in another order, and that order."""
+    order = np.random.default_rng(seed).permutation(frame.n_atoms)
+    return frame.select_atoms(order), order
+
+
+# --- invented losses -----------------------------------------------------------------------------------------------
+
+
+def free_term(
+    species: tuple[str, str],
+    kind: str = "spline",
+    exponents: tuple[float, ...] = (3.0,),
+    cutoff: float = 5.0,
+    edge: float = 2.0,
+    seed: int = 0,
+) -> FreeTerm:
+    """A function of some 0.1 eV, of both signs, with a wall below `edge`."""
+    rng = np.random.default_rng([seed, *map(ord, "".join(species))])
+    common: dict[str, Any] = {
+        "name": f"free:{species[0]}-{species[1]}",
+        "species": species,
+        "cutoff_A": cutoff,
+        "wall_edge_A": edge,
+        "wall_stiffness_eV_per_A3": 12.5,
+    }
+    if kind == "spline":
+        n = round((cutoff - 1.0) / 0.2)
+        return SplineTerm(coefficients=tuple(0.1 * rng.normal(size=n)), spacing_A=0.2, **common)
+    m = len(exponents)
+    term = PowerTerm(coefficients=(0.0,) * (m + m * (m + 1) // 2), exponents=exponents, **common)
+    size = np.abs(term.basis(np.array([2.5]))[0])
+    return replace(term, coefficients=tuple(0.1 * rng.normal(size=len(size)) / size))
+
+
+def bond_term(name: str, path: tuple[str, ...], r: Floats, degree: int = 4, seed: int = 0) -> BondTerm:
+    """A polynomial about the mean of the distances r, whose walls begin inside the range of r."""
+    rng = np.random.default_rng([seed, *map(ord, name)])
+    stiff = np.array([0.2, 10.0, 8.0, 20.0, 20.0, 20.0])[:degree]
+    low, high = round(float(r.min()) + 0.01, 2), round(float(r.max()) - 0.01, 2)
+    return BondTerm(
+        name=name,
+        species=(path[0], path[-1]),
+        coefficients=tuple(stiff * (1 + 0.3 * rng.normal(size=degree))),
+        path=path,
+        r0_A=round(float(r.mean()), 4),
+        range_A=(min(low, high - 0.02), high),
+        wall_stiffness_eV_per_A3=(25.0, 40.0),
+    )
+
+
+def invent(frame: Trajectory, kind: str = "spline", exponents: tuple[float, ...] = (3.0,), **options: Any) -> AgentLoss:
+    """A loss with a term for every kind of pair of the frame; some pairs lie beyond walls."""
+    topology = topology_of(frame)
+    bond_options = {"degree": options.pop("degree")} if "degree" in options else {}
+    terms: list[Term] = []
+    found = dict(topology.pairs(frame.positions[0], frame.cell[0], 1.0))
+    for path, name in topology.bonded_names.items():
+        terms.append(bond_term(name, path, found[name].r, **bond_options))
+    terms += [free_term(pair, kind, exponents, **options) for pair in topology.free]
+    return AgentLoss(topology.species, tuple(terms), {"invented": True})
+
+
+def energy_and_forces(loss: AgentLoss, frame: Trajectory) -> tuple[float, Floats]:
+    """numpy's, of the frame as it stands."""
+    energies, forces = loss.evaluate(topology_of(frame), frame.positions[0], frame.cell[0])
+    return sum(energies.values()), forces

@@ -1,0 +1,286 @@
+"""Production: short NVT runs of both engines from a frame of CP2K, and what is read back from them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import CUBE, TRICLINIC, energy_and_forces, invent, liquid
+
+from mld_ff.errors import EngineError, InputError
+from mld_ff.export.start import start_from
+from mld_ff.loss import AgentLoss
+from mld_ff.production import NVT, read_log, read_run, run
+from mld_ff.trajectory import Trajectory
+
+ENGINES = ("openmm", "lammps")
+SHORT = NVT(time_ps=0.05, timestep_fs=0.5, every_fs=5.0)
+FILES = {
+    "openmm": {"system.xml", "state.xml", "integrator.xml", "topology.pdb", "run.py", "log.csv", "checkpoint.xml"},
+    "lammps": {"system.data", "forcefield.lmp", "pair.table", "bond.table", "settings.lmp", "in.nvt", "log.lammps"},
+}
+AMU_A2_PER_FS2_IN_EV = 103.642697
+KB_EV = 8.617333e-5
+
+
+@pytest.fixture(scope="module")
+def runs(
+    few: Trajectory, spline_water: AgentLoss, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Path, Trajectory]]:
+    """100 steps of each engine from the tenth frame."""
+    found = {}
+    for engine in ENGINES:
+        directory = tmp_path_factory.mktemp("runs") / engine
+        found[engine] = directory, run(spline_water, few[10], engine, directory, SHORT, "CPU")
+    return found
+
+
+def kinetic_eV(frame: Trajectory) -> float:
+    assert frame.velocities is not None
+    momentum = (frame.velocities[0] * frame.masses[:, None]).sum(axis=0)
+    v = frame.velocities[0] - momentum / frame.masses.sum()
+    return float(0.5 * AMU_A2_PER_FS2_IN_EV * (frame.masses[:, None] * v**2).sum())
+
+
+# --- a run and what comes back --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_files_of_a_run(engine: str, runs: dict[str, tuple[Path, Trajectory]], few: Trajectory) -> None:
+    directory, _ = runs[engine]
+    there = {file.name for file in directory.iterdir()}
+    assert there >= FILES[engine] | {"run.json", "trajectory.dcd"}
+    record = json.loads((directory / "run.json").read_text())
+    assert record["finished"] is True and record["engine"] == engine
+    assert record["settings"]["time_ps"] == 0.05 and record["settings"]["temperature_K"] == 300.0
+    assert record["started_from"]["step"] == few.step[10]
+    assert record["started_from"]["sha256"] == few.source["sha256"]
+    assert not [name for name in there if name.startswith(".")], "left-overs of writing"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_trajectory_of_a_run(engine: str, runs: dict[str, tuple[Path, Trajectory]]) -> None:
+    """50 fs, a frame every 5 fs; the start is the first frame of LAMMPS, but not of OpenMM."""
+    directory, trajectory = runs[engine]
+    first = {"openmm": 1, "lammps": 0}[engine]
+    assert trajectory.step.tolist() == [10 * k for k in range(first, 11)]
+    assert trajectory.time.tolist() == [5.0 * k for k in range(first, 11)]
+    n = 11 - first
+    assert trajectory.positions.shape == (n, 192, 3) and trajectory.cell.shape == (n, 3, 3)
+    assert trajectory.cell == pytest.approx(np.broadcast_to(12.444661 * np.eye(3), (n, 3, 3)), abs=1e-4)
+    assert trajectory.symbols == ("O", "H", "H") * 64
+    assert trajectory.masses[:2] == pytest.approx([15.999, 1.008], abs=1e-3)
+    assert trajectory.source == {"files": ["trajectory.dcd"], "engine": engine, "finished": True}
+    again = read_run(directory)
+    assert np.array_equal(again.positions, trajectory.positions)
+    assert again.energy is not None and trajectory.energy is not None
+    assert np.array_equal(again.energy, trajectory.energy)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_logged_energy_is_that_of_the_frame(
+    engine: str, runs: dict[str, tuple[Path, Trajectory]], spline_water: AgentLoss
+) -> None:
+    """numpy on the positions read back (float32 of some 10 Å) finds the engine's potential energy."""
+    _, trajectory = runs[engine]
+    assert trajectory.energy is not None
+    for k in (0, 5, -1):
+        assert trajectory.energy[k] == pytest.approx(energy_and_forces(spline_water, trajectory[k])[0], abs=2e-3)
+    assert np.ptp(trajectory.energy) > 0.05
+
+
+@pytest.mark.parametrize(("engine", "kick"), [("openmm", 1.0), ("lammps", 0.5)])
+def test_run_starts_at_the_frame(
+    engine: str, kick: float, few: Trajectory, spline_water: AgentLoss, tmp_path: Path
+) -> None:
+    """The first step goes from CP2K's positions with CP2K's velocities and the model's forces, atom by atom.
+
+    Velocity Verlet moves by v dt + a dt² / 2, OpenMM's leap-frog by (v + a dt) dt.
+    """
+    settings = NVT(time_ps=0.002, timestep_fs=0.5, every_fs=0.5)
+    trajectory = run(spline_water, few[10], engine, tmp_path / "run", settings, "CPU")
+    first = trajectory[trajectory.step.tolist().index(1)]
+    order = np.array(json.loads((tmp_path / "run" / "run.json").read_text())["atom_in_source"])
+    assert sorted(order.tolist()) == list(range(192))
+    assert few.velocities is not None
+    velocity = few.velocities[10] - (few.masses @ few.velocities[10]) / few.masses.sum()
+    acceleration = energy_and_forces(spline_water, few[10])[1] / few.masses[:, None] / AMU_A2_PER_FS2_IN_EV
+    expected = few.positions[10] + 0.5 * velocity + kick * 0.25 * acceleration
+    moved = first.positions[0] - expected[order]
+    moved -= 12.444661 * np.round(moved / 12.444661)
+    assert np.abs(moved).max() < 1e-4
+    assert np.abs(0.5 * velocity).max() > 0.02 and np.abs(0.25 * acceleration).max() > 2e-3
+
+
+def test_velocities_at_the_start_are_those_of_the_frame(
+    runs: dict[str, tuple[Path, Trajectory]], few: Trajectory
+) -> None:
+    """LAMMPS logs the start itself."""
+    expected = kinetic_eV(few[10])
+    log = read_log(runs["lammps"][0])
+    assert log["total_eV"][0] - log["potential_eV"][0] == pytest.approx(expected, rel=1e-5)
+    assert log["temperature_K"][0] == pytest.approx(2 * expected / (3 * 191 * KB_EV), rel=1e-4)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_log_of_a_run(engine: str, runs: dict[str, tuple[Path, Trajectory]]) -> None:
+    log = read_log(runs[engine][0])
+    assert set(log) == {"step", "time_ps", "temperature_K", "potential_eV", "total_eV"}
+    assert log["step"][-1] == 100 and log["time_ps"][-1] == pytest.approx(0.05)
+    kinetic = log["total_eV"] - log["potential_eV"]
+    assert kinetic == pytest.approx(1.5 * 191 * KB_EV * log["temperature_K"], rel=1e-4)
+    assert (abs(log["temperature_K"] - 300) < 60).all()
+
+
+def test_engines_follow_the_same_path(runs: dict[str, tuple[Path, Trajectory]]) -> None:
+    """From the same start; integrators differ, so only for a short while."""
+    lammps, openmm = runs["lammps"][1], runs["openmm"][1]
+    apart = lammps.positions[1:] - openmm.positions
+    apart -= 12.444661 * np.round(apart / 12.444661)
+    assert np.abs(apart[0]).max() < 0.01
+    assert np.sqrt((apart[-1] ** 2).mean()) < 0.05
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_thermostat_holds_the_temperature_asked_for(
+    engine: str, few: Trajectory, power_water: AgentLoss, tmp_path: Path
+) -> None:
+    settings = NVT(temperature_K=360.0, time_ps=0.2, every_fs=2.0, damping_fs=5.0)
+    run(power_water, few[0], engine, tmp_path / "hot", settings, "CPU")
+    log = read_log(tmp_path / "hot")
+    assert log["temperature_K"][len(log["step"]) // 2 :].mean() == pytest.approx(360, abs=15)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_frame_without_velocities_gets_those_of_the_temperature(
+    engine: str, few: Trajectory, power_water: AgentLoss, tmp_path: Path
+) -> None:
+    frame = replace(few[0], velocities=None)
+    settings = NVT(temperature_K=350.0, time_ps=0.002, every_fs=0.5)
+    run(power_water, frame, engine, tmp_path / "drawn", settings, "CPU")
+    start = start_from(frame, 350.0, settings.seed).frame
+    # standard deviation of the temperature of 573 degrees of freedom: 350 K sqrt(2 / 573) = 21 K
+    drawn = 2 * kinetic_eV(start) / (3 * 191 * KB_EV)
+    assert drawn == pytest.approx(350, abs=63)
+    logged = read_log(tmp_path / "drawn")["temperature_K"][0]
+    if engine == "lammps":
+        assert logged == pytest.approx(drawn, rel=1e-4)
+    else:  # after the first step; the frame is not in equilibrium with velocities of its own
+        assert logged == pytest.approx(drawn, abs=25)
+
+
+def test_drawn_velocities_are_maxwell_boltzmann(few: Trajectory) -> None:
+    """Every component of every species has variance kT/m; other seeds give others, the same seed the same."""
+    frame = replace(few[0], velocities=None)
+    drawn = np.array([start_from(frame, 400.0, seed).frame.velocities[0] for seed in range(40)])  # type: ignore[index]
+    masses = start_from(frame).frame.masses
+    scaled = AMU_A2_PER_FS2_IN_EV * masses[None, :, None] * drawn**2 / (KB_EV * 400.0)
+    for chosen in (masses > 10, masses < 10):
+        assert scaled[:, chosen].mean() == pytest.approx(1.0, abs=0.06)
+    assert (drawn[0] != drawn[1]).all()
+    again = start_from(frame, 400.0, 0).frame.velocities
+    assert again is not None and np.array_equal(again[0], drawn[0])
+    assert np.abs(np.einsum("fpc,p->fc", drawn, masses)).max() < 1e-10
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_mixture_in_a_triclinic_cell(engine: str, tmp_path: Path) -> None:
+    """Molecules of several kinds, an ion, pieces on both sides of the boundary: the cell comes back as it was."""
+    frame = liquid(["CH3OH", "H2O", "H2O", "Cl"], TRICLINIC, seed=4)
+    loss = invent(frame, cutoff=4.8)
+    settings = NVT(time_ps=0.005, timestep_fs=0.25, every_fs=1.0)
+    found = run(loss, frame, engine, tmp_path / "run", settings, "CPU")
+    start = start_from(frame)
+    assert found.cell[0] == pytest.approx(start.frame.cell[0], abs=1e-4)
+    assert found.symbols == start.frame.symbols
+    # molecules leave the engines in one piece
+    bonds = start.topology.bonds
+    assert np.linalg.norm(found.positions[-1][bonds[:, 0]] - found.positions[-1][bonds[:, 1]], axis=1).max() < 2.0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_progress_is_told(engine: str, few: Trajectory, power_water: AgentLoss, tmp_path: Path) -> None:
+    said: list[tuple[str, int, int]] = []
+    settings = NVT(time_ps=0.05, every_fs=0.5)
+    run(power_water, few[0], engine, tmp_path / engine, settings, "CPU", lambda *what: said.append(what))
+    assert said[0] == (engine, 0, 100) and said[-1] == (engine, 100, 100) and len(said) > 2
+    assert [done for _, done, _ in said] == sorted(done for _, done, _ in said)
+
+
+# --- settings -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["temperature_K", "time_ps", "timestep_fs", "damping_fs", "every_fs"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
+def test_settings_must_be_positive(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=rf"^{name} is {value}; it must be positive$"):
+        NVT(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "steps", "every"),
+    [
+        ({}, 40000, 20),
+        ({"time_ps": 1.0, "timestep_fs": 2.0, "every_fs": 10.0}, 500, 5),
+        ({"time_ps": 1e-6, "every_fs": 0.1}, 1, 1),
+    ],
+)
+def test_numbers_of_steps(options: dict[str, Any], steps: int, every: int) -> None:
+    settings = NVT(**options)
+    assert (settings.steps, settings.every) == (steps, every)
+
+
+# --- what cannot be run ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_directory_that_holds_a_run(
+    engine: str, runs: dict[str, tuple[Path, Trajectory]], few: Trajectory, spline_water: AgentLoss
+) -> None:
+    directory, _ = runs[engine]
+    before = {file.name: file.stat().st_mtime_ns for file in directory.iterdir()}
+    with pytest.raises(InputError, match=r"a run lies here already: choose another directory or remove this one$"):
+        run(spline_water, few[0], engine, directory, SHORT)
+    assert {file.name: file.stat().st_mtime_ns for file in directory.iterdir()} == before
+
+
+def test_unknown_platform(few: Trajectory, spline_water: AgentLoss, tmp_path: Path) -> None:
+    """Said before anything is written, so that the next attempt finds the directory free."""
+    with pytest.raises(InputError, match=r"OpenMM has no platform 'Abacus' here; present: .*CPU"):
+        run(spline_water, few[0], "openmm", tmp_path / "new", SHORT, "Abacus")
+    assert not (tmp_path / "new" / "run.json").exists()
+
+
+def test_unknown_engine(few: Trajectory, spline_water: AgentLoss, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="gromacs"):
+        run(spline_water, few[0], "gromacs", tmp_path / "new", SHORT)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_model_that_does_not_cover_the_system(engine: str, spline_water: AgentLoss, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the system holds N; the model knows only O, H"):
+        run(spline_water, liquid(["NH3"], CUBE), engine, tmp_path / "new", SHORT)
+    assert not (tmp_path / "new").exists()
+
+
+def test_directory_without_a_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read_run(tmp_path)
+    assert str(caught.value) == f"{tmp_path}: holds no run (run.json is missing or broken); make one with `mld-ff run`"
+
+
+def test_run_shorter_than_the_time_between_frames() -> None:
+    with pytest.raises(InputError, match=r"a run of 0.002 ps ends before its first frame: every_fs is 10"):
+        NVT(time_ps=0.002, every_fs=10.0)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_run_that_explodes(engine: str, few: Trajectory, spline_water: AgentLoss, tmp_path: Path) -> None:
+    """A timestep that no molecule stands is said by the engine, and the record says that the run did not finish."""
+    with pytest.raises(EngineError, match=r"LAMMPS stopped|LAMMPS warned|OpenMM stopped"):
+        run(spline_water, few[0], engine, tmp_path / "run", NVT(time_ps=5.0, timestep_fs=50.0), "CPU")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"] is False
