@@ -242,6 +242,9 @@ class AgentLoss:
     terms: tuple[Term, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Data hash, frames, ridge, rank, errors per species: how the coefficients came about."""
+    agents: Mapping[str, tuple[Term, ...]] = field(default_factory=dict)
+    """The loss of each species on its own, inferred from the forces on that species alone (agent fit). Not
+    reciprocal, so no potential energy and never exported; the paper's own dynamics follow it."""
 
     @property
     def cutoff_A(self) -> float:
@@ -259,6 +262,10 @@ class AgentLoss:
     def only(self, *names: str) -> AgentLoss:
         """The same model with every term but the named ones set to zero."""
         return replace(self, terms=tuple(t if t.name in names else t.zeroed() for t in self.terms))
+
+    def agent(self, species: str) -> AgentLoss:
+        """The loss that agents of one species minimise; its forces are meant for atoms of that species only."""
+        return replace(self, terms=self.agents[species], agents={})
 
     def terms_of(self, topology: Topology) -> dict[str, Term]:
         """The term of every kind of pair of a system, by the name that Topology.pairs gives it.
@@ -302,6 +309,7 @@ class AgentLoss:
             "units": UNITS,
             "species": list(self.species),
             "terms": [t.to_dict() for t in self.terms],
+            "agents": {s: [t.to_dict() for t in terms] for s, terms in self.agents.items()},
             "provenance": dict(self.provenance),
         }
         text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
@@ -331,14 +339,15 @@ class AgentLoss:
             raise InputError(f"has version {data['version']!r}; this mld_ff reads version {VERSION}: fit again")
         if data["units"] != UNITS:
             raise InputError(f"has units {data['units']}; expected {UNITS}")
-        terms = []
-        for term in data["terms"]:
-            if term["kind"] not in KINDS:
-                raise InputError(
-                    f"term {term['name']!r} is of unknown kind {term['kind']!r}; known: {', '.join(KINDS)}"
-                )
-            terms.append(KINDS[term["kind"]].from_dict(term))
-        return cls(tuple(data["species"]), tuple(terms), data["provenance"])
+        agents = {species: _terms(terms) for species, terms in data["agents"].items()}
+        return cls(tuple(data["species"]), _terms(data["terms"]), data["provenance"], agents)
+
+
+def _terms(data: list[dict[str, Any]]) -> tuple[Term, ...]:
+    for term in data:
+        if term["kind"] not in KINDS:
+            raise InputError(f"term {term['name']!r} is of unknown kind {term['kind']!r}; known: {', '.join(KINDS)}")
+    return tuple(KINDS[term["kind"]].from_dict(term) for term in data)
 
 
 def _add_term(term: Term, pairs: Pairs, forces: Floats) -> float:

@@ -89,7 +89,7 @@ def error_of(source: Any, basis: Basis | None = None) -> str:
 def test_normal_equations_recover_what_was_planted(name: str, few: Trajectory) -> None:
     """Without any prior, from all blocks and species at once: forces to 1e-6 of themselves."""
     loss = planted(BASES[name], few[0])
-    data: Accumulated = accumulate(with_forces_of(loss, few), BASES[name])
+    data: Accumulated = accumulate(with_forces_of(loss, few), BASES[name].terms)
     functions = data.equations.gram_bskk.shape[-1]
     found = data.equations.solve(range(10), range(2), np.zeros((functions, functions)), 0.0)
     assert np.sqrt(data.equations.residual(range(10), found) / data.equations.power_bs.sum(axis=0)).max() < 1e-6
@@ -136,7 +136,7 @@ def test_any_exponent_in_any_cell(seed: int, triclinic: bool, exponent: float) -
     )
     basis = Basis("power", (exponent,), bond_degree=2, cutoff_A=4.0)
     loss = planted(basis, frames[0], seed)
-    data = accumulate(with_forces_of(loss, frames), basis)
+    data = accumulate(with_forces_of(loss, frames), basis.terms)
     found = data.equations.solve(range(4), range(3), np.zeros((len(data.equations.moment_bsk[0, 0]),) * 2), 0.0)
     assert np.sqrt(data.equations.residual(range(4), found).sum() / data.equations.power_bs.sum()) < 1e-5
 
@@ -163,7 +163,7 @@ def test_agent_fit_learns_what_no_potential_describes(few: Trajectory) -> None:
 @pytest.mark.parametrize("size", [1, 7])
 def test_pieces_do_not_matter(size: int, few: Trajectory) -> None:
     basis = Basis("spline", spacing_A=0.5, bond_degree=2, cutoff_A=5.0)
-    whole, parts = accumulate(few, basis), accumulate(Pieces(few, size), basis)
+    whole, parts = accumulate(few, basis.terms), accumulate(Pieces(few, size), basis.terms)
     for name in ("gram_bskk", "moment_bsk", "power_bs", "number_bs"):
         expected = getattr(whole.equations, name)
         assert getattr(parts.equations, name) == pytest.approx(expected, abs=1e-12 * np.abs(expected).max())
@@ -175,7 +175,7 @@ def test_pieces_do_not_matter(size: int, few: Trajectory) -> None:
 def test_blocks_are_contiguous_and_add_up(few: Trajectory) -> None:
     """Ten blocks of four frames; the sums of the first block are those of a source of these frames alone."""
     basis = BASES["power"]
-    whole, alone = accumulate(few, basis).equations, accumulate(few[:4], basis).equations
+    whole, alone = accumulate(few, basis.terms).equations, accumulate(few[:4], basis.terms).equations
     assert alone.gram_bskk.sum(axis=0) == pytest.approx(whole.gram_bskk[0], rel=1e-12)
     assert alone.moment_bsk.sum(axis=0) == pytest.approx(whole.moment_bsk[0], rel=1e-9)
     assert few.forces is not None
@@ -188,7 +188,7 @@ def test_residual_is_that_of_the_forces(few: Trajectory) -> None:
     """The error that normal equations give is the one of forces that a model without walls in the way exerts."""
     basis = BASES["power"]
     loss = planted(basis, few[0], 4)
-    equations = accumulate(few, basis).equations
+    equations = accumulate(few, basis.terms).equations
     coefficients = np.concatenate([term.coefficients for term in loss.terms])
     expected = np.zeros(2)
     assert few.forces is not None

@@ -55,7 +55,7 @@ def main() -> None:
     print(f"reading positions, forces, velocities from .xz: {rate:.0f} frames/s")
     for basis in (Basis(kind="power"), Basis()):
         began = time.perf_counter()
-        accumulate(trajectory, basis)
+        accumulate(trajectory, basis.terms)
         rate = trajectory.n_frames / (time.perf_counter() - began)
         print(f"invariants and normal equations, {basis.kind}: {rate:.0f} frames/s")
     peaks = {}

@@ -1,0 +1,8 @@
+"""Inference: from a stream of frames to the loss, by linear least squares on normal equations."""
+
+from mld_ff.inference.basis import Basis
+from mld_ff.inference.equations import Accumulated, NormalEquations, accumulate, design_matrix
+from mld_ff.inference.fit import fit
+from mld_ff.inference.problem import Problem
+
+__all__ = ["Accumulated", "Basis", "NormalEquations", "Problem", "accumulate", "design_matrix", "fit"]

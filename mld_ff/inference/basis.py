@@ -1,0 +1,70 @@
+"""Which functions to fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mld_ff.errors import InputError
+from mld_ff.invariants import Pairs
+from mld_ff.loss import BondTerm, FreeTerm, PowerTerm, SplineTerm, Term
+from mld_ff.survey import BIN_A, default_cutoff
+from mld_ff.topology import Topology
+from mld_ff.trajectory import Trajectory
+
+LONGEST_CUTOFF_A = 5.5
+"""Beyond this, pairs cost time and add nothing to water: 5.5 and 6.2 Å give the same errors and the same structure."""
+INNERMOST_A = 0.6
+"""Splines are laid out from here and trimmed to the sampled range afterwards."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Which functions to fit."""
+
+    kind: str = "spline"
+    """`spline` or `power`: the free terms."""
+    exponents: tuple[float, ...] = (3.0,)
+    """Of the invariants q_n of power terms."""
+    spacing_A: float = 0.2
+    """Of the knots of spline terms."""
+    bond_degree: int = 4
+    """Of the polynomials of bonded terms; 2 is harmonic."""
+    cutoff_A: float | None = None
+    """Of free terms; None: 5.5 Å, or half the smallest width of the cell if that is shorter."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("spline", "power"):
+            raise InputError(f"the basis is {self.kind!r}; known: spline, power")
+        if self.kind == "power" and (not self.exponents or len(set(self.exponents)) < len(self.exponents)):
+            raise InputError(f"the exponents are {list(self.exponents)}: at least one is needed, each once")
+        if 0.0 in self.exponents:
+            raise InputError("the exponent 0 is no invariant: r^0 is the same for every pair")
+        if not 1 <= self.bond_degree <= 8:
+            raise InputError(f"the degree of bonded terms is {self.bond_degree}; expected 1 to 8")
+        if not BIN_A <= self.spacing_A <= 1:
+            raise InputError(f"the knot spacing is {self.spacing_A} Å; expected {BIN_A} to 1 Å")
+
+    def terms(self, frame: Trajectory, topology: Topology) -> tuple[Term, ...]:
+        """Terms with zero coefficients for every kind of pair of the system."""
+        cutoff = round(round((self.cutoff_A or default_cutoff(frame.cell, LONGEST_CUTOFF_A)) / BIN_A) * BIN_A, 6)
+        bonded: list[Term] = []
+        for (path, name), pairs in zip(topology.bonded_names.items(), _bonded(topology, frame), strict=True):
+            r0 = round(float(pairs.r.mean()), 4)
+            zeros = (0.0,) * self.bond_degree
+            bonded.append(BondTerm(name=name, species=(path[0], path[-1]), coefficients=zeros, path=path, r0_A=r0))
+        return (*bonded, *(self._free(f"free:{a}-{b}", (a, b), cutoff) for a, b in topology.free))
+
+    def _free(self, name: str, species: tuple[str, str], cutoff: float) -> FreeTerm:
+        if self.kind == "spline":
+            n = int((cutoff - INNERMOST_A) / self.spacing_A)
+            spacing = round(round(self.spacing_A / BIN_A) * BIN_A, 6)
+            return SplineTerm(name=name, species=species, coefficients=(0.0,) * n, cutoff_A=cutoff, spacing_A=spacing)
+        m = len(self.exponents)
+        zeros = (0.0,) * (m + m * (m + 1) // 2)
+        return PowerTerm(name=name, species=species, coefficients=zeros, cutoff_A=cutoff, exponents=self.exponents)
+
+
+def _bonded(topology: Topology, frame: Trajectory) -> list[Pairs]:
+    """Bonded pairs of the first frame, in the order of `bonded_names`."""
+    found = dict(topology.pairs(frame.positions[0], frame.cell[0], 1.0))
+    return [found[name] for name in topology.bonded_names.values()]

@@ -1,0 +1,180 @@
+"""Normal equations, accumulated while frames stream by.
+
+Forces are linear in the coefficients: F_i = Σ_k c_k X_ik. Blocks of contiguous frames and species are kept apart,
+so one pass over the data serves training, testing, cross-validation, jack-knife, the reciprocal fit (one function
+per kind of pair: all species together) and the agent fit (every species its own).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from mld_ff.errors import InputError
+from mld_ff.invariants import Pairs, half_width
+from mld_ff.loss import FreeTerm, Term
+from mld_ff.survey import Progress, Survey, no_progress
+from mld_ff.topology import Topology, find_topology
+from mld_ff.trajectory import Floats, FrameSource, Trajectory
+
+Indices = NDArray[np.integer[Any]]
+Layout = Callable[[Trajectory, Topology], tuple[Term, ...]]
+"""Gives the terms to fit, for the first frame and its topology."""
+
+N_BLOCKS = 10
+MOST_CHANGED = 0.1
+"""More frames than this fraction with broken bonds: no force field with fixed bonds describes the system."""
+RANK_TOLERANCE = 1e-11
+
+
+@dataclass
+class NormalEquations:
+    """Sums over frames that determine the least-squares solution; they add up over blocks and trajectories.
+
+    b blocks, s species, k coefficients.
+    """
+
+    gram_bskk: Floats
+    """Σ XᵀX [the product of two functions' forces]."""
+    moment_bsk: Floats
+    """Σ XᵀF."""
+    power_bs: Floats
+    """Σ F² [eV²/Å²]."""
+    number_bs: Floats
+    """Force components."""
+
+    @classmethod
+    def zeros(cls, blocks: int, species: int, functions: int) -> NormalEquations:
+        return cls(
+            np.zeros((blocks, species, functions, functions)),
+            np.zeros((blocks, species, functions)),
+            np.zeros((blocks, species)),
+            np.zeros((blocks, species)),
+        )
+
+    def add(self, block: int, design: Floats, forces: Floats, rows: Sequence[Indices]) -> None:
+        """Add a frame: design (3N, K), forces (3N,), rows of every species."""
+        for s, row in enumerate(rows):
+            x, f = design[row], forces[row]
+            self.gram_bskk[block, s] += x.T @ x
+            self.moment_bsk[block, s] += x.T @ f
+            self.power_bs[block, s] += f @ f
+            self.number_bs[block, s] += len(f)
+
+    def select(self, functions: Indices) -> NormalEquations:
+        """The same data for some of the functions."""
+        gram = self.gram_bskk[:, :, functions][:, :, :, functions]
+        return NormalEquations(gram, self.moment_bsk[:, :, functions], self.power_bs, self.number_bs)
+
+    def residual(self, blocks: Sequence[int], coefficients: Floats) -> Floats:
+        """Σ |F_fit - F_ref|² per species (S,) over the given blocks."""
+        b = list(blocks)
+        gram, moment = self.gram_bskk[b].sum(axis=0), self.moment_bsk[b].sum(axis=0)
+        square = np.einsum("k,skl,l->s", coefficients, gram, coefficients)
+        return np.asarray(np.maximum(self.power_bs[b].sum(axis=0) - 2 * moment @ coefficients + square, 0))
+
+    def solve(self, blocks: Sequence[int], species: Sequence[int], penalty: Floats, ridge: float) -> Floats:
+        """Coefficients (K,) from some blocks and species; `penalty` (K, K) is weighted by ridge × mean of the Gram.
+
+        Functions that occur in none of the data get zero.
+        """
+        gram = self.gram_bskk[list(blocks)][:, list(species)].sum(axis=(0, 1))
+        moment = self.moment_bsk[list(blocks)][:, list(species)].sum(axis=(0, 1))
+        gram = gram + ridge * np.trace(gram) / len(gram) * penalty
+        occurs = np.diag(gram) > 0
+        scale = np.where(occurs, 1 / np.sqrt(np.where(occurs, np.diag(gram), 1)), 0)
+        solution = np.linalg.lstsq(gram * np.outer(scale, scale), moment * scale, rcond=RANK_TOLERANCE)[0]
+        return np.asarray(solution * scale, dtype=np.float64)
+
+
+def design_matrix(terms: Sequence[Term], pairs: dict[str, Pairs], n_atoms: int) -> Floats:
+    """Forces (3N, K) [eV/Å] that unit coefficients of the terms exert in one frame."""
+    blocks = []
+    for term in terms:
+        p = pairs[term.name]
+        unit = p.vector / p.r[:, None]
+        axes = np.arange(3)
+        rows = np.concatenate([3 * p.i[:, None] + axes, 3 * p.j[:, None] + axes], axis=1)
+        values = np.concatenate([unit, -unit], axis=1)
+        columns = np.repeat(np.arange(len(p.r)), 6)
+        spread = csr_array((values.ravel(), (rows.ravel(), columns)), shape=(3 * n_atoms, len(p.r)))
+        blocks.append(spread @ term.basis(p.r, 1))
+    return np.concatenate(blocks, axis=1)
+
+
+@dataclass
+class Accumulated:
+    """One pass over the data."""
+
+    terms: tuple[Term, ...]
+    survey: Survey
+    equations: NormalEquations
+    frames_per_block: list[int]
+
+
+def accumulate(source: FrameSource, layout: Layout, progress: Progress = no_progress) -> Accumulated:
+    """Stream all frames once: normal equations per block and species, coverage per term, broken bonds.
+
+    Raises InputError if the source has no forces, too few frames, or bonds that keep breaking.
+    """
+    n_frames = source.n_frames
+    if n_frames < 4:
+        raise InputError(f"{n_frames} frames are too few: at least 4 are needed to fit on some and test on others")
+    n_blocks = min(N_BLOCKS, n_frames // 2)
+    result: Accumulated | None = None
+    number = 0
+    rows: list[Indices] = []
+    for frames in source.chunks():
+        if frames.forces is None:
+            raise InputError("the trajectory holds no forces: print &MOTION/&PRINT/&FORCES in the CP2K run")
+        if result is None:
+            result = _start(frames[0], layout, n_blocks)
+            species = result.survey.topology.species_index
+            rows = [np.flatnonzero(np.repeat(species == s, 3)) for s in range(species.max() + 1)]
+        if half_width(frames.cell) < result.survey.cutoff_A:
+            raise InputError(
+                f"the cutoff {result.survey.cutoff_A:g} Å is longer than half the smallest width of the cell "
+                f"({half_width(frames.cell):.3f} Å) in some frame: choose a shorter one"
+            )
+        changed = {c.step for c in result.survey.add(frames)}
+        for f in range(frames.n_frames):
+            block = number * n_blocks // n_frames
+            number += 1
+            if int(frames.step[f]) not in changed:
+                _add_frame(result, block, frames.positions[f], frames.cell[f], frames.forces[f], rows)
+        progress("invariants and normal equations", number, n_frames)
+    assert result is not None
+    left_out = number - sum(result.frames_per_block)
+    if left_out > MOST_CHANGED * number:
+        change = result.survey.changes[0]
+        raise InputError(
+            f"bonds break in {left_out} of {number} frames, first at step {change.step} ({change.time_fs:g} fs): "
+            f"{change.what}. A force field with fixed bonds cannot describe this; fit a part of the run without "
+            "reactions, or check that cell and positions belong together"
+        )
+    return result
+
+
+def _start(first: Trajectory, layout: Layout, n_blocks: int) -> Accumulated:
+    topology = find_topology(first.symbols, first.positions[0], first.cell[0])
+    terms = layout(first, topology)
+    cutoff = max((t.cutoff_A for t in terms if isinstance(t, FreeTerm)), default=0.0)
+    functions = sum(len(t.coefficients) for t in terms)
+    equations = NormalEquations.zeros(n_blocks, len(topology.species), functions)
+    return Accumulated(terms, Survey(topology, cutoff), equations, [0] * n_blocks)
+
+
+def _add_frame(
+    into: Accumulated, block: int, positions: Floats, cell: Floats, forces: Floats, rows: Sequence[Indices]
+) -> None:
+    pairs = dict(into.survey.topology.pairs(positions, cell, into.survey.cutoff_A))
+    for name, p in pairs.items():
+        into.survey.add_distances(name, p.r)
+    design = design_matrix(into.terms, pairs, len(positions))
+    into.equations.add(block, design, forces.ravel(), rows)
+    into.frames_per_block[block] += 1

@@ -1,0 +1,171 @@
+"""The least-squares problem of accumulated data: which blocks train, what they determine, how strong the ridge is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from scipy.linalg import qr
+
+from mld_ff.inference.equations import RANK_TOLERANCE, Accumulated, Indices, NormalEquations
+from mld_ff.loss import FreeTerm, SplineTerm, Term
+from mld_ff.trajectory import Floats
+
+TEST_EVERY = 5
+"""Every fifth block is for testing."""
+RIDGES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+RIDGE_SLACK = 1.002
+"""The strongest ridge is taken whose cross-validated squared error is within this factor of the least one."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """K coefficients of `terms`, S species; blocks of contiguous frames for training and testing.
+
+    A fit is reciprocal (one function per kind of pair, from the forces on all species) or, with `species` given, that
+    of one agent: from the forces on that species alone.
+    """
+
+    terms: tuple[Term, ...]
+    equations: NormalEquations
+    """Their functions, in the order of `names`."""
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+
+    @classmethod
+    def of(cls, data: Accumulated) -> Problem:
+        """Spline functions wholly below the shortest sampled distance, where the wall rules, are dropped."""
+        n = len(data.frames_per_block)
+        test = tuple(b for b in range(n) if b % TEST_EVERY == TEST_EVERY - 1) or (n - 1,)
+        terms: list[Term] = []
+        keep: list[bool] = []
+        for term in data.terms:
+            drop = 0
+            shortest = data.survey.distances[term.name].shortest
+            if isinstance(term, SplineTerm) and np.isfinite(shortest):
+                # the wall takes value and derivatives at its edge, so all four functions there must stay
+                drop = max(int(np.searchsorted(term.knots, shortest, side="right")) - 4, 0)
+            terms.append(replace(term, coefficients=term.coefficients[drop:]))
+            keep.extend([False] * drop + [True] * (len(term.coefficients) - drop))
+        train = tuple(b for b in range(n) if b not in test)
+        return cls(tuple(terms), data.equations.select(np.flatnonzero(keep)), train, test)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Term and coefficient, (K,)."""
+        return tuple(f"{t.name} {c}" for t in self.terms for c in t.coefficient_names)
+
+    @cached_property
+    def term_index(self) -> Indices:
+        """Which term each coefficient belongs to, (K,)."""
+        return np.array([k for k, t in enumerate(self.terms) for _ in t.coefficients])
+
+    @cached_property
+    def undetermined(self) -> tuple[str, ...]:
+        """Names of coefficients that depend linearly on others, or whose term no data touch: left at zero.
+
+        A spline that some data touch is left to its smoothness prior.
+        """
+        touched = np.einsum("bskk->k", self.equations.gram_bskk[list(self.train)]) > 0
+        touched = np.array([touched[self.term_index == k].any() for k in range(len(self.terms))])[self.term_index]
+        splines = np.array([isinstance(t, SplineTerm) for t in self.terms])[self.term_index]
+        candidates = np.flatnonzero(touched & ~splines)
+        missing = {self.names[k] for k in np.flatnonzero(~touched)}
+        if len(candidates):
+            _, r, order = qr(self._normalised_gram(candidates), pivoting=True)
+            dependent = np.abs(np.diag(r)) < RANK_TOLERANCE * max(abs(r[0, 0]), 1)
+            missing |= {self.names[candidates[k]] for k in order[dependent]}
+        return tuple(sorted(missing))
+
+    @cached_property
+    def kept(self) -> Indices:
+        """Indices of the coefficients that are determined."""
+        return np.array([k for k, name in enumerate(self.names) if name not in self.undetermined])
+
+    @cached_property
+    def _reduced(self) -> NormalEquations:
+        return self.equations.select(self.kept)
+
+    @cached_property
+    def penalty(self) -> Floats:
+        """What the ridge weighs, (kept, kept), in units of the mean diagonal of the Gram matrix.
+
+        Splines: second differences of neighbouring coefficients, beyond the cutoff zero (smoothness). Power laws: the
+        diagonal of the Gram matrix, which keeps large coefficients from cancelling (engines add them in float32).
+        """
+        diagonal = np.diag(self._gram(np.arange(len(self.names))))
+        penalty = np.zeros((len(diagonal), len(diagonal)))
+        for k, term in enumerate(self.terms):
+            here = np.flatnonzero(self.term_index == k)
+            if isinstance(term, SplineTerm):
+                second = np.diff(np.eye(len(here) + 3), 2, axis=0)[:, : len(here)]
+                penalty[np.ix_(here, here)] = second.T @ second
+            elif isinstance(term, FreeTerm):
+                penalty[here, here] = diagonal[here] / diagonal.mean()
+        return np.asarray(penalty[np.ix_(self.kept, self.kept)])
+
+    @cached_property
+    def ridge(self) -> float:
+        """Strongest of RIDGES that cross-validation over the training blocks does not tell from the best."""
+        if not self.penalty.any() or len(self.train) < 2:
+            return RIDGES[0]
+        errors = []
+        for ridge in RIDGES:
+            left_out = ((b, self._solve(self._without(b), None, ridge)) for b in self.train)
+            errors.append(sum(self._reduced.residual([b], c).sum() for b, c in left_out))
+        return max(r for r, e in zip(RIDGES, errors, strict=True) if e <= RIDGE_SLACK * min(errors))
+
+    def coefficients(self, species: int | None = None) -> Floats:
+        """Best coefficients (K,) of the reciprocal fit, or of the agent fit of one species."""
+        return self._expand(self._solve(self.train, species, self.ridge))
+
+    def errors(self, species: int | None = None) -> Floats:
+        """Standard errors (K,) by jack-knife over the training blocks; zero with a single block."""
+        n = len(self.train)
+        if n < 2:
+            return np.zeros(len(self.names))
+        each = np.array([self._solve(self._without(b), species, self.ridge) for b in self.train])
+        return self._expand(np.sqrt((n - 1) / n * ((each - each.mean(axis=0)) ** 2).sum(axis=0)))
+
+    def relative_rmse(self, coefficients: Floats) -> Floats:
+        """√(Σ|F_fit - F_ref|² / Σ|F_ref|²) per species (S,) on the test blocks."""
+        power = self.equations.power_bs[list(self.test)].sum(axis=0)
+        return np.asarray(np.sqrt(self.equations.residual(self.test, coefficients) / power))
+
+    @cached_property
+    def weakly_determined(self) -> tuple[str, ...]:
+        """Coefficients that rest on the ridge more than on the data."""
+        gram = self._gram(self.kept)
+        prior = self.ridge * np.trace(gram) / len(gram) * self.penalty
+        by_data = np.diag(np.linalg.pinv(gram + prior, hermitian=True) @ gram)
+        weak = (np.diag(prior) > 0) & (by_data < 0.5)
+        return tuple(self.names[k] for k in self.kept[weak])
+
+    @cached_property
+    def condition(self) -> float:
+        """Ratio of the extreme singular values of the design with columns of length one."""
+        values = np.linalg.eigvalsh(self._normalised_gram(self.kept))
+        return float(f"{np.sqrt(values[-1] / max(values[0], np.finfo(float).eps * values[-1])):.4g}")
+
+    def _without(self, block: int) -> list[int]:
+        return [b for b in self.train if b != block]
+
+    def _solve(self, blocks: Sequence[int], species: int | None, ridge: float) -> Floats:
+        every = range(self.equations.power_bs.shape[1])
+        return self._reduced.solve(blocks, every if species is None else [species], self.penalty, ridge)
+
+    def _expand(self, kept: Floats) -> Floats:
+        full = np.zeros(len(self.names))
+        full[self.kept] = kept
+        return full
+
+    def _gram(self, functions: Indices) -> Floats:
+        gram: Floats = self.equations.gram_bskk[list(self.train)].sum(axis=(0, 1))
+        return np.asarray(gram[np.ix_(functions, functions)])
+
+    def _normalised_gram(self, functions: Indices) -> Floats:
+        gram = self._gram(functions)
+        scale = 1 / np.sqrt(np.maximum(np.diag(gram), np.finfo(float).tiny))
+        return np.asarray(gram * np.outer(scale, scale))
