@@ -107,6 +107,27 @@ def fit(
 
 
 @app.command()
+def scan(
+    cp2k_dir: Cp2kDir,
+    output: Output,
+    exponents: Annotated[str, typer.Option(help="START:STOP:STEP, or a list with commas.")] = "0.5:10:0.5",
+    bond_degree: Annotated[int, typer.Option(help="Degree of bonded polynomials; 2 is harmonic.")] = 4,
+    cutoff: Annotated[float | None, typer.Option(help="Å")] = None,
+    file: File = None,
+    json_: Json = False,
+) -> None:
+    """Map the error over the exponents of one and of two invariants, and what each invariant is worth."""
+    from mld_ff.inference.scan import parse_exponents
+    from mld_ff.inference.scan import scan as explore
+    from mld_ff.report import write_scan
+
+    with reporting(json_) as (progress, answer):
+        found = explore(_open(cp2k_dir, file), parse_exponents(exponents), bond_degree, cutoff, progress)
+        files = write_scan(output, found)
+        answer({**found.to_dict(), "files": [str(f) for f in files]}, _scan_text)
+
+
+@app.command()
 def export(
     model: Model,
     engine: Annotated[Engine, typer.Option()],
@@ -353,6 +374,15 @@ def _fit_text(d: dict[str, Any]) -> str:
     if d["undetermined"]:
         lines.append(f"not determined by the data and left at zero: {', '.join(d['undetermined'])}")
     return "\n".join([*lines, *(f"note: {n}" for n in d["notes"]), *(f"warning: {w}" for w in d["warnings"])])
+
+
+def _scan_text(d: dict[str, Any]) -> str:
+    lines = [
+        f"{s}: best exponent {n:g}, relative RMSE {d['relative_rmse'][s]:.3f}" for s, n in d["best_exponent"].items()
+    ]
+    errors = ", ".join(f"{s} {e:.3f}" for s, e in d["relative_rmse_best_pair"].items())
+    lines.append(f"best pair of exponents {d['best_pair'][0]:g} and {d['best_pair'][1]:g}: {errors}")
+    return "\n".join([*lines, *d["files"]])
 
 
 def _verify_text(d: dict[str, Any]) -> str:

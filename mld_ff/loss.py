@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations_with_replacement
@@ -146,6 +146,22 @@ class FreeTerm(Term):
         return replace(super().zeroed(), wall_stiffness_eV_per_A3=0.0)
 
 
+def power_basis(r: Floats, cutoff_A: float, functions: Sequence[tuple[int, float]], derivative: int = 0) -> Floats:
+    """Products of m invariants whose exponents add up to p, S^m r^-p with S = (1 - (r/cutoff)²)³.
+
+    r (P,) [Å], functions K pairs (m, p). Returns values (P, K), or first or second derivatives.
+    """
+    s = 1 - np.minimum(r / cutoff_A, 1) ** 2
+    s1, s2 = -2 * r / cutoff_A**2, -2 / cutoff_A**2
+    columns = []
+    for factors, p in functions:
+        m = 3 * factors
+        f, f1, f2 = r**-p, -p * r ** (-p - 1), p * (p + 1) * r ** (-p - 2)
+        g, g1, g2 = s**m, m * s ** (m - 1) * s1, m * (m - 1) * s ** (m - 2) * s1**2 + m * s ** (m - 1) * s2
+        columns.append((f * g, f1 * g + f * g1, f2 * g + 2 * f1 * g1 + f * g2)[derivative])
+    return np.stack(columns, axis=1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PowerTerm(FreeTerm):
     """Quadratic in q_n(r) = (1 - (r/cutoff)²)³ r^-n, which vanishes with two derivatives at the cutoff."""
@@ -163,15 +179,7 @@ class PowerTerm(FreeTerm):
         return tuple(("A_" if len(p) == 1 else "B_") + ",".join(f"{n:g}" for n in p) for p in self.products)
 
     def basis(self, r: Floats, derivative: int = 0) -> Floats:
-        s = 1 - np.minimum(r / self.cutoff_A, 1) ** 2
-        s1, s2 = -2 * r / self.cutoff_A**2, -2 / self.cutoff_A**2
-        columns = []
-        for product in self.products:
-            m, p = 3 * len(product), sum(product)
-            f, f1, f2 = r**-p, -p * r ** (-p - 1), p * (p + 1) * r ** (-p - 2)
-            g, g1, g2 = s**m, m * s ** (m - 1) * s1, m * (m - 1) * s ** (m - 2) * s1**2 + m * s ** (m - 1) * s2
-            columns.append((f * g, f1 * g + f * g1, f2 * g + 2 * f1 * g1 + f * g2)[derivative])
-        return np.stack(columns, axis=1)
+        return power_basis(r, self.cutoff_A, [(len(p), sum(p)) for p in self.products], derivative)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,25 +272,34 @@ class AgentLoss:
         return replace(self, terms=tuple(t if t.name in names else t.zeroed() for t in self.terms))
 
     def agent(self, species: str) -> AgentLoss:
-        """The loss that agents of one species minimise; its forces are meant for atoms of that species only."""
+        """The loss that agents of one species minimise; its forces are meant for atoms of that species only.
+
+        Raises InputError if the model was written without it.
+        """
+        if species not in self.agents:
+            raise InputError(f"the model holds no loss of {species}'s own: fit it again with `mld-ff fit`")
         return replace(self, terms=self.agents[species], agents={})
 
-    def terms_of(self, topology: Topology) -> dict[str, Term]:
+    def terms_of(self, topology: Topology, agent: str | None = None) -> dict[str, Term]:
         """The term of every kind of pair of a system, by the name that Topology.pairs gives it.
 
-        Raises InputError if the system has species or pairs for which the model has no term.
+        With `agent`, a species: the terms of its own loss, for the pairs that it takes part in. Raises InputError if
+        the system has species or pairs for which the model has no term.
         """
         if unknown := [s for s in topology.species if s not in self.species]:
             raise InputError(f"the system holds {', '.join(unknown)}; the model knows only {', '.join(self.species)}")
-        by_path = {t.path: t for t in self.bond_terms}
-        by_species = {t.species: t for t in self.free_terms} | {t.species[::-1]: t for t in self.free_terms}
-        found: dict[str, Term | None] = {name: by_path.get(path) for path, name in topology.bonded_names.items()}
-        found |= {f"free:{a}-{b}": by_species.get((a, b)) for a, b in topology.free}
+        loss = self if agent is None else self.agent(agent)
+        by_path = {t.path: t for t in loss.bond_terms}
+        by_species = {t.species: t for t in loss.free_terms} | {t.species[::-1]: t for t in loss.free_terms}
+        found: dict[str, Term | None] = {
+            name: by_path.get(p) for p, name in topology.bonded_names.items() if agent in (None, p[0], p[-1])
+        }
+        found |= {f"free:{a}-{b}": by_species.get((a, b)) for a, b in topology.free if agent in (None, a, b)}
         if missing := [name for name, term in found.items() if term is None]:
             molecules = ", ".join(f"{n} {formula}" for formula, n in topology.formulas().items())
             raise InputError(
                 f"the system ({molecules}) has pairs for which the model has no term: {', '.join(missing)}. "
-                f"Terms of the model: {', '.join(t.name for t in self.terms)}"
+                f"Terms of the model: {', '.join(t.name for t in loss.terms)}"
             )
         return {name: term for name, term in found.items() if term is not None}
 
@@ -297,6 +314,21 @@ class AgentLoss:
         for name, pairs in topology.pairs(positions, cell, self.cutoff_A):
             energies[terms[name].name] += _add_term(terms[name], pairs, forces)
         return energies, forces
+
+    def evaluate_agents(self, topology: Topology, positions: Floats, cell: Floats) -> Floats:
+        """Forces (N, 3) [eV/Å] of one frame by which every atom follows the gradient of its own species' loss.
+
+        They are not reciprocal, so they do not add up to zero and belong to no energy. positions (N, 3) [Å],
+        cell (3, 3) [Å]. Raises InputError as `terms_of` and `agent` do.
+        """
+        terms = [self.terms_of(topology, s) for s in topology.species]
+        cutoff = max(self.agent(s).cutoff_A for s in topology.species)
+        forces = np.zeros((len(terms), topology.n_atoms, 3))
+        for name, pairs in topology.pairs(positions, cell, cutoff):
+            for own, on_all in zip(terms, forces, strict=True):
+                if name in own:
+                    _add_term(own[name], pairs, on_all)
+        return np.asarray(forces[topology.species_index, np.arange(topology.n_atoms)])
 
     def save(self, file: FilePath | str) -> None:
         """Write the model file (JSON); never half-written."""

@@ -4,5 +4,16 @@ from mld_ff.inference.basis import Basis
 from mld_ff.inference.equations import Accumulated, NormalEquations, accumulate, design_matrix
 from mld_ff.inference.fit import fit
 from mld_ff.inference.problem import Problem
+from mld_ff.inference.scan import Scan, scan
 
-__all__ = ["Accumulated", "Basis", "NormalEquations", "Problem", "accumulate", "design_matrix", "fit"]
+__all__ = [
+    "Accumulated",
+    "Basis",
+    "NormalEquations",
+    "Problem",
+    "Scan",
+    "accumulate",
+    "design_matrix",
+    "fit",
+    "scan",
+]

@@ -1,0 +1,40 @@
+"""Numbers to compare between CP2K and a learned run."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.signal import find_peaks
+
+from mld_ff.survey import Inspection
+from mld_ff.trajectory import Floats
+
+COMPARED_FROM_A = 2.0
+"""Radial distribution functions are compared from here to the cutoff."""
+
+
+def first_peak(r: Floats, g: Floats) -> tuple[float, float] | None:
+    """Place [Å] and height of the first peak of g(r) above 1, by a parabola through its top; None if there is none."""
+    tops, _ = find_peaks(g, height=1.0, prominence=0.1)
+    if not len(tops):
+        return None
+    k = int(tops[0])
+    a, b, c = np.polyfit(r[k - 1 : k + 2], g[k - 1 : k + 2], 2)
+    place = -b / (2 * a)
+    return float(place), float(np.polyval((a, b, c), place))
+
+
+def observables(inspection: Inspection, reference: Inspection | None = None) -> dict[str, float | None]:
+    """Numbers to compare: mean and deviation of bonded distances, first peaks of g(r), mean |Δg| to the reference."""
+    found: dict[str, float | None] = {}
+    for name, histogram in inspection.survey.distances.items():
+        if name.startswith("bonded:"):
+            found[f"{name} mean_A"], found[f"{name} std_A"] = histogram.mean, histogram.deviation
+            continue
+        r, g = inspection.radial_distribution(name)
+        peak = first_peak(r, g)
+        found[f"{name} peak_A"], found[f"{name} peak_height"] = peak or (None, None)
+        if reference is not None:
+            _, g0 = reference.radial_distribution(name)
+            n = min(len(g), len(g0))
+            found[f"{name} mean_abs_dg"] = float(np.abs(g[:n] - g0[:n])[r[:n] > COMPARED_FROM_A].mean())
+    return found

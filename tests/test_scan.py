@@ -1,0 +1,69 @@
+"""The scan over exponents: what was planted is found, and every point is the fit that it stands for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import invent, topology_of
+
+from mld_ff.errors import InputError
+from mld_ff.inference import Basis, Problem, accumulate, scan
+from mld_ff.inference.scan import parse_exponents
+from mld_ff.report import write_scan
+from mld_ff.trajectory import Trajectory
+
+
+@pytest.fixture(scope="module")
+def planted(few: Trajectory) -> Trajectory:
+    """Water frames with the forces of a power law with exponent 2.5 and quartic bonds."""
+    loss = invent(few[0], "power", (2.5,), edge=1.0)
+    wide = replace(loss, terms=tuple(replace(t, range_A=(0.5, 3.0)) if "path" in vars(t) else t for t in loss.terms))
+    topology = topology_of(few[0])
+    forces = [wide.evaluate(topology, x, c)[1] for x, c in zip(few.positions, few.cell, strict=True)]
+    return replace(few, forces=np.array(forces))
+
+
+def test_planted_exponent_is_found(planted):
+    found = scan(planted, (1.0, 1.5, 2.0, 2.5, 3.0, 4.0), cutoff_A=5.0)
+    assert found.best_exponent == {"O": 2.5, "H": 2.5}
+    assert found.one[3].max() < 1e-4
+    assert np.delete(found.one, 3, axis=0).min() > 1e-3
+    assert 2.5 in found.best_pair
+
+
+def test_points_are_the_fits_they_stand_for(few):
+    found = scan(few, (1.0, 3.0, 4.5), cutoff_A=5.0)
+    assert np.array_equal(found.plane, found.plane.transpose(1, 0, 2))
+    for exponents, point in (((3.0,), found.plane[1, 1]), ((1.0, 4.5), found.plane[0, 2])):
+        problem = Problem.of(accumulate(few, Basis("power", exponents, cutoff_A=5.0).terms))
+        assert problem.relative_rmse(problem.coefficients()) == pytest.approx(point, rel=1e-6)
+
+
+def test_sensitivities_are_fits_without(few):
+    found = scan(few, (1.0, 3.0), cutoff_A=5.0)
+    by_name = {s.name: s for s in found.sensitivities}
+    assert {"bonded:O-H", "bonded:O-H beyond harmonic", "free:O-H", "free:O-H r^-1", "free:O-H r^-3"} <= set(by_name)
+    assert by_name["bonded:O-H"].relative_rmse_without["H"] > 0.5
+    harmonic = Problem.of(accumulate(few, Basis("power", (1.0, 3.0), bond_degree=4, cutoff_A=5.0).terms))
+    full = harmonic.relative_rmse(harmonic.coefficients())
+    for s in found.sensitivities:
+        for k, species in enumerate(("O", "H")):
+            assert s.relative_rmse_gain[species] == pytest.approx(s.relative_rmse_without[species] - full[k], abs=1e-6)
+
+
+def test_files(few, tmp_path: Path):
+    files = write_scan(tmp_path, scan(few[::4], (2.0, 3.0), cutoff_A=5.0))
+    found = json.loads((tmp_path / "scan.json").read_text())
+    assert set(found["best_exponent"]) == set(found["relative_rmse"]) == {"O", "H"}
+    assert all(f.stat().st_size > 1000 for f in files)
+
+
+def test_exponents_as_text():
+    assert parse_exponents("0.5:2:0.5") == (0.5, 1.0, 1.5, 2.0)
+    assert parse_exponents("1,6,-1") == (1.0, 6.0, -1.0)
+    with pytest.raises(InputError, match="START:STOP:STEP or a list"):
+        parse_exponents("one")
