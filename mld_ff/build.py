@@ -43,6 +43,8 @@ class Config:
     engines: tuple[str, ...] = ENGINES
     platform: str | None = None
     """OpenMM's for the run; None for the fastest present."""
+    skip_ps: float = 0.0
+    """First stretch of the CP2K run to leave out."""
 
 
 def read_config(file: Path | str, output: Path | str | None = None) -> Config:
@@ -57,7 +59,7 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
         raise InputError(f"cannot be read: {error.strerror}", file) from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"is not valid TOML: {error}", file) from None
-    _known(data, {"cp2k", "output", "engines", "platform", "fit", "run"}, "", file)
+    _known(data, {"cp2k", "output", "engines", "platform", "skip_ps", "fit", "run"}, "", file)
     if "cp2k" not in data:
         raise InputError('needs a key "cp2k": the directory of the CP2K run', file)
     engines = tuple(data.get("engines", ENGINES))
@@ -65,7 +67,8 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
         raise InputError(f"engines are {', '.join(ENGINES)}; found {unknown[0]!r}", file)
     where = Path(output) if output else file.parent / data.get("output", "output")
     basis, nvt = _section(Basis, data, "fit", file), _section(NVT, data, "run", file)
-    return Config((file.parent / data["cp2k"]), where, basis, nvt, engines, data.get("platform"))
+    skip = float(data.get("skip_ps", 0.0))
+    return Config(file.parent / data["cp2k"], where, basis, nvt, engines, data.get("platform"), skip)
 
 
 def _known(data: dict[str, Any], known: set[str], section: str, file: Path) -> None:
@@ -92,7 +95,7 @@ def build(config: Config, progress: Progress = no_progress) -> Path:
     out = config.output
     if out.exists() and any(out.iterdir()):
         raise InputError("the output directory is not empty: choose another one or remove it", out)
-    source = open_cp2k(config.cp2k)
+    source = open_cp2k(config.cp2k, skip_fs=config.skip_ps / FS_TO_PS)
     reference = inspect(source, config.basis.cutoff_A, progress)
     loss = fit(source, config.basis, progress)
     loss.save(out / MODEL)

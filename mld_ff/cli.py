@@ -25,6 +25,7 @@ from mld_ff.production import NVT
 from mld_ff.survey import Progress
 from mld_ff.survey import inspect as survey
 from mld_ff.trajectory import FrameSource, Trajectory
+from mld_ff.units import FS_TO_PS
 
 app = typer.Typer(
     help="From a CP2K trajectory to a force field that stock OpenMM and stock LAMMPS run.",
@@ -57,6 +58,7 @@ File = Annotated[
         "--file", metavar="ROLE=FILE", help="Take this file: positions, forces, velocities, energies, cells, input."
     ),
 ]
+Skip = Annotated[float, typer.Option("--skip", help="Leave out the first stretch of the run, ps (equilibration).")]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file written by `fit`.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write.")]
 StructureFile = Annotated[
@@ -74,11 +76,12 @@ def inspect(
     cp2k_dir: Cp2kDir,
     file: File = None,
     cutoff: Annotated[float | None, typer.Option(help="Å")] = None,
+    skip: Skip = 0.0,
     json_: Json = False,
 ) -> None:
     """Tell what a CP2K run holds and how good its forces are."""
     with reporting(json_) as (progress, answer):
-        source = _open(cp2k_dir, file, require_forces=False)
+        source = _open(cp2k_dir, file, skip, require_forces=False)
         found = survey(source, cutoff, progress).to_dict()
         answer({**found, "notes": source.notes, "source": source.source}, _inspection_text)
 
@@ -94,12 +97,13 @@ def fit(
     bond_degree: Annotated[int, typer.Option(help="Degree of bonded polynomials; 2 is harmonic.")] = 4,
     spacing: Annotated[float, typer.Option(help="Knot spacing of splines, Å.")] = 0.2,
     cutoff: Annotated[float | None, typer.Option(help="Å; default 5.5, or half the cell if that is shorter.")] = None,
+    skip: Skip = 0.0,
     file: File = None,
     json_: Json = False,
 ) -> None:
     """Infer the loss from a CP2K run and write the model file."""
     with reporting(json_) as (progress, answer):
-        source = _open(cp2k_dir, file)
+        source = _open(cp2k_dir, file, skip)
         functions = Basis(basis.value, tuple(exponent or (3.0,)), spacing, bond_degree, cutoff)
         loss = infer(source, functions, progress)
         loss.save(output)
@@ -113,6 +117,7 @@ def scan(
     exponents: Annotated[str, typer.Option(help="START:STOP:STEP, or a list with commas.")] = "0.5:10:0.5",
     bond_degree: Annotated[int, typer.Option(help="Degree of bonded polynomials; 2 is harmonic.")] = 4,
     cutoff: Annotated[float | None, typer.Option(help="Å")] = None,
+    skip: Skip = 0.0,
     file: File = None,
     json_: Json = False,
 ) -> None:
@@ -122,7 +127,7 @@ def scan(
     from mld_ff.report import write_scan
 
     with reporting(json_) as (progress, answer):
-        found = explore(_open(cp2k_dir, file), parse_exponents(exponents), bond_degree, cutoff, progress)
+        found = explore(_open(cp2k_dir, file, skip), parse_exponents(exponents), bond_degree, cutoff, progress)
         files = write_scan(output, found)
         answer({**found.to_dict(), "files": [str(f) for f in files]}, _scan_text)
 
@@ -303,7 +308,7 @@ def progress_bars() -> Iterator[Progress]:
 ROLES = ("positions", "forces", "velocities", "energies", "cells", "input")
 
 
-def _open(directory: Path, named: list[str] | None, require_forces: bool = True) -> CP2KSource:
+def _open(directory: Path, named: list[str] | None, skip_ps: float = 0.0, require_forces: bool = True) -> CP2KSource:
     files: dict[str, Any] = {}
     for item in named or []:
         role, _, name = item.partition("=")
@@ -311,7 +316,7 @@ def _open(directory: Path, named: list[str] | None, require_forces: bool = True)
             raise InputError(f"--file takes ROLE=FILE with a role of {', '.join(ROLES)}; found {item!r}")
         inside = directory / name
         files[role] = inside if inside.exists() else Path(name)
-    return open_cp2k(directory, require_forces=require_forces, **files)
+    return open_cp2k(directory, require_forces=require_forces, skip_fs=skip_ps / FS_TO_PS, **files)
 
 
 def _frame(structure: Path | None, cp2k: Path | None, index: int, named: list[str] | None) -> Trajectory:

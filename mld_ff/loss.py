@@ -290,11 +290,12 @@ class AgentLoss:
             raise InputError(f"the system holds {', '.join(unknown)}; the model knows only {', '.join(self.species)}")
         loss = self if agent is None else self.agent(agent)
         by_path = {t.path: t for t in loss.bond_terms}
-        by_species = {t.species: t for t in loss.free_terms} | {t.species[::-1]: t for t in loss.free_terms}
+        by_name = {t.name: t for t in loss.free_terms}
         found: dict[str, Term | None] = {
             name: by_path.get(p) for p, name in topology.bonded_names.items() if agent in (None, p[0], p[-1])
         }
-        found |= {f"free:{a}-{b}": by_species.get((a, b)) for a, b in topology.free if agent in (None, a, b)}
+        free = [f"free:{a}-{b}" for a, b in topology.free if agent in (None, a, b)]
+        found |= {name: by_name.get(name) for name in free}
         if missing := [name for name, term in found.items() if term is None]:
             molecules = ", ".join(f"{n} {formula}" for formula, n in topology.formulas().items())
             raise InputError(

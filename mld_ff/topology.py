@@ -41,6 +41,14 @@ LARGEST_MOLECULE = 500
 """Beyond this many atoms a `molecule` is a network or a metal, for which bonded terms make no sense."""
 
 
+def _rank(symbol: str) -> tuple[bool, str]:
+    return symbol == "H", symbol
+
+
+def _ranks(path: Path) -> list[tuple[bool, str]]:
+    return [_rank(symbol) for symbol in path]
+
+
 @dataclass(frozen=True)
 class Change:
     """A bond of the first frame that a later frame does not have."""
@@ -66,7 +74,8 @@ class Topology:
 
     @cached_property
     def species(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(self.symbols))
+        """Elements in the order that names use, whatever that of the atoms: alphabetical, hydrogen last."""
+        return tuple(sorted(set(self.symbols), key=_rank))
 
     @cached_property
     def species_index(self) -> Ints:
@@ -112,9 +121,8 @@ class Topology:
         for start in range(self.n_atoms):
             for end, path in self._shortest_paths(start).items():
                 if end > start:
-                    elements = tuple(self.symbols[k] for k in path)
-                    pairs.setdefault(max(elements, elements[::-1]), []).append((start, end))
-        return {path: np.array(sorted(pairs[path])) for path in sorted(pairs, key=lambda p: (len(p), p))}
+                    pairs.setdefault(self._elements(path), []).append((start, end))
+        return {path: np.array(sorted(pairs[path])) for path in sorted(pairs, key=lambda p: (len(p), _ranks(p)))}
 
     def _shortest_paths(self, start: int) -> dict[int, tuple[int, ...]]:
         """Shortest path from `start` to every atom at most MAX_BONDS_APART bonds away; ties by element order."""
@@ -134,8 +142,9 @@ class Topology:
         return paths
 
     def _elements(self, path: tuple[int, ...]) -> Path:
+        """Elements along a path of atoms, in the one of its two directions that names use."""
         elements = tuple(self.symbols[k] for k in path)
-        return max(elements, elements[::-1])
+        return min(elements, elements[::-1], key=_ranks)
 
     @cached_property
     def bonded_names(self) -> dict[Path, str]:
@@ -289,25 +298,33 @@ def _radii(symbols: Sequence[str]) -> Floats:
     return np.asarray(covalent_radii[[atomic_numbers[s] for s in symbols]])
 
 
+def _hydrogens_bind_once(near: Pairs, hydrogen: np.ndarray) -> np.ndarray:
+    """Which of the pairs (P,) remain when every hydrogen keeps only the pair that it prefers."""
+    pair = np.tile(np.arange(len(near.r)), 2)
+    atom, partner = np.concatenate([near.i, near.j]), np.concatenate([near.j, near.i])
+    pair, atom, partner = (a[hydrogen[atom]] for a in (pair, atom, partner))
+    order = np.lexsort((near.r[pair], hydrogen[partner], atom))
+    atoms, first = np.unique(atom[order], return_index=True)
+    preferred = np.full(len(hydrogen), -1)
+    preferred[atoms] = pair[order][first]
+    number = np.arange(len(near.r))
+    happy = [~hydrogen[end] | (preferred[end] == number) for end in (near.i, near.j)]
+    return np.asarray(happy[0] & happy[1])
+
+
 def find_topology(symbols: Sequence[str], positions: Floats, cell: Floats) -> Topology:
     """Bonds and molecules of one frame from distances.
 
-    symbols (N,), positions (N, 3) [Å], cell (3, 3) [Å]. A hydrogen binds to its nearest atom
-    only, and the IONS to none. Raises InputError for networks and metals, which have no molecules.
+    symbols (N,), positions (N, 3) [Å], cell (3, 3) [Å]. A hydrogen has one bond: to the nearest heavy atom, or to a
+    hydrogen where there is none. The IONS have no bond. Raises InputError for networks and metals, which have no
+    molecules.
     """
     radii = _radii(symbols)
     near = neighbour_pairs(positions, cell, 2 * BOND_FACTOR * float(radii.max()))
     near = near[near.r < BOND_FACTOR * (radii[near.i] + radii[near.j])]
     ion = np.array([s in IONS for s in symbols])
     near = near[~ion[near.i] & ~ion[near.j]]
-    hydrogen = np.array([s == "H" for s in symbols])
-    keep = np.ones(len(near.r), bool)
-    for h in np.flatnonzero(hydrogen):
-        mine = np.flatnonzero((near.i == h) | (near.j == h))
-        if len(mine) > 1:  # a hydrogen has one bond: its shortest
-            keep[mine] = False
-            keep[mine[np.argmin(near.r[mine])]] = True
-    near = near[keep]
+    near = near[_hydrogens_bind_once(near, np.array([s == "H" for s in symbols]))]
     bonds = np.sort(np.stack([near.i, near.j], axis=1), axis=1)
     bonds = bonds[np.lexsort((bonds[:, 1], bonds[:, 0]))]
     topology = Topology(tuple(symbols), bonds.astype(np.int64).reshape(-1, 2))

@@ -123,7 +123,10 @@ def test_frame_that_is_not_there(model, tmp_path):
     [
         ("cp2k = ", "is not valid TOML"),
         ("output = 'x'", 'needs a key "cp2k"'),
-        ("cp2k = 'x'\nengine = 'lammps'", "unknown key 'engine'; known: cp2k, engines, fit, output, platform, run"),
+        (
+            "cp2k = 'x'\nengine = 'lammps'",
+            "unknown key 'engine'; known: cp2k, engines, fit, output, platform, run, skip_ps",
+        ),
         ("cp2k = 'x'\n[fit]\nbasis = 'spline'", "unknown key [fit] 'basis'"),
         ("cp2k = 'x'\n[fit]\nkind = 'cubic'", "the basis is 'cubic'; known: spline, power"),
         ("cp2k = 'x'\n[run]\ntemperature_K = -1", "temperature_K is -1; it must be positive"),

@@ -264,7 +264,7 @@ def terms_error(loss: AgentLoss, frame: Trajectory) -> str:
 def test_species_and_pairs_without_a_term() -> None:
     waters = liquid(["H2O"] * 2, CUBE)
     loss = invent(waters)
-    assert terms_error(loss, liquid(["H2O", "Na", "NH3"], CUBE)) == "the system holds Na, N; the model knows only O, H"
+    assert terms_error(loss, liquid(["H2O", "Na", "NH3"], CUBE)) == "the system holds N, Na; the model knows only O, H"
     peroxide = terms_error(loss, liquid(["H2O", "H2O2"], CUBE))
     assert peroxide == (
         "the system (1 H2O, 1 H2O2) has pairs for which the model has no term: bonded:O-O, bonded:O-O-H, "
@@ -284,7 +284,6 @@ def test_terms_do_not_depend_on_the_order_of_the_atoms() -> None:
     hydrogens_first = waters.select_atoms(np.array([1, 2, 0, 4, 5, 3, 7, 8, 6]))
     found = loss.terms_of(topology_of(hydrogens_first))
     assert sorted(term.name for term in found.values()) == sorted(term.name for term in loss.terms)
-    assert found["free:H-O"].name == "free:O-H"
     other, order = shuffled(waters, 8)
     assert energy_and_forces(loss, other)[1] == pytest.approx(energy_and_forces(loss, waters)[1][order], abs=1e-12)
 

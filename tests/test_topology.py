@@ -52,9 +52,9 @@ def test_water(few: Trajectory) -> None:
     ("name", "expected"),
     [
         ("NH3", {"N-H": 3, "H-H": 3}),
-        ("CH3OH", {"O-H": 1, "O-C": 1, "H-C": 3, "O-C-H": 3, "H-O-C": 1, "H-C-H": 3, "H-O-C-H": 3}),
-        ("C3H6_D3h", {"C-C": 3, "H-C": 6, "H-C-C": 12, "H-C-H": 3, "H-C-C-H": 12}),
-        ("C6H6", {"C-C": 6, "C-C-C": 6, "C-C-C-C": 3, "H-C": 6, "H-C-C": 12, "H-C-C-C": 12, "H-H": 6}),
+        ("CH3OH", {"O-H": 1, "C-O": 1, "C-H": 3, "O-C-H": 3, "C-O-H": 1, "H-C-H": 3, "H-C-O-H": 3}),
+        ("C3H6_D3h", {"C-C": 3, "C-H": 6, "C-C-H": 12, "H-C-H": 3, "H-C-C-H": 12}),
+        ("C6H6", {"C-C": 6, "C-C-C": 6, "C-C-C-C": 3, "C-H": 6, "C-C-H": 12, "C-C-C-H": 12, "H-H": 6}),
     ],
 )
 @pytest.mark.parametrize("cell", [CUBE, TRICLINIC], ids=["cube", "triclinic"])

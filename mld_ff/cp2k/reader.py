@@ -53,7 +53,7 @@ class CP2KSource:
     notes: list[str]
     """What was decided while opening, one sentence each: frames dropped and why, labels, files left out."""
 
-    def __init__(self, files: RunFiles, require_forces: bool, explicit: frozenset[str]) -> None:
+    def __init__(self, files: RunFiles, require_forces: bool, explicit: frozenset[str], skip_fs: float = 0.0) -> None:
         self.notes = []
         self._files = files
         self._settings = find_settings(files, self.notes)
@@ -72,6 +72,8 @@ class CP2KSource:
         self._join: Join = join_frames(self._indices, must_join, cells, self.notes)
         self._cells = cells
         self._time, self._energy = self._times_and_energies()
+        if skip_fs:
+            self._skip(skip_fs)
         self.source = self._describe()
 
     @property
@@ -142,6 +144,23 @@ class CP2KSource:
             return time, None
         return time, energy
 
+    def _skip(self, skip_fs: float) -> None:
+        """Leave out the frames of the first `skip_fs`."""
+        keep = self._time >= self._time[0] + skip_fs
+        if not keep.any():
+            raise InputError(
+                f"nothing is left: {skip_fs:g} fs are to be skipped, the frames span "
+                f"{self._time[-1] - self._time[0]:g} fs",
+                self._files.where,
+            )
+        wanted = {role: mask.copy() for role, mask in self._join.wanted.items()}
+        for mask in wanted.values():
+            mask[np.flatnonzero(mask)[~keep]] = False
+        dropped = {**self._join.dropped, "skipped as equilibration": int((~keep).sum())}
+        self._join = Join(self._join.step[keep], wanted, dropped)
+        self._time = self._time[keep]
+        self._energy = None if self._energy is None else self._energy[keep]
+
     def _describe(self) -> dict[str, Any]:
         used = [*self._files.one.values(), *self._files.inputs]
         settings: RunSettings = self._settings
@@ -167,6 +186,7 @@ def open_cp2k(
     cells: StrPath | None = None,
     input: StrPath | None = None,
     require_forces: bool = True,
+    skip_fs: float = 0.0,
 ) -> CP2KSource:
     """Open the output of a CP2K run; positions and forces of the same steps are matched.
 
@@ -178,6 +198,7 @@ def open_cp2k(
         Velocities that cover only some of the frames are left out, and notes say so; named here, they keep only the
         frames that have velocities. The same holds of forces if they are not required.
     require_forces: whether a run without forces is an error.
+    skip_fs: frames of this first stretch of time are left out (equilibration).
 
     Raises InputError for whatever cannot be used, with file, line and remedy. Numbers are checked while reading.
     """
@@ -195,7 +216,7 @@ def open_cp2k(
         place = None if path is None else Path(path)
     else:
         place = [Path(file) for file in path]
-    return CP2KSource(RunFiles(place, named), require_forces, frozenset(named))
+    return CP2KSource(RunFiles(place, named), require_forces, frozenset(named), skip_fs)
 
 
 def read_cp2k(path: StrPath | Iterable[StrPath] | None, **options: Any) -> Trajectory:

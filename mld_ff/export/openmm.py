@@ -33,7 +33,7 @@ POWER_EXPRESSION = "; ".join(
     ]
 )
 """The quadratic loss at y = r, or at the wall's edge with the wall of depth x on top."""
-SPLINE_EXPRESSION = "table(r+offset)"
+SPLINE_EXPRESSION = "table(r,kind)"
 BOND_EXPRESSION = "select(step(r-({low})), select(step(({high})-r), {inside}, {above}), {below})"
 
 
@@ -177,30 +177,22 @@ def _power_force(terms: Sequence[FreeTerm], species: Sequence[str]) -> openmm.Cu
 
 
 def _spline_force(terms: Sequence[FreeTerm], species: Sequence[str]) -> openmm.CustomNonbondedForce:
-    """All tables in one, a segment for each kind of pair, so that every pair costs one lookup.
+    """All tables in one, a row for each kind of pair, so that every pair costs one lookup.
 
     The points lie on the grid of BIN_A that carries every knot and wall edge, which makes OpenMM's cubic spline
     through them the term itself.
     """
     cutoff = max(t.cutoff_A for t in terms)
-    points = round(cutoff / BIN_A) + 1
-    gap = 40  # points of zero between segments: a cubic spline forgets a jump by a factor 3.7 per point
-    values, offsets = [np.zeros(gap)], []
-    for t in terms:
-        r = cutoff - BIN_A * np.arange(points - 1, -1, -1.0)
-        r[0] = max(r[0], BIN_A / 10)
-        offsets.append(sum(len(v) for v in values) * BIN_A * A_TO_NM)
-        values += [t.evaluate(r)[0] * EV_TO_KJ_PER_MOL, np.zeros(gap)]
-    values.append(np.zeros(points))  # where pairs without a term look up their zero
-    table = np.concatenate(values)
-    nothing = (len(table) - points) * BIN_A * A_TO_NM
-    offset = {p: nothing for p in combinations_with_replacement(species, 2)}
-    offset |= _pairwise(terms, offsets)
+    r = np.linspace(0, cutoff, round(cutoff / BIN_A) + 1)
+    r[0] = BIN_A / 10
+    rows = [np.zeros(len(r)), *(t.evaluate(r)[0] * EV_TO_KJ_PER_MOL for t in terms)]
+    kind = _pairwise(terms, range(1, len(rows)))  # 0 is the row of pairs without a term
     force = openmm.CustomNonbondedForce(
-        "; ".join([SPLINE_EXPRESSION, _by_species("offset", offset, species), _species_products(species)])
+        "; ".join([SPLINE_EXPRESSION, _by_species("kind", kind, species), _species_products(species)])
     )
-    end = (len(table) - 1) * BIN_A * A_TO_NM
-    force.addTabulatedFunction("table", openmm.Continuous1DFunction(table, 0.0, end))
+    end = cutoff * A_TO_NM
+    table = openmm.Continuous2DFunction(len(r), len(rows), np.concatenate(rows), 0.0, end, 0.0, len(rows) - 1.0)
+    force.addTabulatedFunction("table", table)
     return force
 
 
