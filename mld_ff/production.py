@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,12 +102,14 @@ def run(
         "atom_in_source": start.order.tolist(),
     }
     _write_record(out, record)
+    loss.save(out / "model.json")
     progress(engine, 0, settings.steps)
+    began = time.perf_counter()
     if engine == "openmm":
         _run_openmm(out, settings, platform, progress)
     else:
         _run_lammps(out, settings, progress)
-    _write_record(out, {**record, "finished": True})
+    _write_record(out, {**record, "finished": True, "wall_s": time.perf_counter() - began})
     return read_run(out)
 
 
@@ -140,16 +143,23 @@ def _run_lammps(out: Path, settings: NVT, progress: Progress) -> None:
     launch(out, "in.nvt", variables, listen)
 
 
+def read_record(directory: Path | str) -> dict[str, Any]:
+    """What run.json says of a run: engine, settings, where it started. Raises InputError if there is none."""
+    out = Path(directory)
+    try:
+        record: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"holds no run ({RECORD} is missing or broken); make one with `mld-ff run`", out) from None
+    return record
+
+
 def read_run(directory: Path | str) -> Trajectory:
     """The trajectory of a run: positions, cell, time, and potential energy where the log has it. No velocities.
 
     Raises InputError if the directory holds no run, or one without frames.
     """
     out = Path(directory)
-    try:
-        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(f"holds no run ({RECORD} is missing or broken); make one with `mld-ff run`", out) from None
+    record = read_record(out)
     try:
         with _open_dcd(out / TRAJECTORY) as reader:
             frames = [(ts.positions.astype(float), ts.triclinic_dimensions.astype(float)) for ts in reader]

@@ -109,9 +109,10 @@ class Topology:
 
     def formulas(self) -> dict[str, int]:
         """Number of molecules by chemical formula (Hill order), e.g. {"H2O": 64}."""
-        return dict(Counter(self._formula(atoms) for atoms in self.molecules))
+        return dict(Counter(self.formula(atoms) for atoms in self.molecules))
 
-    def _formula(self, atoms: Ints) -> str:
+    def formula(self, atoms: Ints) -> str:
+        """Chemical formula (Hill order) of some atoms."""
         return str(Formula.from_list([self.symbols[i] for i in atoms]).format("hill"))
 
     @cached_property
@@ -272,7 +273,7 @@ class Topology:
                 symbol = self.symbols[i]
                 count[symbol] += 1
                 name = f"{symbol}{count[symbol]}" if several[symbol] > 1 else symbol
-                place[int(i)] = (name, names[self._formula(atoms)], number)
+                place[int(i)] = (name, names[self.formula(atoms)], number)
         for i, symbol in enumerate(self.symbols):
             name, residue, number = place[i]
             atom = parmed.Atom(atomic_number=atomic_numbers[symbol], name=name, type=symbol, mass=float(masses[i]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from mld_ff.cp2k.join import Join, join_frames
 from mld_ff.cp2k.kinds import resolve_atoms
 from mld_ff.cp2k.runinfo import cp2k_version, find_settings, resolve_cell
 from mld_ff.cp2k.settings import RunSettings
-from mld_ff.cp2k.tables import read_energies
+from mld_ff.cp2k.tables import read_energies, read_seconds
 from mld_ff.cp2k.textfiles import sha256
 from mld_ff.cp2k.xyz import XYZIndex, read_frames, read_index
 from mld_ff.errors import InputError
@@ -79,6 +80,14 @@ class CP2KSource:
     @property
     def n_frames(self) -> int:
         return len(self._join.step)
+
+    @cached_property
+    def seconds_per_step(self) -> float | None:
+        """Median wall time of an MD step by CP2K's own timing in the .ener file; None without one."""
+        if "energies" not in self._files.one:
+            return None
+        seconds = read_seconds(self._files.one["energies"])
+        return float(np.median(seconds[seconds > 0])) if (seconds > 0).any() else None
 
     def chunks(self, size: int = 64) -> Iterator[Trajectory]:
         """Successive trajectories of at most `size` frames, each read and checked as it is asked for.

@@ -13,7 +13,7 @@ from mld_ff.trajectory import Floats, Ints
 from mld_ff.units import HARTREE_TO_EV
 
 _CELL_COLUMNS = tuple(range(2, 11))
-_TIME, _POTENTIAL = 1, 4
+_TIME, _POTENTIAL, _SECONDS = 1, 4, 6
 
 
 def read_cells(path: Path) -> tuple[Ints, Floats]:
@@ -30,6 +30,11 @@ def read_energies(path: Path) -> tuple[Ints, Floats, Floats]:
     """Steps, times [fs], potential energies [eV] of an .ener file, (K,) each. Raises InputError as `read_cells`."""
     steps, values = _read_table(path, (_TIME, _POTENTIAL), "step, time, kinetic, K, potential, conserved, seconds", 6)
     return steps, values[:, 0], values[:, 1] * HARTREE_TO_EV
+
+
+def read_seconds(path: Path) -> Floats:
+    """Wall time [s] of every step of an .ener file, (K,)."""
+    return _read_table(path, (_SECONDS,), "step, time, kinetic, K, potential, conserved, seconds", 7)[1][:, 0]
 
 
 def _read_table(path: Path, columns: tuple[int, ...], meaning: str, width: int) -> tuple[Ints, Floats]:

@@ -46,13 +46,15 @@ def write_summary(
         verification=_verification_table(verification),
         observables=_observables_table(compared),
         speeds=escape("; ".join(f"{LABELS.get(k, k)} {v}" for k, v in speeds.items())),
-        figures="".join(_embedded(caption, file) for caption, file in figures),
+        figures="".join(embedded(caption, file) for caption, file in figures),
     )
     write_atomically(out / "summary.html", page)
     return out / "summary.html"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An HTML table."""
+
     def row(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(c)}</{tag}>" for c in cells) + "</tr>"
 
@@ -71,7 +73,7 @@ def _errors_table(loss: AgentLoss) -> str:
         for s in loss.species
     ]
     rows.append(["all", "", "", f"{p['rmse_meV_per_A']:.0f}"])
-    return _table(["species", "relative RMSE", "without reciprocity", "RMSE [meV/Å]"], rows)
+    return table(["species", "relative RMSE", "without reciprocity", "RMSE [meV/Å]"], rows)
 
 
 def _verification_table(verification: Verification) -> str:
@@ -84,7 +86,7 @@ def _verification_table(verification: Verification) -> str:
         ]
         for name, r in verification.engines.items()
     ]
-    return _table(["engine", "largest force difference [eV/Å]", "relative energy difference", "verdict"], rows)
+    return table(["engine", "largest force difference [eV/Å]", "relative energy difference", "verdict"], rows)
 
 
 def _observables_table(compared: Mapping[str, Mapping[str, float | None]]) -> str:
@@ -94,10 +96,11 @@ def _observables_table(compared: Mapping[str, Mapping[str, float | None]]) -> st
         return "–" if value is None else f"{value:.4g}"
 
     rows = [[name, *(cell(values.get(name)) for values in compared.values())] for name in names]
-    return _table(["observable", *(LABELS.get(k, k) for k in compared)], rows)
+    return table(["observable", *(LABELS.get(k, k) for k in compared)], rows)
 
 
-def _embedded(caption: str, file: Path) -> str:
+def embedded(caption: str, file: Path) -> str:
+    """An HTML figure that carries its PNG."""
     data = base64.b64encode(file.read_bytes()).decode("ascii")
     image = f'<img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
     return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
