@@ -62,13 +62,18 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
     _known(data, {"cp2k", "output", "engines", "platform", "skip_ps", "fit", "run"}, "", file)
     if "cp2k" not in data:
         raise InputError('needs a key "cp2k": the directory of the CP2K run', file)
-    engines = tuple(data.get("engines", ENGINES))
+    for key in ("cp2k", "output", "platform"):
+        if key in data:
+            _typed(key, data[key], "", file)
+    skip = _typed("skip_ps", data.get("skip_ps", 0.0), 0.0, file)
+    engines = data.get("engines", list(ENGINES))
+    if not isinstance(engines, list) or not engines:
+        raise InputError(f"engines should be a list of one or more of {', '.join(ENGINES)}, found {engines!r}", file)
     if unknown := [e for e in engines if e not in ENGINES]:
         raise InputError(f"engines are {', '.join(ENGINES)}; found {unknown[0]!r}", file)
     where = Path(output) if output else file.parent / data.get("output", "output")
     basis, nvt = _section(Basis, data, "fit", file), _section(NVT, data, "run", file)
-    skip = float(data.get("skip_ps", 0.0))
-    return Config(file.parent / data["cp2k"], where, basis, nvt, engines, data.get("platform"), skip)
+    return Config(file.parent / data["cp2k"], where, basis, nvt, tuple(engines), data.get("platform"), skip)
 
 
 def _known(data: dict[str, Any], known: set[str], section: str, file: Path) -> None:
@@ -81,10 +86,32 @@ def _section(kind: type[Any], data: dict[str, Any], section: str, file: Path) ->
     if not isinstance(values, dict):
         raise InputError(f"[{section}] must be a section, found {values!r}", file)
     _known(values, {f.name for f in fields(kind)}, f"[{section}] ", file)
+    defaults = {f.name: f.default for f in fields(kind)}
+    typed = {k: _typed(f"[{section}] {k}", v, defaults[k], file) for k, v in values.items()}
     try:
-        return kind(**{k: tuple(map(float, v)) if isinstance(v, list) else v for k, v in values.items()})
-    except (InputError, TypeError, ValueError) as error:
+        return kind(**typed)
+    except InputError as error:
         raise InputError(f"[{section}]: {error}", file) from None
+
+
+def _typed(key: str, value: Any, default: Any, file: Path) -> Any:
+    """The value of a key, if it is of the type that the default tells (None: a number)."""
+    if isinstance(default, tuple):
+        ok = isinstance(value, list) and all(_is_number(v) for v in value)
+        expected, value = "a list of numbers", tuple(map(float, value)) if ok else value
+    elif isinstance(default, str):
+        ok, expected = isinstance(value, str), "a text"
+    elif isinstance(default, int):
+        ok, expected = isinstance(value, int) and not isinstance(value, bool), "a whole number"
+    else:
+        ok, expected = _is_number(value), "a number"
+    if not ok:
+        raise InputError(f"{key} should be {expected}, found {value!r}", file)
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def build(config: Config, progress: Progress = no_progress) -> Path:

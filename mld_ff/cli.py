@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,8 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from mld_ff.cp2k import CP2KSource, open_cp2k
-from mld_ff.errors import CheckFailed, EngineError, InputError, MldError
+from mld_ff.errors import CheckFailed, InputError, MldError
 from mld_ff.export.start import read_structure
+from mld_ff.files import to_json
 from mld_ff.inference import Basis
 from mld_ff.inference import fit as infer
 from mld_ff.loss import AgentLoss
@@ -33,6 +35,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+TRACEBACK_VARIABLE = "MLD_FF_TRACEBACK"
 errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
@@ -41,6 +44,14 @@ class Engine(StrEnum):
 
     openmm = "openmm"
     lammps = "lammps"
+
+
+class ReferenceMethod(StrEnum):
+    """How CP2K computes energy and forces."""
+
+    nnp = "nnp"
+    dft = "dft"
+    xtb = "xtb"
 
 
 class Kind(StrEnum):
@@ -173,7 +184,7 @@ def verify(
     file: File = None,
     json_: Json = False,
 ) -> None:
-    """Hold OpenMM and LAMMPS against the numpy reference on the same frames."""
+    """Hold energies and forces of OpenMM and LAMMPS against the numpy reference on the same frames."""
     from mld_ff.verify import verify as check
 
     with reporting(json_) as (progress, answer):
@@ -226,6 +237,27 @@ def run(
 
 
 @app.command()
+def report(
+    reference: Annotated[Path, typer.Option(metavar="CP2K_DIR", help="Directory of the CP2K run.")],
+    trajectory: Annotated[Path, typer.Option(metavar="RUN_DIR", help="Directory of `mld-ff run`.")],
+    output: Output,
+    skip: Skip = 0.0,
+    seed: Annotated[int, typer.Option(help="Draws the hydrogens whose bonds are shown.")] = 1,
+    file: File = None,
+    json_: Json = False,
+) -> None:
+    """Compare a learned run with CP2K: one page, figures, and every number with its error."""
+    from mld_ff.report import study, write_report
+
+    with reporting(json_) as (progress, answer):
+        source = _open(reference, file, skip, require_forces=False)
+        page = write_report(output, study(source, trajectory, seed=seed, progress=progress))
+        found = json.loads((output / "report.json").read_text(encoding="utf-8"))
+        del found["series"]
+        answer({"page": str(page), **found}, _report_text)
+
+
+@app.command()
 def build(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="See examples/water/build.toml.")],
     output: Annotated[
@@ -243,6 +275,95 @@ def build(
         answer({"output": str(out), **found}, lambda d: _build_text(d, out))
 
 
+@app.command()
+def agents(
+    model: Model,
+    output: Output,
+    structure: StructureFile = None,
+    cp2k: Cp2kOption = None,
+    frame: Frame = -1,
+    temperature: Temperature = 300.0,
+    time: Annotated[float, typer.Option(help="ps")] = 1.0,
+    timestep: Timestep = 0.5,
+    damping: Damping = 100.0,
+    every: Annotated[float, typer.Option(help="fs between moments recorded.")] = 10.0,
+    seed: Annotated[int, typer.Option(help="Of velocities, where the frame has none.")] = 1,
+    file: File = None,
+    json_: Json = False,
+) -> None:
+    """Run the agents' own dynamics, every species by its own loss, beside that of the reciprocal loss (NVE and NVT).
+
+    Runs in numpy and ASE, a few ms per step: the agents' forces are not reciprocal, which no MD engine takes.
+    OpenMM and LAMMPS run the reciprocal loss only (`export`, `run`). Writes learning.json and learning.png.
+    """
+    from mld_ff.learning import learn
+
+    with reporting(json_) as (progress, answer):
+        settings = NVT(temperature, time, timestep, damping, every, seed)
+        found = learn(AgentLoss.load(model), _frame(structure, cp2k, frame, file), output, settings, progress)
+        answer({"directory": str(output), **found.summary()}, _agents_text)
+
+
+@app.command()
+def reference(
+    output: Output,
+    method: Annotated[
+        ReferenceMethod, typer.Option(help="Network of water, DFT (with D3), or GFN1-xTB (any molecules).")
+    ] = ReferenceMethod.nnp,
+    molecule: Annotated[
+        list[str] | None,
+        typer.Option(help="H2O, CH3OH, … (names of ase.build.molecule) or a file; repeat for a mixture. Default: H2O."),
+    ] = None,
+    count: Annotated[
+        list[int] | None, typer.Option(help="How many, once for every --molecule. Default: 64 of water.")
+    ] = None,
+    density: Annotated[float | None, typer.Option(help="g/cm³; default 0.997 for water.")] = None,
+    structure: StructureFile = None,
+    cp2k: Cp2kOption = None,
+    frame: Frame = -1,
+    label: Annotated[
+        Path | None,
+        typer.Option(metavar="FRAMES", help="Compute energy and forces of these: a run's directory or extended XYZ."),
+    ] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Label so many, spread evenly. Default: all.")] = None,
+    temperature: Temperature = 300.0,
+    steps: Annotated[int, typer.Option(help="MD steps in all.")] = 10000,
+    timestep: Timestep = 0.5,
+    damping: Damping = 50.0,
+    every: Annotated[int, typer.Option(help="Steps between frames.")] = 20,
+    relax: Annotated[int | None, typer.Option(help="Steps downhill before dynamics. Default: 50 if packed.")] = None,
+    seed: Annotated[int, typer.Option(help="Of packing and of velocities.")] = 1,
+    functional: Annotated[str, typer.Option(help="BLYP, PBE or revPBE.")] = "BLYP",
+    basis: Annotated[str, typer.Option(help="Name in CP2K's BASIS_MOLOPT or BASIS_SET.")] = "DZVP-MOLOPT-SR-GTH",
+    cutoff: Annotated[float, typer.Option(help="Of the real-space grid, Ry.")] = 400.0,
+    rel_cutoff: Annotated[float, typer.Option(help="Ry")] = 50.0,
+    run: Annotated[bool, typer.Option("--run", help="Run it too, or go on with it.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Run, or go on with, the input that lies in the output as it is.")
+    ] = False,
+    file: File = None,
+    json_: Json = False,
+) -> None:
+    """Write CP2K input that makes reference data; check it and run it where CP2K is installed."""
+    from mld_ff.cp2k import reference as ref
+    from mld_ff.engines.reference import summarise
+
+    with reporting(json_) as (progress, answer):
+        if not resume:
+            packed = structure is None and cp2k is None
+            relax_steps = relax if relax is not None else 50 if packed else 0
+            settings = ref.Reference(
+                method.value, temperature, steps, timestep, damping, every, relax_steps, seed, functional, basis,
+                cutoff, rel_cutoff,
+            )  # fmt: skip
+            if label:
+                ref.write_labels(output, settings, _frames_to_label(label, frames, file))
+            else:
+                box = _packed(molecule, count, density, seed) if packed else _frame(structure, cp2k, frame, file)
+                ref.write_reference(output, settings, box)
+        answer(summarise(output, run or resume, progress), _reference_text)
+
+
 def main() -> None:
     """Entry point of `mld-ff`."""
     app()
@@ -256,21 +377,27 @@ def reporting(as_json: bool) -> Iterator[tuple[Progress, Answer]]:
     """Progress on standard error, the answer on standard output, errors as a paragraph and an exit code."""
 
     def answer(data: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
-        sys.stdout.write((json.dumps(data, ensure_ascii=False) if as_json else text(data)) + "\n")
+        answered.append(True)
+        sys.stdout.write(to_json(data) if as_json else text(data) + "\n")
 
+    answered: list[bool] = []
     try:
         with progress_bars() as progress:
             yield progress, answer
+        return
+    except InputError as error:
+        said, code = f"error: {error}", 2
     except MldError as error:
-        fail(error, 2 if isinstance(error, InputError) else 1)
+        said, code = f"{'check failed' if isinstance(error, CheckFailed) else 'engine'}: {error}", 1
     except KeyboardInterrupt:
-        fail("interrupted", 1)
-
-
-def fail(error: MldError | str, code: int) -> NoReturn:
-    """Say what is wrong in one paragraph and leave."""
-    kind = "check failed" if isinstance(error, CheckFailed) else "engine" if isinstance(error, EngineError) else "error"
-    errors.print(f"{kind}: {error}")
+        said, code = "interrupted", 1
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        said, code = f"unexpected {type(error).__name__}: {error} (set {TRACEBACK_VARIABLE}=1 to see where)", 1
+    errors.print(said)
+    if as_json and not answered:
+        sys.stdout.write(to_json({"error": said, "exit_code": code}))
     raise typer.Exit(code)
 
 
@@ -336,6 +463,37 @@ def _frame(structure: Path | None, cp2k: Path | None, index: int, named: list[st
     raise InputError(f"frame {index} was asked for; the run has {source.n_frames} frames", cp2k)
 
 
+def _packed(molecules: list[str] | None, counts: list[int] | None, density: float | None, seed: int) -> Trajectory:
+    """A box filled with molecules."""
+    from mld_ff.cp2k.packing import Ingredient, find_molecule, pack
+
+    names = molecules or ["H2O"]
+    numbers = counts or ([64] if names == ["H2O"] else [])
+    if len(numbers) != len(names):
+        raise InputError(f"every --molecule needs its --count; found {', '.join(names)} and {len(numbers)} counts")
+    if density is None and names != ["H2O"]:
+        raise InputError(f"give the --density of {' and '.join(names)} in g/cm³; only that of water has a default")
+    mixture = [Ingredient(find_molecule(name), number) for name, number in zip(names, numbers, strict=True)]
+    return pack(mixture, 0.997 if density is None else density, seed)
+
+
+def _frames_to_label(where: Path, number: int | None, named: list[str] | None) -> Trajectory:
+    """All or some frames of a CP2K run, a run of ours, or an extended XYZ file."""
+    from mld_ff.cp2k.frames import read_xyz, spread
+    from mld_ff.production import RECORD, read_run
+
+    if where.is_dir():
+        ours = (where / RECORD).exists()
+        found = read_run(where) if ours else _open(where, named, require_forces=False).read()
+    else:
+        found = read_xyz(where)
+    return spread(found, number) if number else found
+
+
+def _reference_text(d: dict[str, Any]) -> str:
+    return "\n".join([d["input"], *(f"note: {n}" for n in d["notes"])])
+
+
 def _inspection_text(d: dict[str, Any]) -> str:
     def counted(numbers: dict[str, int]) -> str:
         return ", ".join(f"{n} {name}" for name, n in numbers.items())
@@ -376,6 +534,8 @@ def _fit_text(d: dict[str, Any]) -> str:
         for s, e in d["relative_rmse"].items()
     ]
     lines.append(f"  all forces: {d['rmse_meV_per_A']:.0f} meV/Å")
+    if d["weakly_determined"]:
+        lines.append(f"resting on the ridge more than on data: {', '.join(d['weakly_determined'])}")
     if d["undetermined"]:
         lines.append(f"not determined by the data and left at zero: {', '.join(d['undetermined'])}")
     return "\n".join([*lines, *(f"note: {n}" for n in d["notes"]), *(f"warning: {w}" for w in d["warnings"])])
@@ -388,6 +548,20 @@ def _scan_text(d: dict[str, Any]) -> str:
     errors = ", ".join(f"{s} {e:.3f}" for s, e in d["relative_rmse_best_pair"].items())
     lines.append(f"best pair of exponents {d['best_pair'][0]:g} and {d['best_pair'][1]:g}: {errors}")
     return "\n".join([*lines, *d["files"]])
+
+
+def _report_text(d: dict[str, Any]) -> str:
+    def number(value: float | None, error: float | None) -> str:
+        return "–" if value is None else f"{value:.4g} ± " + ("?" if error is None else f"{error:.2g}")
+
+    lines = [f"{'observable':<32}{'learned':>20}{'CP2K':>20}  agree"]
+    for name, c in d["observables"].items():
+        agree = {True: "yes", False: "no", None: "–"}[c["within"]]
+        learned, expected = number(c["learned"], c["learned_error"]), number(c["reference"], c["reference_error"])
+        lines.append(f"{name:<32}{learned:>20}{expected:>20}  {agree}")
+    if "ratio" in d["speed"]:
+        lines.append(f"{d['speed']['ratio']:.3g} times faster than CP2K")
+    return "\n".join([*lines, *(f"note: {n}" for n in d["notes"]), f"open {d['page']}"])
 
 
 def _verify_text(d: dict[str, Any]) -> str:
@@ -416,3 +590,21 @@ def _build_text(d: dict[str, Any], out: Path) -> str:
         lines.append(f"{key:<28}" + "".join(f"{'–' if x is None else format(x, '.4g'):>10}" for x in row))
     lines.append(f"open {out / 'summary.html'}")
     return "\n".join(lines)
+
+
+def _agents_text(d: dict[str, Any]) -> str:
+    runs = {f"{dynamics} {e}": d[dynamics][e] for dynamics in ("reciprocal", "agents") for e in d[dynamics]}
+    first = next(iter(runs.values()))
+    rows = {
+        "time [ps]": [f"{r['time_ps']:.3g}" for r in runs.values()],
+        "net force, rms [eV/Å]": [f"{r['net_force_rms_eV_per_A']:.2g}" for r in runs.values()],
+        "final drift of the box [Å/ps]": [f"{r['final_drift_A_per_ps']:.2g}" for r in runs.values()],
+        "energy gained [eV/ps]": [f"{r['gained_eV_per_ps']:.2g}" for r in runs.values()],
+    }
+    rows |= {f"T of {s} [K]": [f"{r['temperature_K'][s]:.1f}" for r in runs.values()] for s in first["temperature_K"]}
+    for name in first["distances_A"]:
+        values = [r["distances_A"][name] for r in runs.values()]
+        rows[f"{name} [Å]"] = [f"{v['mean']:.3f} ± {v['std']:.3f}" for v in values]
+    lines = [f"{'':<30}" + "".join(f"{n:>18}" for n in runs)]
+    lines += [f"{name:<30}" + "".join(f"{cell:>18}" for cell in cells) for name, cells in rows.items()]
+    return "\n".join([*lines, f"temperatures and distances: second half of each run; in {d['directory']}"])

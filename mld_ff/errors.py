@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 
@@ -30,3 +31,10 @@ class CheckFailed(MldError):
 
 class EngineError(MldError):
     """OpenMM or LAMMPS refused its input, warned, or crashed."""
+
+
+def check_positive(**values: float) -> None:
+    """Raise InputError unless every value is a positive, finite number."""
+    for name, value in values.items():
+        if not (isinstance(value, (int, float)) and 0 < value < math.inf):
+            raise InputError(f"{name} is {value!r}; it must be a positive number")

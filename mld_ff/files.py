@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from mld_ff.errors import InputError
 
@@ -20,6 +23,19 @@ def write_atomically(file: Path, text: str) -> None:
         if beside.parent.is_dir():
             beside.unlink(missing_ok=True)
         raise InputError(f"cannot be written: {error.strerror}", file) from None
+
+
+def to_json(data: Any, indent: int | None = None) -> str:
+    """JSON text; numbers that are not finite become null, which every reader of JSON takes."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: clean(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [clean(v) for v in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(clean(data), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_template(name: str) -> str:

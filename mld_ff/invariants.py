@@ -47,12 +47,6 @@ def minimum_image(positions: Floats, cell: Floats, pairs: Ints) -> Pairs:
     return Pairs(pairs[:, 0], pairs[:, 1], vector, np.linalg.norm(vector, axis=1))
 
 
-def half_width(cell: Floats) -> float:
-    """Half the smallest distance between opposite faces of the cell(s) (…, 3, 3) [Å]: the longest cutoff allowed."""
-    widths = 1 / np.linalg.norm(np.linalg.inv(cell), axis=-2)
-    return float(widths.min()) / 2
-
-
 def bspline_basis(r: Floats, knots: Floats, derivative: int = 0) -> Floats:
     """Cubic B-splines (P, K) or a derivative of them at r (P,) on `knots` (K + 4,); 0 outside the knots."""
     n = len(knots) - 4

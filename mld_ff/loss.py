@@ -14,6 +14,7 @@ drives the pair back.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -127,6 +128,11 @@ class Term:
         if unknown := set(data) - known - {"kind"}:
             raise InputError(f"term {data.get('name')!r} has fields that this version does not know: {sorted(unknown)}")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "kind"}
+        for name, value in values.items():
+            if name not in ("name", "species", "path", "coverage"):
+                _check_numbers(f"term {data.get('name')!r}: {name}", value)
+        if not values["coefficients"]:
+            raise InputError(f"term {data.get('name')!r} has no coefficients")
         return cls(**values)
 
 
@@ -380,7 +386,16 @@ def _terms(data: list[dict[str, Any]]) -> tuple[Term, ...]:
     for term in data:
         if term["kind"] not in KINDS:
             raise InputError(f"term {term['name']!r} is of unknown kind {term['kind']!r}; known: {', '.join(KINDS)}")
+    names = [term["name"] for term in data]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"terms occur more than once: {', '.join(sorted(twice))}")
     return tuple(KINDS[term["kind"]].from_dict(term) for term in data)
+
+
+def _check_numbers(what: str, value: Any) -> None:
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+            raise InputError(f"{what} should hold finite numbers; found {number!r}")
 
 
 def _add_term(term: Term, pairs: Pairs, forces: Floats) -> float:

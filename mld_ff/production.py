@@ -17,7 +17,7 @@ from MDAnalysis.coordinates.DCD import DCDReader
 from mld_ff.engines.lammps import find_lmp, launch, thermo
 from mld_ff.engines.openmm import platform_named
 from mld_ff.engines.process import stream
-from mld_ff.errors import EngineError, InputError
+from mld_ff.errors import EngineError, InputError, check_positive
 from mld_ff.export.lammps import export_lammps
 from mld_ff.export.openmm import export_openmm
 from mld_ff.export.start import start_from
@@ -46,9 +46,8 @@ class NVT:
     """Of the velocities, where the starting frame has none."""
 
     def __post_init__(self) -> None:
-        for name in ("temperature_K", "time_ps", "timestep_fs", "damping_fs", "every_fs"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be positive")
+        names = ("temperature_K", "time_ps", "timestep_fs", "damping_fs", "every_fs")
+        check_positive(**{name: getattr(self, name) for name in names})
         if self.steps < self.every:
             raise InputError(
                 f"a run of {self.time_ps:g} ps ends before its first frame: every_fs is {self.every_fs:g}; "

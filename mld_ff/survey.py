@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mld_ff.invariants import half_width
+from mld_ff.errors import InputError
 from mld_ff.topology import Change, Topology, find_topology
 from mld_ff.trajectory import Floats, FrameSource, Ints, Trajectory
 from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
@@ -20,6 +20,9 @@ Progress = Callable[[str, int, int], None]
 LONGEST_A = 6.2
 """Distances are surveyed to here, or to half the smallest width of the cell."""
 BIN_A = 0.01
+BROKEN_LISTED = 20
+TEMPERATURE_LIMIT = 0.1
+"""A mean temperature off by more than this fraction is worth a warning."""
 NOISE_LIMIT = 0.05
 """Force noise is worth a warning beyond this fraction of the force itself."""
 
@@ -28,9 +31,18 @@ def no_progress(what: str, done: int, total: int) -> None:
     """Says nothing."""
 
 
-def default_cutoff(cell: Floats, longest_A: float = LONGEST_A) -> float:
-    """`longest_A` or half the smallest width of the cell(s) (…, 3, 3), whichever is shorter, to 0.01 Å."""
-    return min(longest_A, round(float(np.floor(half_width(cell) / BIN_A - 1e-9) * BIN_A), 6))
+def default_cutoff(half_width_A: float, longest_A: float = LONGEST_A) -> float:
+    """`longest_A` or half the smallest width of the cell, whichever is shorter, to 0.01 Å."""
+    return min(longest_A, round(math.floor(half_width_A / BIN_A - 1e-9) * BIN_A, 6))
+
+
+def check_cutoff(cutoff_A: float, half_width_A: float) -> None:
+    """Raise InputError unless a cutoff is positive and at most half the smallest width of the cell."""
+    if not 0 < cutoff_A <= half_width_A:
+        raise InputError(
+            f"the cutoff is {cutoff_A:g} Å; it must be positive and at most half the smallest width of the cell, "
+            f"{half_width_A:.3f} Å: choose a shorter one, or a larger box"
+        )
 
 
 @dataclass
@@ -130,6 +142,11 @@ class ForceQuality:
         """A sentence with the remedy when the noise matters for a fit, else None."""
         if not self.n_net or self.noise <= NOISE_LIMIT * self.heavy_rms:
             return None
+        if self.noise > self.heavy_rms:
+            return (
+                f"the net force on the box is {self.net_force:.2f} eV/Å per frame and component, where it should "
+                "vanish: more than the forces themselves; do positions and forces belong to the same run?"
+            )
         return (
             f"the net force on the box is {self.net_force:.2f} eV/Å per frame and component where it should vanish: "
             f"noise of about {self.noise:.2f} eV/Å on every heavy atom, {100 * self.noise / self.heavy_rms:.0f} % of "
@@ -178,6 +195,8 @@ class Inspection:
     density: float
     """[g/cm³]."""
     has: dict[str, bool]
+    target_K: float | None = None
+    """Temperature that the source's thermostat was set to."""
 
     def radial_distribution(self, name: str, width_A: float = 0.05) -> tuple[Floats, Floats]:
         """r (B,) [Å] and g(r) (B,) of a free term up to the cutoff; 1 where pairs are as dense as in an ideal gas."""
@@ -213,12 +232,19 @@ class Inspection:
             "net_force_eV_per_A": survey.forces.net_force if self.has["forces"] else None,
             "force_noise_eV_per_A": survey.forces.noise if self.has["forces"] else None,
             "force_rms_heavy_eV_per_A": survey.forces.heavy_rms if self.has["forces"] else None,
-            "broken_bonds": [vars(c) for c in survey.changes],
+            "broken_bonds": [vars(c) for c in survey.changes[:BROKEN_LISTED]],
+            "frames_with_broken_bonds": len({c.step for c in survey.changes}),
             "warnings": self.warnings(),
         }
 
     def warnings(self) -> list[str]:
         found = [self.survey.forces.warning()] if self.has["forces"] else []
+        mean = float(np.mean(self.survey.temperatures)) if self.survey.temperatures else None
+        if mean and self.target_K and abs(mean / self.target_K - 1) > TEMPERATURE_LIMIT:
+            found.append(
+                f"the mean temperature is {mean:.0f} K, the thermostat was set to {self.target_K:g} K: leave out the "
+                "equilibration (--skip)"
+            )
         if changes := self.survey.changes:
             c = changes[0]
             steps = len({x.step for x in changes})
@@ -238,7 +264,8 @@ def inspect(source: FrameSource, cutoff_A: float | None = None, progress: Progre
         if survey is None:
             first = frames[0]
             topology = find_topology(first.symbols, first.positions[0], first.cell[0])
-            survey = Survey(topology, cutoff_A or default_cutoff(frames.cell))
+            survey = Survey(topology, default_cutoff(source.half_width) if cutoff_A is None else cutoff_A)
+            check_cutoff(survey.cutoff_A, source.half_width)
         survey.add(frames)
         for f in range(frames.n_frames):
             for name, pairs in survey.topology.pairs(frames.positions[f], frames.cell[f], survey.cutoff_A):
@@ -247,7 +274,17 @@ def inspect(source: FrameSource, cutoff_A: float | None = None, progress: Progre
         times.extend((float(frames.time[0]), float(frames.time[-1])))
         done += frames.n_frames
         progress("inspect", done, source.n_frames)
-    assert survey is not None and first is not None, "a source holds at least one frame"
+    if survey is None or first is None:
+        raise InputError("the trajectory holds no frames")
     density = float(first.masses.sum()) / (volume / done) * AMU_PER_A3_TO_G_PER_CM3
     has = {name: getattr(first, name) is not None for name in ("forces", "velocities", "energy")}
-    return Inspection(survey, done, (times[0], times[-1]), first.cell[0], volume / done, density, has)
+    return Inspection(
+        survey,
+        done,
+        (times[0], times[-1]),
+        first.cell[0],
+        volume / done,
+        density,
+        has,
+        source.source.get("temperature_K"),
+    )

@@ -31,6 +31,8 @@ Path = tuple[str, ...]
 BOND_FACTOR = 1.25
 """Two atoms of the first frame are bonded below this multiple of the sum of their covalent radii
 (1.21 Å for O–H; Cordero et al., Dalton Trans. 2008, 2832, as tabulated by ASE)."""
+DIHYDROGEN_A = 0.95
+"""Two hydrogens without a heavy atom in reach are bonded below this; their covalent radii are too short for H₂."""
 IONS = frozenset({"Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Sr", "Ba"})
 """Elements that are ions in everything a force field with fixed bonds describes, and bind to nothing: their covalent
 radii reach the first shell of a solution."""
@@ -183,6 +185,8 @@ class Topology:
         """All pairs of one frame by name: `bonded:…` at any distance, `free:A-B` below `cutoff` [Å]."""
         for path, ij in self.bonded.items():
             yield self.bonded_names[path], minimum_image(positions, cell, ij)
+        if not self.free or cutoff <= 0:
+            return
         every = neighbour_pairs(positions, cell, cutoff)
         every = every[~self.is_bonded(every.i, every.j)]
         low = np.minimum(self.species_index[every.i], self.species_index[every.j])
@@ -322,10 +326,12 @@ def find_topology(symbols: Sequence[str], positions: Floats, cell: Floats) -> To
     """
     radii = _radii(symbols)
     near = neighbour_pairs(positions, cell, 2 * BOND_FACTOR * float(radii.max()))
-    near = near[near.r < BOND_FACTOR * (radii[near.i] + radii[near.j])]
+    hydrogen = np.array([s == "H" for s in symbols])
+    limit = np.where(hydrogen[near.i] & hydrogen[near.j], DIHYDROGEN_A, BOND_FACTOR * (radii[near.i] + radii[near.j]))
+    near = near[near.r < limit]
     ion = np.array([s in IONS for s in symbols])
     near = near[~ion[near.i] & ~ion[near.j]]
-    near = near[_hydrogens_bind_once(near, np.array([s == "H" for s in symbols]))]
+    near = near[_hydrogens_bind_once(near, hydrogen)]
     bonds = np.sort(np.stack([near.i, near.j], axis=1), axis=1)
     bonds = bonds[np.lexsort((bonds[:, 1], bonds[:, 0]))]
     topology = Topology(tuple(symbols), bonds.astype(np.int64).reshape(-1, 2))

@@ -31,6 +31,9 @@ class FrameSource(Protocol):
     @property
     def n_frames(self) -> int: ...
 
+    @property
+    def half_width(self) -> float: ...
+
     def chunks(self, size: int = ...) -> Iterator[Trajectory]: ...
 
 
@@ -74,6 +77,11 @@ class Trajectory:
     def species(self) -> tuple[str, ...]:
         """Elements present, in order of first appearance."""
         return tuple(dict.fromkeys(self.symbols))
+
+    @property
+    def half_width(self) -> float:
+        """Half the smallest width of the cell in any frame [Å]: the longest cutoff allowed."""
+        return half_width(self.cell)
 
     def __len__(self) -> int:
         return self.n_frames
@@ -136,6 +144,12 @@ class Trajectory:
             raise ValueError("this trajectory holds no velocities")
         twice_kinetic = AMU_A2_PER_FS2_TO_EV * np.einsum("fpc,fpc,p->f", self.velocities, self.velocities, self.masses)
         return np.asarray(twice_kinetic) / ((3 * self.n_atoms - 3) * KB_EV_PER_K)
+
+
+def half_width(cell: Floats) -> float:
+    """Half the smallest distance between opposite faces of the cell(s) (…, 3, 3) [Å]: the longest cutoff allowed."""
+    widths = 1 / np.linalg.norm(np.linalg.inv(cell), axis=-2)
+    return float(widths.min()) / 2
 
 
 def _reduced(cell: Floats) -> tuple[Floats, Floats]:

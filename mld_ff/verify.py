@@ -11,6 +11,7 @@ import numpy as np
 
 from mld_ff.engines import lammps as lammps_engine
 from mld_ff.engines import openmm as openmm_engine
+from mld_ff.errors import InputError
 from mld_ff.export.lammps import export_lammps
 from mld_ff.export.openmm import export_openmm
 from mld_ff.export.start import Start, start_from
@@ -101,8 +102,11 @@ def verify(
     """Evaluate frames with numpy and with files exported for each engine, and compare energies and forces.
 
     source: frames to evaluate (forces in it are not used). directories: exported files to check, by engine name; an
-    engine without one is checked with a fresh export. Raises EngineError if an engine is missing, stops or warns.
+    engine without one is checked with a fresh export. Compared are energies and forces; masses, thermostat and run
+    settings of exported files are not. Raises EngineError if an engine is missing, stops or warns.
     """
+    if not source.n_frames or n_frames < 1:
+        raise InputError(f"{min(source.n_frames, n_frames)} frames are asked for; at least one is needed")
     frames = spread_frames(source, n_frames)
     start = start_from(frames[0])
     frames = start.engine_frames(frames)

@@ -90,7 +90,7 @@ def test_export_from_a_structure_file_and_run_it(model, tmp_path):
     [
         (("inspect", "nowhere"), "nowhere: no such file or directory"),
         (("fit", CP2K, "-o", "m.json", "--basis", "power", "--exponent", "0"), "the exponent 0 is no invariant"),
-        (("fit", CP2K, "-o", "m.json", "--cutoff", "7"), "longer than half the smallest width of the cell (6.222 Å)"),
+        (("fit", CP2K, "-o", "m.json", "--cutoff", "7"), "at most half the smallest width of the cell, 6.222 Å"),
         (("fit", CP2K, "-o", "m.json", "--file", "velocity=x"), "--file takes ROLE=FILE"),
         (("export", CP2K / "nnp.inp", "--engine", "lammps", "--cp2k", CP2K, "-o", "x"), "is not a model file"),
         (("build", "nothing.toml"), "nothing.toml: cannot be read"),
@@ -129,7 +129,7 @@ def test_frame_that_is_not_there(model, tmp_path):
         ),
         ("cp2k = 'x'\n[fit]\nbasis = 'spline'", "unknown key [fit] 'basis'"),
         ("cp2k = 'x'\n[fit]\nkind = 'cubic'", "the basis is 'cubic'; known: spline, power"),
-        ("cp2k = 'x'\n[run]\ntemperature_K = -1", "temperature_K is -1; it must be positive"),
+        ("cp2k = 'x'\n[run]\ntemperature_K = -1", "temperature_K is -1; it must be a positive number"),
         ("cp2k = 'x'\nengines = ['gromacs']", "engines are openmm, lammps; found 'gromacs'"),
     ],
 )

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import openmm
 import pytest
+from ase import Atoms
 from ase.geometry import cellpar_to_cell
 from conftest import CUBE, TRICLINIC, energy_and_forces, invent, liquid, shuffled, topology_of
 
@@ -22,7 +24,7 @@ from mld_ff.engines import openmm as openmm_engine
 from mld_ff.errors import InputError
 from mld_ff.export.lammps import export_lammps
 from mld_ff.export.openmm import export_openmm
-from mld_ff.export.start import Start, start_from
+from mld_ff.export.start import Start, read_structure, start_from
 from mld_ff.loss import AgentLoss
 from mld_ff.trajectory import Floats, Trajectory, concatenate
 
@@ -323,7 +325,7 @@ def test_model_that_does_not_cover_the_system(engine: str, waters: Trajectory, t
 @pytest.mark.parametrize("cell", [np.diag([12.0, 9.5, 12.0]), 0.75 * TRICLINIC], ids=["orthorhombic", "triclinic"])
 def test_box_that_is_too_small(engine: str, cell: Floats, tmp_path: Path) -> None:
     frame = liquid(["H2O"] * 2, cell)
-    with pytest.raises(InputError, match=r"the cutoff of the model, 5 Å, is longer than half the .*cell"):
+    with pytest.raises(InputError, match=r"the cutoff is 5 Å; .* half the smallest width of the cell, 4\.\d+ Å"):
         EXPORTS[engine](invent(frame, cutoff=5.0), start_from(frame), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
@@ -334,6 +336,45 @@ def test_missing_and_foreign_files(engine: str, few: Trajectory, tmp_path: Path)
 
     with pytest.raises(MldError, match="system"):
         ENGINES[engine].evaluate(tmp_path, start_from(few[0]).frame)
+
+
+def test_isotopes_keep_their_masses(waters: Trajectory, tmp_path: Path) -> None:
+    """One heavy hydrogen is a LAMMPS atom type of its own, and the forces stay those of hydrogen."""
+    hydrogens = [k for k, s in enumerate(waters.symbols) if s == "H"]
+    masses = waters.masses.copy()
+    masses[hydrogens[3]] = 2.014
+    frame, loss = replace(waters, masses=masses), invent(waters)
+    start = start_from(frame)
+    export_lammps(loss, start, tmp_path)
+    data = (tmp_path / "system.data").read_text()
+    assert "3 atom types" in data
+    assert "2 1.008  # H\n3 2.014  # H" in data
+    _, forces = lammps_engine.evaluate(tmp_path, start.frame)
+    expected = loss.evaluate(start.topology, start.frame.positions[0], start.frame.cell[0])[1]
+    assert np.abs(forces[0] - expected).max() < 2e-4
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_settings_that_make_no_sense(engine: str, waters: Trajectory, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="temperature_K is -5; it must be a positive number"):
+        EXPORTS[engine](invent(waters), start_from(waters), tmp_path / "new", temperature_K=-5)
+    assert not (tmp_path / "new").exists()
+
+
+def test_lammps_files_of_other_size(waters: Trajectory, few: Trajectory, tmp_path: Path) -> None:
+    export_lammps(invent(waters), start_from(waters), tmp_path)
+    with pytest.raises(InputError, match=r"system.data: holds 24 atoms, the frames 192"):
+        lammps_engine.evaluate(tmp_path, start_from(few[0]).frame)
+
+
+@pytest.mark.parametrize("name", ["box.pdb", "box.xyz", "box.cif", "box.gro"])
+def test_structures_that_others_write(name: str, waters: Trajectory, tmp_path: Path) -> None:
+    """ASE's files: what ParmEd refuses ASE reads, and zero velocities are no velocities."""
+    atoms = Atoms(waters.symbols, waters.positions[0], cell=waters.cell[0], pbc=True)
+    ase.io.write(tmp_path / name, atoms, **({"format": "extxyz"} if name.endswith("xyz") else {}))
+    start = start_from(read_structure(tmp_path / name))
+    assert start.topology.formulas() == {"H2O": 8}
+    assert start.frame.temperature()[0] > 100
 
 
 def test_system_of_other_size(waters: Trajectory, few: Trajectory, tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_progress_is_told(engine: str, few: Trajectory, power_water: AgentLoss, 
 @pytest.mark.parametrize("name", ["temperature_K", "time_ps", "timestep_fs", "damping_fs", "every_fs"])
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
 def test_settings_must_be_positive(name: str, value: float) -> None:
-    with pytest.raises(InputError, match=rf"^{name} is {value}; it must be positive$"):
+    with pytest.raises(InputError, match=rf"^{name} is {value}; it must be a positive number$"):
         NVT(**{name: value})
 
 

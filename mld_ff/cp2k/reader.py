@@ -21,7 +21,7 @@ from mld_ff.cp2k.tables import read_energies, read_seconds
 from mld_ff.cp2k.textfiles import sha256
 from mld_ff.cp2k.xyz import XYZIndex, read_frames, read_index
 from mld_ff.errors import InputError
-from mld_ff.trajectory import Floats, Ints, Trajectory, concatenate
+from mld_ff.trajectory import Floats, Ints, Trajectory, concatenate, half_width
 from mld_ff.units import HARTREE_TO_EV
 
 StrPath = str | os.PathLike[str]
@@ -88,6 +88,11 @@ class CP2KSource:
             return None
         seconds = read_seconds(self._files.one["energies"])
         return float(np.median(seconds[seconds > 0])) if (seconds > 0).any() else None
+
+    @cached_property
+    def half_width(self) -> float:
+        """Half the smallest width of the cell in any frame [Å]: the longest cutoff allowed."""
+        return half_width(self._cells.at(self._join.step))
 
     def chunks(self, size: int = 64) -> Iterator[Trajectory]:
         """Successive trajectories of at most `size` frames, each read and checked as it is asked for.

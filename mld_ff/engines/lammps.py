@@ -53,6 +53,7 @@ def evaluate(directory: Path | str, frames: Trajectory) -> tuple[Floats, Floats]
 
     Frames must be in engine form (`Start.engine_frames`). Raises EngineError if LAMMPS stops or warns.
     """
+    _check_files(Path(directory), frames)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         for file in Path(directory).iterdir():
@@ -64,6 +65,15 @@ def evaluate(directory: Path | str, frames: Trajectory) -> tuple[Floats, Floats]
         energies = _column(log, "PotEng")
         forces = _read_forces(work / "forces.lammpstrj", frames)
     return energies, forces
+
+
+def _check_files(directory: Path, frames: Trajectory) -> None:
+    data = directory / "system.data"
+    if not data.is_file():
+        raise InputError("no such file; write it with `mld-ff export --engine lammps`", data)
+    found = re.search(r"^(\d+) atoms$", data.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    if found is None or int(found[1]) != frames.n_atoms:
+        raise InputError(f"holds {found[1] if found else 'no'} atoms, the frames {frames.n_atoms}", data)
 
 
 def launch(directory: Path, script: str, variables: Mapping[str, object], on_line: Listener | None = None) -> str:
@@ -117,7 +127,7 @@ def _read_forces(file: Path, frames: Trajectory) -> Floats:
 
 def thermo(text: str) -> Iterator[tuple[list[str], list[list[float]]]]:
     """Tables of thermodynamic output in LAMMPS's log: column names and rows."""
-    for found in re.finditer(r"^ *(Step .*)\n((?:[ \d.eE+-]+\n)*)", text, re.MULTILINE):
+    for found in re.finditer(r"^ *(Step .*)\n((?:[ \d.eE+\-naif]+\n)*)", text, re.MULTILINE):
         yield found[1].split(), [[float(x) for x in row.split()] for row in found[2].splitlines()]
 
 

@@ -34,7 +34,7 @@ def load_system(directory: Path | str) -> openmm.System:
         raise InputError(
             f"cannot be read: {error.strerror}; write it with `mld-ff export --engine openmm`", file
         ) from None
-    except openmm.OpenMMException as error:
+    except (openmm.OpenMMException, ValueError) as error:
         raise InputError(f"is not an OpenMM System: {error}", file) from None
 
 

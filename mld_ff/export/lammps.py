@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mld_ff.errors import InputError
+from mld_ff.errors import check_positive
 from mld_ff.export.start import Start
 from mld_ff.files import read_template, write_atomically
-from mld_ff.invariants import half_width
 from mld_ff.loss import AgentLoss, BondTerm, FreeTerm
 from mld_ff.survey import BIN_A
 from mld_ff.topology import Topology
@@ -43,13 +42,14 @@ def export_lammps(
     `damping_fs` is the time constant of the Nosé–Hoover chain: CP2K's TIMECON, LAMMPS's Tdamp. Returns the files.
     Raises InputError if the model does not cover the system.
     """
+    check_positive(temperature_K=temperature_K, timestep_fs=timestep_fs, damping_fs=damping_fs)
+    start.check(loss)
     topology = start.topology
-    loss.terms_of(topology)
     settings = {"T": temperature_K, "dt": timestep_fs * FS_TO_PS, "Tdamp": damping_fs * FS_TO_PS}
     texts = {
         "pair.table": pair_table(loss, topology),
-        "forcefield.lmp": _force_field(loss, topology),
-        "system.data": _data(loss, start),
+        "forcefield.lmp": _force_field(loss, topology, atom_types(start)),
+        "system.data": _data(start),
         "settings.lmp": "".join(f"variable {name} index {value!r}\n" for name, value in settings.items()),
         "in.nvt": read_template("in.nvt"),
     }
@@ -124,11 +124,17 @@ def _section(name: str, header: str, r: Floats, energy: Floats, force: Floats) -
     return "\n".join([name, header, "", *lines, ""])
 
 
-def _force_field(loss: AgentLoss, topology: Topology) -> str:
+def atom_types(start: Start) -> list[tuple[str, float]]:
+    """Species and mass [amu] of LAMMPS's atom types 1, 2, …: isotopes are types of their own."""
+    order = {s: k for k, s in enumerate(start.topology.species)}
+    found = set(zip(start.topology.symbols, start.frame.masses.tolist(), strict=True))
+    return sorted(found, key=lambda t: (order[t[0]], t[1]))
+
+
+def _force_field(loss: AgentLoss, topology: Topology, types: list[tuple[str, float]]) -> str:
     """Styles and coefficients; only the bonded pairs themselves are excluded from the pair tables."""
-    species = topology.species
     free = _free_terms(loss, topology)
-    lines = [f"# atom types: {', '.join(f'{k} {s}' for k, s in enumerate(species, 1))}"]
+    lines = [f"# atom types: {', '.join(f'{k} {s}' for k, s in enumerate((s for s, _ in types), 1))}"]
     if topology.bonded:
         lines += [f"bond_style table spline {BOND_POINTS}", "special_bonds lj/coul 0.0 1.0 1.0"]
         bonds = _bond_terms(loss, topology)
@@ -137,34 +143,31 @@ def _force_field(loss: AgentLoss, topology: Topology) -> str:
         if (reach := 1.5 * max(t.r0_A for t in bonds) + BIN_A) > loss.cutoff_A:
             lines.append(f"comm_modify cutoff {reach:.6g}")
     lines.append(f"pair_style table spline {PAIR_POINTS}")
-    for (i, a), (j, b) in combinations_with_replacement(enumerate(species, 1), 2):
+    for (i, (a, _)), (j, (b, _)) in combinations_with_replacement(enumerate(types, 1), 2):
         term = free.get((a, b))
         name, cutoff = (term.name, term.cutoff_A) if term else (NOTHING, loss.cutoff_A)
         lines.append(f"pair_coeff {i} {j} pair.table {name} {cutoff!r}")
     return "\n".join(lines) + "\n"
 
 
-def _data(loss: AgentLoss, start: Start) -> str:
+def _data(start: Start) -> str:
     """LAMMPS data file, atom_style molecular; every bonded pair is a bond of the type of its term."""
     topology, frame = start.topology, start.frame
     assert frame.velocities is not None
     cell = frame.cell[0]
-    if loss.cutoff_A > half_width(cell):
-        raise InputError(
-            f"the cutoff of the model, {loss.cutoff_A:g} Å, is longer than half the smallest width of the cell "
-            f"({half_width(cell):.3f} Å): use a larger box, or fit with a shorter cutoff"
-        )
     bonds = [(k, i, j) for k, pairs in enumerate(topology.bonded.values(), 1) for i, j in pairs.tolist()]
-    masses = {s: m for s, m in zip(topology.symbols, frame.masses.tolist(), strict=True)}
+    types = atom_types(start)
+    type_of = {t: k for k, t in enumerate(types, 1)}
+    type_index = [type_of[t] for t in zip(topology.symbols, frame.masses.tolist(), strict=True)]
     lines = ["LAMMPS data file written by mld_ff (units metal, atom_style molecular)", ""]
-    lines += [f"{topology.n_atoms} atoms", f"{len(topology.species)} atom types"]
+    lines += [f"{topology.n_atoms} atoms", f"{len(types)} atom types"]
     if bonds:
         lines += [f"{len(bonds)} bonds", f"{len(topology.bonded)} bond types"]
     lines += ["", *(f"0.0 {cell[k, k]:.15g} {x}lo {x}hi" for k, x in enumerate("xyz"))]
     if np.abs(cell[[1, 2, 2], [0, 0, 1]]).max() > 0:
         lines.append(f"{cell[1, 0]:.15g} {cell[2, 0]:.15g} {cell[2, 1]:.15g} xy xz yz")
-    lines += ["", "Masses", "", *(f"{k} {masses[s]:.10g}  # {s}" for k, s in enumerate(topology.species, 1))]
-    table = zip(topology.molecule_index + 1, topology.species_index + 1, frame.positions[0], strict=True)
+    lines += ["", "Masses", "", *(f"{k} {mass:.10g}  # {s}" for k, (s, mass) in enumerate(types, 1))]
+    table = zip(topology.molecule_index + 1, type_index, frame.positions[0], strict=True)
     lines += ["", "Atoms  # molecular", ""]
     lines += [f"{k} {m} {t} {x:.10f} {y:.10f} {z:.10f}" for k, (m, t, (x, y, z)) in enumerate(table, 1)]
     velocities = (frame.velocities[0] * A_PER_FS_TO_A_PER_PS).tolist()

@@ -11,7 +11,7 @@ import numpy as np
 import openmm
 from openmm import app, unit
 
-from mld_ff.errors import InputError
+from mld_ff.errors import check_positive
 from mld_ff.export.start import Start
 from mld_ff.files import read_template, write_atomically
 from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, PowerTerm, SplineTerm, Term, Wall
@@ -42,6 +42,7 @@ def openmm_system(loss: AgentLoss, start: Start) -> openmm.System:
 
     Raises InputError if the model does not cover the system, or the cutoff is longer than half the cell.
     """
+    start.check(loss)
     topology, cell = start.topology, start.frame.cell[0]
     system = openmm.System()
     system.setDefaultPeriodicBoxVectors(*(openmm.Vec3(*row) for row in cell * A_TO_NM))
@@ -52,11 +53,6 @@ def openmm_system(loss: AgentLoss, start: Start) -> openmm.System:
     remover = openmm.CMMotionRemover(CENTRE_OF_MASS_EVERY)
     remover.setName("centre of mass at rest")
     system.addForce(remover)
-    if loss.cutoff_A > min(np.diag(cell)) / 2:
-        raise InputError(
-            f"the cutoff of the model, {loss.cutoff_A:g} Å, is longer than half the cell "
-            f"({min(np.diag(cell)) / 2:.3f} Å): use a larger box, or fit with a shorter cutoff"
-        )
     return system
 
 
@@ -215,6 +211,7 @@ def export_openmm(
     `damping_fs` is the time constant of the Nosé–Hoover chain: CP2K's TIMECON, LAMMPS's Tdamp, the inverse of
     OpenMM's collisionFrequency. Returns the files. Raises InputError as `openmm_system` does.
     """
+    check_positive(temperature_K=temperature_K, timestep_fs=timestep_fs, damping_fs=damping_fs)
     system = openmm_system(loss, start)
     integrator = openmm.NoseHooverIntegrator(temperature_K, 1 / (damping_fs * FS_TO_PS), timestep_fs * FS_TO_PS)
     structure = start.structure

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import parmed
 from ase.geometry import cellpar_to_cell
 
 from mld_ff.errors import InputError
+from mld_ff.loss import AgentLoss
+from mld_ff.survey import check_cutoff
 from mld_ff.topology import Topology, find_topology
 from mld_ff.trajectory import Floats, Ints, Trajectory
 from mld_ff.units import A_PER_FS_TO_A_PER_PS, AMU_A2_PER_FS2_TO_EV, KB_EV_PER_K
@@ -28,6 +31,12 @@ class Start:
     def engine_frames(self, frames: Trajectory) -> Trajectory:
         """Frames of the same source in the form of `frame`: order of atoms, cell, whole molecules."""
         return _engine_form(frames, self.order, self.topology)
+
+    def check(self, loss: AgentLoss) -> None:
+        """Raise InputError unless the model covers the system and its cutoff fits into the cell."""
+        loss.terms_of(self.topology)
+        if loss.cutoff_A:
+            check_cutoff(loss.cutoff_A, self.frame.half_width)
 
     @property
     def structure(self) -> parmed.Structure:
@@ -70,16 +79,16 @@ def _maxwell_boltzmann(masses: Floats, temperature_K: float, seed: int) -> Float
 
 
 def read_structure(file: Path | str) -> Trajectory:
-    """One frame from any structure file that ParmEd reads (PDB, mmCIF, GRO, PSF, prmtop with coordinates, …).
+    """One frame from any structure file that ParmEd (PDB, mmCIF, GRO, …) or else ASE (CIF, extended XYZ, …) reads.
 
     Raises InputError if the file cannot be read, or holds no coordinates or no box.
     """
+    if not Path(file).is_file():
+        raise InputError("no such file", file)
     try:
         structure = parmed.load_file(str(file), structure=True)
-    except FileNotFoundError:
-        raise InputError("no such file", file) from None
-    except Exception as error:  # ParmEd's parsers raise whatever their parsing hits
-        raise InputError(f"ParmEd cannot read it: {type(error).__name__}: {error}", file) from None
+    except Exception as error:  # parsers raise whatever their parsing hits
+        return _read_with_ase(Path(file), error)
     if getattr(structure, "coordinates", None) is None:
         raise InputError("holds no coordinates: give a file that does (PDB, mmCIF, GRO)", file)
     if structure.box is None:
@@ -89,6 +98,8 @@ def read_structure(file: Path | str) -> Trajectory:
         raise InputError(f"the element of atom {unknown[0]!r} is not known: give the element column", file)
     symbols = tuple(parmed.periodic_table.Element[n] for n in numbers)
     velocities = structure.velocities
+    if velocities is not None and not np.any(velocities):
+        velocities = None  # writers without velocities leave zeros; nobody starts at 0 K
     return Trajectory(
         symbols=symbols,
         masses=np.array([atom.mass for atom in structure.atoms]),
@@ -98,4 +109,22 @@ def read_structure(file: Path | str) -> Trajectory:
         step=np.zeros(1, np.int64),
         velocities=None if velocities is None else np.reshape(velocities, (1, -1, 3)) / A_PER_FS_TO_A_PER_PS,
         source={"files": [Path(file).name]},
+    )
+
+
+def _read_with_ase(file: Path, refusal: Exception) -> Trajectory:
+    try:
+        atoms = ase.io.read(file)
+    except Exception as error:
+        raise InputError(f"neither ParmEd ({refusal}) nor ASE ({error}) can read it", file) from None
+    if atoms.cell.rank < 3:
+        raise InputError("holds no periodic box: give one (Lattice of an extended XYZ, CRYST1 of a PDB)", file)
+    return Trajectory(
+        symbols=tuple(atoms.get_chemical_symbols()),
+        masses=np.array(atoms.get_masses()),
+        positions=np.array(atoms.positions)[None],
+        cell=np.array(atoms.cell[:])[None],
+        time=np.zeros(1),
+        step=np.zeros(1, np.int64),
+        source={"files": [file.name]},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from mld_ff.errors import InputError
@@ -13,7 +14,9 @@ from mld_ff.trajectory import Trajectory
 
 LONGEST_CUTOFF_A = 5.5
 """Beyond this, pairs cost time and add nothing to water: 5.5 and 6.2 Å give the same errors and the same structure."""
-INNERMOST_A = 0.6
+SHORTEST_CUTOFF_A = 2.0
+SPACINGS_A = (0.05, 1.0)
+INNERMOST_A = 0.3
 """Splines are laid out from here and trimmed to the sampled range afterwards."""
 
 
@@ -41,12 +44,20 @@ class Basis:
             raise InputError("the exponent 0 is no invariant: r^0 is the same for every pair")
         if not 1 <= self.bond_degree <= 8:
             raise InputError(f"the degree of bonded terms is {self.bond_degree}; expected 1 to 8")
-        if not BIN_A <= self.spacing_A <= 1:
-            raise InputError(f"the knot spacing is {self.spacing_A} Å; expected {BIN_A} to 1 Å")
+        if not SPACINGS_A[0] <= self.spacing_A <= SPACINGS_A[1]:
+            raise InputError(f"the knot spacing is {self.spacing_A} Å; expected {SPACINGS_A[0]} to {SPACINGS_A[1]} Å")
+        if not all(math.isfinite(n) for n in self.exponents):
+            raise InputError(f"the exponents are {list(self.exponents)}: finite numbers are needed")
+        if self.cutoff_A is not None and not SHORTEST_CUTOFF_A <= self.cutoff_A < math.inf:
+            raise InputError(f"the cutoff is {self.cutoff_A} Å; expected at least {SHORTEST_CUTOFF_A} Å")
 
-    def terms(self, frame: Trajectory, topology: Topology) -> tuple[Term, ...]:
-        """Terms with zero coefficients for every kind of pair of the system."""
-        cutoff = round(round((self.cutoff_A or default_cutoff(frame.cell, LONGEST_CUTOFF_A)) / BIN_A) * BIN_A, 6)
+    def terms(self, frame: Trajectory, topology: Topology, half_width_A: float | None = None) -> tuple[Term, ...]:
+        """Terms with zero coefficients for every kind of pair of the system.
+
+        half_width_A: half the smallest width of the cell in any frame, None if it is that of `frame`.
+        """
+        longest = default_cutoff(frame.half_width if half_width_A is None else half_width_A, LONGEST_CUTOFF_A)
+        cutoff = round(round((self.cutoff_A or longest) / BIN_A) * BIN_A, 6)
         bonded: list[Term] = []
         for (path, name), pairs in zip(topology.bonded_names.items(), _bonded(topology, frame), strict=True):
             r0 = round(float(pairs.r.mean()), 4)
@@ -56,8 +67,8 @@ class Basis:
 
     def _free(self, name: str, species: tuple[str, str], cutoff: float) -> FreeTerm:
         if self.kind == "spline":
-            n = int((cutoff - INNERMOST_A) / self.spacing_A)
             spacing = round(round(self.spacing_A / BIN_A) * BIN_A, 6)
+            n = math.ceil((cutoff - INNERMOST_A) / spacing - 1e-9)
             return SplineTerm(name=name, species=species, coefficients=(0.0,) * n, cutoff_A=cutoff, spacing_A=spacing)
         m = len(self.exponents)
         zeros = (0.0,) * (m + m * (m + 1) // 2)

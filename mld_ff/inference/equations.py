@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from mld_ff.errors import InputError
-from mld_ff.invariants import Pairs, half_width
+from mld_ff.invariants import Pairs
 from mld_ff.loss import FreeTerm, Term
-from mld_ff.survey import Progress, Survey, no_progress
+from mld_ff.survey import Progress, Survey, check_cutoff, no_progress
 from mld_ff.topology import Topology, find_topology
 from mld_ff.trajectory import Floats, FrameSource, Trajectory
 
 Indices = NDArray[np.integer[Any]]
-Layout = Callable[[Trajectory, Topology], tuple[Term, ...]]
-"""Gives the terms to fit, for the first frame and its topology."""
+Layout = Callable[[Trajectory, Topology, float], tuple[Term, ...]]
+"""Gives the terms to fit, for the first frame, its topology, and half the smallest width of the cell in any frame."""
 
 N_BLOCKS = 10
 MOST_CHANGED = 0.1
@@ -133,14 +133,9 @@ def accumulate(source: FrameSource, layout: Layout, progress: Progress = no_prog
         if frames.forces is None:
             raise InputError("the trajectory holds no forces: print &MOTION/&PRINT/&FORCES in the CP2K run")
         if result is None:
-            result = _start(frames[0], layout, n_blocks)
+            result = _start(frames[0], layout, n_blocks, source.half_width)
             species = result.survey.topology.species_index
             rows = [np.flatnonzero(np.repeat(species == s, 3)) for s in range(species.max() + 1)]
-        if half_width(frames.cell) < result.survey.cutoff_A:
-            raise InputError(
-                f"the cutoff {result.survey.cutoff_A:g} Å is longer than half the smallest width of the cell "
-                f"({half_width(frames.cell):.3f} Å) in some frame: choose a shorter one"
-            )
         changed = {c.step for c in result.survey.add(frames)}
         for f in range(frames.n_frames):
             block = number * n_blocks // n_frames
@@ -160,10 +155,12 @@ def accumulate(source: FrameSource, layout: Layout, progress: Progress = no_prog
     return result
 
 
-def _start(first: Trajectory, layout: Layout, n_blocks: int) -> Accumulated:
+def _start(first: Trajectory, layout: Layout, n_blocks: int, half_width_A: float) -> Accumulated:
     topology = find_topology(first.symbols, first.positions[0], first.cell[0])
-    terms = layout(first, topology)
+    terms = layout(first, topology, half_width_A)
     cutoff = max((t.cutoff_A for t in terms if isinstance(t, FreeTerm)), default=0.0)
+    if cutoff:
+        check_cutoff(cutoff, half_width_A)
     functions = sum(len(t.coefficients) for t in terms)
     equations = NormalEquations.zeros(n_blocks, len(topology.species), functions)
     return Accumulated(terms, Survey(topology, cutoff), equations, [0] * n_blocks)

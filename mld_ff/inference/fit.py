@@ -42,7 +42,7 @@ def fit(source: FrameSource, basis: Basis | None = None, progress: Progress = no
     agents = {name: _finish(problem, s, data.survey) for s, name in enumerate(species)}
     loss = AgentLoss(species, terms, agents=agents)
     agent_errors = [float(problem.relative_rmse(problem.coefficients(s))[s]) for s in range(len(species))]
-    provenance = {
+    provenance: dict[str, Any] = {
         "source": source.source,
         "frames_train": sum(data.frames_per_block[b] for b in problem.train),
         "frames_test": sum(data.frames_per_block[b] for b in problem.test),
@@ -61,6 +61,11 @@ def fit(source: FrameSource, basis: Basis | None = None, progress: Progress = no
         "molecules": data.survey.topology.formulas(),
         "temperature_K": float(np.mean(data.survey.temperatures)) if data.survey.temperatures else None,
     }
+    if hopeless := [s for s, e in provenance["relative_rmse"].items() if e >= 1]:
+        provenance["warnings"].append(
+            f"on frames that the fit has not seen it is worse than no force at all for {', '.join(hopeless)}: more or "
+            "more varied frames are needed, or a simpler basis"
+        )
     return replace(loss, provenance=provenance)
 
 

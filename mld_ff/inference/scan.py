@@ -102,7 +102,7 @@ def scan(
     Errors are those of the fitted functions, without walls, on the test blocks of `fit`. Raises InputError as `fit`.
     """
     basis = Basis("power", tuple(exponents), bond_degree=bond_degree, cutoff_A=cutoff_A)
-    data = accumulate(source, lambda frame, topology: _grid(basis, frame, topology), progress)
+    data = accumulate(source, lambda *system: _grid(basis, *system), progress)
     points = list(combinations_with_replacement(range(len(exponents)), 2))
     species = data.survey.topology.species
     plane, agents = (np.zeros((len(exponents), len(exponents), len(species))) for _ in range(2))
@@ -117,7 +117,7 @@ def scan(
     return replace(found, sensitivities=tuple(_sensitivities(best, species)))
 
 
-def _grid(basis: Basis, frame: Trajectory, topology: Topology) -> tuple[Term, ...]:
+def _grid(basis: Basis, frame: Trajectory, topology: Topology, half_width_A: float) -> tuple[Term, ...]:
     """The bonded terms of the basis, and for free pairs all functions of the grid."""
     sums = sorted({round(n + m, DIGITS) for n, m in combinations_with_replacement(basis.exponents, 2)})
     functions = (*((1, round(n, DIGITS)) for n in basis.exponents), *((2, p) for p in sums))
@@ -131,7 +131,7 @@ def _grid(basis: Basis, frame: Trajectory, topology: Topology) -> tuple[Term, ..
         )
         if isinstance(t, FreeTerm)
         else t
-        for t in basis.terms(frame, topology)
+        for t in basis.terms(frame, topology, half_width_A)
     )
 
 

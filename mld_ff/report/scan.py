@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from mld_ff.files import write_atomically
+from mld_ff.files import to_json, write_atomically
 from mld_ff.inference import Scan
 from mld_ff.report.style import PANEL, panels, save_figure
 
@@ -67,6 +66,6 @@ def plot_sensitivities(scan: Scan) -> Figure:
 
 def write_scan(out: Path, scan: Scan) -> list[Path]:
     """scan.json and the figures, as PNG; returns the files."""
-    write_atomically(out / "scan.json", json.dumps(scan.to_dict(), indent=1) + "\n")
+    write_atomically(out / "scan.json", to_json(scan.to_dict(), indent=1))
     figures = {"exponents": plot_exponents(scan), "plane": plot_plane(scan), "sensitivities": plot_sensitivities(scan)}
     return [out / "scan.json", *(save_figure(f, out / f"{name}.png") for name, f in figures.items())]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from matplotlib.figure import Figure
 
 from mld_ff.cp2k import CP2KSource
 from mld_ff.errors import InputError
-from mld_ff.files import read_template, write_atomically
+from mld_ff.files import read_template, to_json, write_atomically
 from mld_ff.loss import AgentLoss
 from mld_ff.production import read_log, read_record, read_run
 from mld_ff.report.plots import plot_bonded, plot_radial_distributions, plot_temperature
@@ -298,7 +297,7 @@ def write_report(out: Path, found: Study) -> Path:
         "notes": found.notes,
         "series": found.series,
     }
-    write_atomically(out / "report.json", _json(data))
+    write_atomically(out / "report.json", to_json(data))
     images = []
     for name, (caption, figure) in found.figures.items():
         figure.savefig(out / f"{name}.svg")
@@ -315,19 +314,6 @@ def write_report(out: Path, found: Study) -> Path:
     )
     write_atomically(out / "report.html", page)
     return out / "report.html"
-
-
-def _json(data: Any) -> str:
-    """JSON with null for numbers that are not there."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: clean(v) for k, v in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [clean(v) for v in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(clean(data), ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _observables(compared: Mapping[str, Compared]) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from mld_ff.files import read_template, write_atomically
+from mld_ff.files import read_template, to_json, write_atomically
 from mld_ff.loss import AgentLoss
 from mld_ff.report.style import LABELS
 from mld_ff.verify import Verification
@@ -35,7 +34,7 @@ def write_summary(
         "observables": compared,
         "speed": speeds,
     }
-    write_atomically(out / "summary.json", json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(out / "summary.json", to_json(data, indent=1))
     page = Template(read_template("summary.html")).substitute(
         files=escape(", ".join(p["source"].get("files", []))),
         molecules=escape(", ".join(f"{n} {f}" for f, n in p["molecules"].items())),

@@ -1,0 +1,81 @@
+"""Frames as text that CP2K reads, and frames that a user hands us as XYZ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from ase.io import read
+
+from mld_ff.errors import InputError
+from mld_ff.trajectory import Floats, Trajectory
+from mld_ff.units import BOHR_PER_AU_TIME_TO_A_PER_FS
+
+
+def read_xyz(file: Path | str) -> Trajectory:
+    """Frames of an extended XYZ file, whose comment lines give the cell (`Lattice="…"`).
+
+    Raises InputError if it cannot be read, has no cell, or its frames differ in their atoms.
+    """
+    try:
+        frames = read(str(file), index=":")
+    except FileNotFoundError:
+        raise InputError("no such file", file) from None
+    except Exception as error:  # ASE's parsers raise whatever their parsing hits
+        raise InputError(f"ASE cannot read it: {type(error).__name__}: {error}", file) from None
+    if not frames or any(atoms.cell.rank < 3 for atoms in frames):
+        raise InputError('frames need a cell: write extended XYZ, with Lattice="ax ay az bx …" in Å', file)
+    symbols = tuple(frames[0].get_chemical_symbols())
+    for k, atoms in enumerate(frames):
+        if tuple(atoms.get_chemical_symbols()) != symbols:
+            raise InputError(f"frame {k + 1} has other atoms than the first, or in another order", file)
+    return Trajectory(
+        symbols=symbols,
+        masses=frames[0].get_masses(),
+        positions=np.array([atoms.positions for atoms in frames]),
+        cell=np.array([np.array(atoms.cell) for atoms in frames]),
+        time=np.zeros(len(frames)),
+        step=np.arange(len(frames)),
+        source={"files": [Path(file).name]},
+    )
+
+
+def spread(frames: Trajectory, number: int) -> Trajectory:
+    """So many of the frames, evenly over all of them; all if there are fewer."""
+    return frames[np.unique(np.linspace(0, frames.n_frames - 1, min(number, frames.n_frames)).round().astype(int))]
+
+
+def system(frame: Trajectory, with_velocities: bool) -> str:
+    """The inside of &SUBSYS: cell and atoms."""
+    cell = "\n".join(f"  {name} {_numbers(row)}" for name, row in zip("ABC", frame.cell[0], strict=True))
+    text = f"&CELL\n{cell}\n&END CELL\n&COORD\n{_rows(frame.symbols, frame.positions[0])}&END COORD\n"
+    if with_velocities and frame.velocities is not None:
+        rows = "".join(f"  {_numbers(v / BOHR_PER_AU_TIME_TO_A_PER_FS)}\n" for v in frame.velocities[0])
+        text += f"&VELOCITY\n{rows}&END VELOCITY\n"
+    return text
+
+
+def _rows(symbols: tuple[str, ...], positions: Floats) -> str:
+    return "".join(f"  {s:<2} {_numbers(x)}\n" for s, x in zip(symbols, positions, strict=True))
+
+
+def _numbers(values: Floats) -> str:
+    return " ".join(f"{x:18.10f}" for x in values)
+
+
+def xyz(frames: Trajectory) -> str:
+    """Frames as CP2K prints them: REFTRAJ reads the step off the comment line, by columns."""
+    return "".join(
+        f"{frames.n_atoms}\n i = {k:8d}, time = {frames.time[k - 1]:12.3f}, E = {0:20.10f}\n"
+        + _rows(frames.symbols, frames.positions[k - 1])
+        for k in range(1, frames.n_frames + 1)
+    )
+
+
+def cell_table(frames: Trajectory) -> str:
+    """The cell of every frame, in CP2K's own format."""
+    rows = [
+        f"{k:8d} {frames.time[k - 1]:11.3f} {_numbers(cell.ravel())} {abs(np.linalg.det(cell)):24.10f}\n"
+        for k, cell in enumerate(frames.cell, 1)
+    ]
+    return "".join(["#   Step   Time [fs]   Ax Ay Az Bx By Bz Cx Cy Cz [Angstrom]   Volume [Angstrom^3]\n", *rows])
