@@ -6,7 +6,8 @@ from mld_ff.errors import CheckFailed, EngineError, InputError, MldError
 from mld_ff.export.lammps import export_lammps
 from mld_ff.export.openmm import export_openmm
 from mld_ff.export.start import read_structure, start_from
-from mld_ff.inference import Basis, fit
+from mld_ff.inference import Basis, fit, scan
+from mld_ff.learning import learn
 from mld_ff.loss import AgentLoss
 from mld_ff.production import NVT, read_run, run
 from mld_ff.survey import inspect
@@ -27,12 +28,14 @@ __all__ = [
     "export_openmm",
     "fit",
     "inspect",
+    "learn",
     "open_cp2k",
     "read_config",
     "read_cp2k",
     "read_run",
     "read_structure",
     "run",
+    "scan",
     "start_from",
     "verify",
 ]

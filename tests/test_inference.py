@@ -383,7 +383,7 @@ def test_default_cutoff_fits_into_every_frame() -> None:
         step=np.arange(8),
         forces=rng.normal(size=(8, *first.positions[0].shape)),
     )
-    assert fit(frames, Basis("power")).cutoff_A == pytest.approx(5.4)
+    assert 5.38 < fit(frames, Basis("power")).cutoff_A <= 5.4
 
 
 @pytest.mark.parametrize("spacing", [0.05, 0.33, 1.0])
