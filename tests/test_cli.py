@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from mld_ff.cli import app
 
 ROOT = Path(__file__).parents[1]
 CP2K = ROOT / "examples/water/cp2k"
@@ -16,6 +19,15 @@ CP2K = ROOT / "examples/water/cp2k"
 def mld_ff(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from mld_ff.cli import main; main()", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def refusal(*arguments: object) -> str:
+    """What a command that must refuse its input says, within this process; standard output stays empty."""
+    done = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert done.exit_code == 2, done.output
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.stderr
 
 
 def answer(*arguments: object) -> dict:
@@ -98,24 +110,18 @@ def test_export_from_a_structure_file_and_run_it(model, tmp_path):
 )
 def test_bad_input_is_one_paragraph_and_exit_code_2(arguments, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = mld_ff(*arguments)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+    assert said in refusal(*arguments)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_atoms_to_start_from_are_asked_for(model, tmp_path):
-    done = mld_ff("export", model, "--engine", "openmm", "-o", tmp_path / "x")
-    assert done.returncode == 2
-    assert "either --cp2k CP2K_DIR or --structure FILE" in done.stderr
+    said = refusal("export", model, "--engine", "openmm", "-o", tmp_path / "x")
+    assert "either --cp2k CP2K_DIR or --structure FILE" in said
 
 
 def test_frame_that_is_not_there(model, tmp_path):
-    done = mld_ff("export", model, "--engine", "openmm", "--cp2k", CP2K, "--frame", 687, "-o", tmp_path / "x")
-    assert done.returncode == 2
-    assert "frame 687 was asked for; the run has 687 frames" in done.stderr
+    said = refusal("export", model, "--engine", "openmm", "--cp2k", CP2K, "--frame", 687, "-o", tmp_path / "x")
+    assert "frame 687 was asked for; the run has 687 frames" in said
 
 
 @pytest.mark.parametrize(
@@ -130,12 +136,28 @@ def test_frame_that_is_not_there(model, tmp_path):
         ("cp2k = 'x'\n[fit]\nbasis = 'spline'", "unknown key [fit] 'basis'"),
         ("cp2k = 'x'\n[fit]\nkind = 'cubic'", "the basis is 'cubic'; known: spline, power"),
         ("cp2k = 'x'\n[run]\ntemperature_K = -1", "temperature_K is -1; it must be a positive number"),
+        ("cp2k = 3", "cp2k should be a text, found 3"),
+        ("cp2k = 'x'\nengines = []", "engines should be a list of one or more of openmm, lammps"),
+        ("cp2k = 'x'\n[fit]\ncutoff_A = 'x'", "[fit] cutoff_A should be a number, found 'x'"),
+        ("cp2k = 'x'\n[fit]\nexponents = 3.0", "[fit] exponents should be a list of numbers, found 3.0"),
+        ("cp2k = 'x'\n[run]\ntime_ps = '5'", "[run] time_ps should be a number, found '5'"),
         ("cp2k = 'x'\nengines = ['gromacs']", "engines are openmm, lammps; found 'gromacs'"),
     ],
 )
 def test_configuration_errors_name_the_key(text, said, tmp_path):
     (tmp_path / "c.toml").write_text(text)
-    done = mld_ff("build", tmp_path / "c.toml")
+    assert said in refusal("build", tmp_path / "c.toml")
+
+
+def test_refusal_as_json_is_one_object_too():
+    done = mld_ff("inspect", "nowhere", "--json")
     assert done.returncode == 2
-    assert said in done.stderr
+    assert json.loads(done.stdout) == {"error": "error: nowhere: no such file or directory", "exit_code": 2}
     assert "Traceback" not in done.stderr
+
+
+def test_an_error_of_our_own_is_no_traceback_either(monkeypatch):
+    monkeypatch.setattr("mld_ff.cli.open_cp2k", lambda *_, **__: 1 / 0)
+    done = CliRunner().invoke(app, ["inspect", "x"])
+    assert done.exit_code == 1
+    assert "unexpected ZeroDivisionError" in done.stderr

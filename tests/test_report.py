@@ -115,7 +115,7 @@ def ran(power_water: AgentLoss, water: Trajectory, tmp_path_factory) -> Path:
 
 
 def test_report_of_a_run_from_a_frame_of_the_reference(ran, tmp_path):
-    found = study(open_cp2k(EXAMPLE), ran)
+    found = study(open_cp2k(EXAMPLE, skip_fs=5000), ran)
     page = write_report(tmp_path, found).read_text(encoding="utf-8")
     data = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     names = {"oh_mean_A", "oh_std_A", "hoh_mean_deg", "goo_peak_height", "goo_peak_A", "goo_mean_abs_difference"}
