@@ -12,7 +12,7 @@ import numpy as np
 from mld_ff.inference.basis import Basis
 from mld_ff.inference.equations import Accumulated, accumulate
 from mld_ff.inference.problem import Problem
-from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, Term, wall_stiffness
+from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, SplineTerm, Term, wall_stiffness
 from mld_ff.survey import BIN_A, Histogram, Progress, Survey, no_progress
 from mld_ff.trajectory import FrameSource
 from mld_ff.units import EV_TO_MEV
@@ -42,6 +42,7 @@ def fit(source: FrameSource, basis: Basis | None = None, progress: Progress = no
     agents = {name: _finish(problem, s, data.survey) for s, name in enumerate(species)}
     loss = AgentLoss(species, terms, agents=agents)
     agent_errors = [float(problem.relative_rmse(problem.coefficients(s))[s]) for s in range(len(species))]
+    exported = {f"{t.name} {c}" for t in terms for c in t.coefficient_names} - set(problem.undetermined)
     provenance: dict[str, Any] = {
         "source": source.source,
         "frames_train": sum(data.frames_per_block[b] for b in problem.train),
@@ -49,9 +50,9 @@ def fit(source: FrameSource, basis: Basis | None = None, progress: Progress = no
         "frames_with_broken_bonds": len({c.step for c in data.survey.changes}),
         "blocks_train": list(problem.train),
         "blocks_test": list(problem.test),
-        "n_coefficients": len(problem.kept),
+        "n_coefficients": len(exported),
         "undetermined": list(problem.undetermined),
-        "weakly_determined": list(problem.weakly_determined),
+        "weakly_determined": [name for name in problem.weakly_determined if name in exported],
         "ridge": problem.ridge,
         "condition": problem.condition,
         **_measure(loss, source, data, problem.test, progress),
@@ -98,13 +99,22 @@ def _with_walls(term: Term, seen: Histogram) -> Term:
         wall = replace(term, wall_edge_A=edge_A).walls[0]
         depth = WALL_PUSHES_BACK * max(edge_A - seen.shortest, BIN_A)
         stiffness = wall_stiffness(wall.force, wall.curvature, depth, LEAST_STIFFNESS)
-        return replace(term, wall_edge_A=edge_A, wall_stiffness_eV_per_A3=stiffness)
+        return _without_hidden(replace(term, wall_edge_A=edge_A, wall_stiffness_eV_per_A3=stiffness))
     assert isinstance(term, BondTerm)
     low, high = math.floor(seen.shortest / BIN_A), math.ceil(seen.longest / BIN_A)
     ends = (round(low * BIN_A, 6), round(high * BIN_A, 6))
     walls = replace(term, range_A=ends).walls
     low_wall, high_wall = (wall_stiffness(w.force, w.curvature, WALL_DEPTH_A, LEAST_STIFFNESS) for w in walls)
     return replace(term, range_A=ends, wall_stiffness_eV_per_A3=(low_wall, high_wall))
+
+
+def _without_hidden(term: FreeTerm) -> FreeTerm:
+    """Drop the spline functions that end before the wall's edge: few data determine them, and they change nothing."""
+    if not isinstance(term, SplineTerm):
+        return term
+    hidden = max(int(np.searchsorted(term.knots, term.wall_edge_A, side="right")) - 4, 0)
+    kept, errors = term.coefficients[hidden:], term.coefficient_errors[hidden:]
+    return replace(term, coefficients=kept, coefficient_errors=errors)
 
 
 def _measure(
