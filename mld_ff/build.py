@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mld_ff import report
-from mld_ff.cp2k import CP2KSource, open_cp2k
+from mld_ff.cp2k import open_cp2k
 from mld_ff.errors import CheckFailed, InputError
 from mld_ff.export.lammps import export_lammps
 from mld_ff.export.openmm import export_openmm
@@ -144,7 +144,7 @@ def build(config: Config, progress: Progress = no_progress) -> Path:
         per_day = config.nvt.time_ps / (time.perf_counter() - began) * 86.4
         speeds[engine] = f"{per_day:.0f} ns/day, start-up included"
     progress("summary", 0, 1)
-    _summarise(config, loss, verification, reference, frames, source, runs, speeds)
+    _summarise(config, loss, verification, reference, frames, runs, speeds)
     progress("summary", 1, 1)
     return out
 
@@ -155,7 +155,6 @@ def _summarise(
     verification: Verification,
     reference: Inspection,
     frames: Trajectory,
-    source: CP2KSource,
     runs: dict[str, Trajectory],
     speeds: dict[str, str],
 ) -> None:
@@ -165,7 +164,7 @@ def _summarise(
     compared = {k: report.observables(i, None if i is reference else reference) for k, i in inspections.items()}
     series: dict[str, tuple[Floats, Floats]] = {}
     if reference.survey.temperatures:
-        times = np.concatenate([c.time for c in source.chunks()]) * FS_TO_PS
+        times = np.array(reference.survey.times) * FS_TO_PS
         series[report.REFERENCE] = (times - times[0], np.array(reference.survey.temperatures))
     for engine in runs:
         log = read_log(out / f"run-{engine}")

@@ -479,15 +479,16 @@ def _packed(molecules: list[str] | None, counts: list[int] | None, density: floa
 
 def _frames_to_label(where: Path, number: int | None, named: list[str] | None) -> Trajectory:
     """All or some frames of a CP2K run, a run of ours, or an extended XYZ file."""
-    from mld_ff.cp2k.frames import read_xyz, spread
+    from mld_ff.cp2k.frames import read_xyz
     from mld_ff.production import RECORD, read_run
+    from mld_ff.verify import spread_frames
 
     if where.is_dir():
         ours = (where / RECORD).exists()
-        found = read_run(where) if ours else _open(where, named, require_forces=False).read()
+        found: FrameSource = read_run(where) if ours else _open(where, named, require_forces=False)
     else:
         found = read_xyz(where)
-    return spread(found, number) if number else found
+    return spread_frames(found, number or found.n_frames)
 
 
 def _reference_text(d: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from mld_ff.errors import InputError
 from mld_ff.export.start import Start, start_from
 from mld_ff.files import write_atomically
+from mld_ff.invariants import minimum_image
 from mld_ff.loss import AgentLoss
 from mld_ff.production import NVT
 from mld_ff.survey import Progress, no_progress
@@ -289,7 +290,9 @@ def _moment(atoms: Atoms, loss: AgentLoss, topology: Topology) -> dict[str, Any]
     positions, cell = atoms.get_positions(), atoms.cell.array
     energies, _ = loss.evaluate(topology, positions, cell)
     momentum = masses @ velocities
-    distances = {n: p.r for n, p in topology.pairs(positions, cell, 0.1) if n.startswith("bonded:")}
+    distances = {
+        topology.bonded_names[path]: minimum_image(positions, cell, ij).r for path, ij in topology.bonded.items()
+    }
     return {
         "momentum_amu_A_per_fs": momentum,
         "drift_A_per_ps": momentum / masses.sum() * A_PER_FS_TO_A_PER_PS,

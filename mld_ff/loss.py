@@ -85,10 +85,6 @@ class Term:
     `width_A` wide from `start_A` on."""
 
     @property
-    def relation(self) -> str:
-        return self.name.split(":")[0]
-
-    @property
     def coefficient_names(self) -> tuple[str, ...]:
         raise NotImplementedError
 

@@ -166,7 +166,10 @@ class Survey:
     """By term name."""
     forces: ForceQuality = field(default_factory=ForceQuality)
     changes: list[Change] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    """[fs] of every frame."""
     temperatures: list[float] = field(default_factory=list)
+    """[K] of every frame; empty without velocities."""
 
     def add_distances(self, name: str, r: Floats) -> None:
         self.distances.setdefault(name, Histogram()).add(r)
@@ -174,6 +177,7 @@ class Survey:
     def add(self, frames: Trajectory) -> list[Change]:
         """Note force quality, temperature and broken bonds of a chunk; returns the latter."""
         self.forces.add(frames)
+        self.times.extend(frames.time.tolist())
         if frames.velocities is not None:
             self.temperatures.extend(frames.temperature().tolist())
         found = self.topology.changes(frames)
@@ -259,7 +263,6 @@ def inspect(source: FrameSource, cutoff_A: float | None = None, progress: Progre
     """Read all frames once and tell what is there. Raises InputError on anything that cannot be read."""
     survey: Survey | None = None
     done, volume, first = 0, 0.0, None
-    times: list[float] = []
     for frames in source.chunks():
         if survey is None:
             first = frames[0]
@@ -271,7 +274,6 @@ def inspect(source: FrameSource, cutoff_A: float | None = None, progress: Progre
             for name, pairs in survey.topology.pairs(frames.positions[f], frames.cell[f], survey.cutoff_A):
                 survey.add_distances(name, pairs.r)
         volume += float(np.abs(np.linalg.det(frames.cell)).sum())
-        times.extend((float(frames.time[0]), float(frames.time[-1])))
         done += frames.n_frames
         progress("inspect", done, source.n_frames)
     if survey is None or first is None:
@@ -281,7 +283,7 @@ def inspect(source: FrameSource, cutoff_A: float | None = None, progress: Progre
     return Inspection(
         survey,
         done,
-        (times[0], times[-1]),
+        (survey.times[0], survey.times[-1]),
         first.cell[0],
         volume / done,
         density,

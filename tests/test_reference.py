@@ -23,7 +23,7 @@ from typer.testing import CliRunner, Result
 
 from mld_ff.cli import app
 from mld_ff.cp2k import open_cp2k, read_cp2k
-from mld_ff.cp2k.frames import read_xyz, spread
+from mld_ff.cp2k.frames import read_xyz
 from mld_ff.cp2k.inputfile import parse_input
 from mld_ff.cp2k.packing import Ingredient, contact_limit, find_molecule, pack
 from mld_ff.cp2k.reference import METHODS, Reference, filled, write_labels, write_reference
@@ -34,6 +34,7 @@ from mld_ff.errors import EngineError, InputError
 from mld_ff.topology import find_topology
 from mld_ff.trajectory import Trajectory
 from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
+from mld_ff.verify import spread_frames
 
 
 def installed() -> bool:
@@ -201,7 +202,7 @@ def test_frames_from_xyz(tmp_path, water):
     write(tmp_path / "plain.xyz", frames, format="xyz")
     with pytest.raises(InputError, match="need a cell"):
         read_xyz(tmp_path / "plain.xyz")
-    assert spread(water, 3).step.tolist() == water.step[[0, 343, 686]].tolist()
+    assert spread_frames(water, 3).step.tolist() == water.step[[0, 343, 686]].tolist()
 
 
 # --- CP2K ----------------------------------------------------------------------------------------------------------

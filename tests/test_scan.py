@@ -38,6 +38,9 @@ def test_planted_exponent_is_found(planted):
 def test_points_are_the_fits_they_stand_for(few):
     found = scan(few, (1.0, 3.0, 4.5), cutoff_A=5.0)
     assert np.array_equal(found.plane, found.plane.transpose(1, 0, 2))
+    n, m = (found.exponents.index(e) for e in found.best_pair)
+    assert found.plane[n, m].mean() == found.plane.mean(axis=2).min()
+    assert list(found.to_dict()["relative_rmse_best_pair"].values()) == found.plane[n, m].tolist()
     for exponents, point in (((3.0,), found.plane[1, 1]), ((1.0, 4.5), found.plane[0, 2])):
         problem = Problem.of(accumulate(few, Basis("power", exponents, cutoff_A=5.0).terms))
         assert problem.relative_rmse(problem.coefficients()) == pytest.approx(point, rel=1e-6)

@@ -13,7 +13,7 @@ from mld_ff.units import BOHR_PER_AU_TIME_TO_A_PER_FS
 
 
 def read_xyz(file: Path | str) -> Trajectory:
-    """Frames of an extended XYZ file, whose comment lines give the cell (`Lattice="…"`).
+    """Frames of any file with a cell that ASE reads: extended XYZ (`Lattice="…"` in the comment lines), CIF, PDB, ….
 
     Raises InputError if it cannot be read, has no cell, or its frames differ in their atoms.
     """
@@ -38,11 +38,6 @@ def read_xyz(file: Path | str) -> Trajectory:
         step=np.arange(len(frames)),
         source={"files": [Path(file).name]},
     )
-
-
-def spread(frames: Trajectory, number: int) -> Trajectory:
-    """So many of the frames, evenly over all of them; all if there are fewer."""
-    return frames[np.unique(np.linspace(0, frames.n_frames - 1, min(number, frames.n_frames)).round().astype(int))]
 
 
 def system(frame: Trajectory, with_velocities: bool) -> str:

@@ -16,7 +16,6 @@ from typing import IO, Any, cast
 
 from mld_ff.errors import InputError
 
-COMPRESSIONS = (".gz", ".bz2", ".xz")
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _BUFFER = 1 << 20
 

@@ -240,6 +240,7 @@ class _Text:
 
 
 def _state(start: Start) -> openmm.State:
+    """Positions, velocities and box; only a Context makes a State, so one without forces does, and nothing runs."""
     system = openmm.System()
     system.setDefaultPeriodicBoxVectors(*(openmm.Vec3(*row) for row in start.frame.cell[0] * A_TO_NM))
     for mass in start.frame.masses:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import ase.io
 import numpy as np
 import parmed
 from ase.geometry import cellpar_to_cell
 
+from mld_ff.cp2k.frames import read_xyz
 from mld_ff.errors import InputError
 from mld_ff.loss import AgentLoss
 from mld_ff.survey import check_cutoff
@@ -88,7 +88,11 @@ def read_structure(file: Path | str) -> Trajectory:
     try:
         structure = parmed.load_file(str(file), structure=True)
     except Exception as error:  # parsers raise whatever their parsing hits
-        return _read_with_ase(Path(file), error)
+        refusal = str(error)
+        try:
+            return read_xyz(file)[0]
+        except InputError as neither:
+            raise InputError(f"{neither}; nor can ParmEd ({refusal})") from None
     if getattr(structure, "coordinates", None) is None:
         raise InputError("holds no coordinates: give a file that does (PDB, mmCIF, GRO)", file)
     if structure.box is None:
@@ -109,22 +113,4 @@ def read_structure(file: Path | str) -> Trajectory:
         step=np.zeros(1, np.int64),
         velocities=None if velocities is None else np.reshape(velocities, (1, -1, 3)) / A_PER_FS_TO_A_PER_PS,
         source={"files": [Path(file).name]},
-    )
-
-
-def _read_with_ase(file: Path, refusal: Exception) -> Trajectory:
-    try:
-        atoms = ase.io.read(file)
-    except Exception as error:
-        raise InputError(f"neither ParmEd ({refusal}) nor ASE ({error}) can read it", file) from None
-    if atoms.cell.rank < 3:
-        raise InputError("holds no periodic box: give one (Lattice of an extended XYZ, CRYST1 of a PDB)", file)
-    return Trajectory(
-        symbols=tuple(atoms.get_chemical_symbols()),
-        masses=np.array(atoms.get_masses()),
-        positions=np.array(atoms.positions)[None],
-        cell=np.array(atoms.cell[:])[None],
-        time=np.zeros(1),
-        step=np.zeros(1, np.int64),
-        source={"files": [file.name]},
     )

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from mld_ff.errors import InputError
-from mld_ff.invariants import Pairs
+from mld_ff.invariants import minimum_image
 from mld_ff.loss import BondTerm, FreeTerm, PowerTerm, SplineTerm, Term
 from mld_ff.survey import BIN_A, default_cutoff
 from mld_ff.topology import Topology
@@ -59,8 +59,9 @@ class Basis:
         longest = default_cutoff(frame.half_width if half_width_A is None else half_width_A, LONGEST_CUTOFF_A)
         cutoff = round(round((self.cutoff_A or longest) / BIN_A) * BIN_A, 6)
         bonded: list[Term] = []
-        for (path, name), pairs in zip(topology.bonded_names.items(), _bonded(topology, frame), strict=True):
-            r0 = round(float(pairs.r.mean()), 4)
+        for path, name in topology.bonded_names.items():
+            r = minimum_image(frame.positions[0], frame.cell[0], topology.bonded[path]).r
+            r0 = round(float(r.mean()), 4)
             zeros = (0.0,) * self.bond_degree
             bonded.append(BondTerm(name=name, species=(path[0], path[-1]), coefficients=zeros, path=path, r0_A=r0))
         return (*bonded, *(self._free(f"free:{a}-{b}", (a, b), cutoff) for a, b in topology.free))
@@ -73,9 +74,3 @@ class Basis:
         m = len(self.exponents)
         zeros = (0.0,) * (m + m * (m + 1) // 2)
         return PowerTerm(name=name, species=species, coefficients=zeros, cutoff_A=cutoff, exponents=self.exponents)
-
-
-def _bonded(topology: Topology, frame: Trajectory) -> list[Pairs]:
-    """Bonded pairs of the first frame, in the order of `bonded_names`."""
-    found = dict(topology.pairs(frame.positions[0], frame.cell[0], 1.0))
-    return [found[name] for name in topology.bonded_names.values()]

@@ -138,7 +138,7 @@ def accumulate(source: FrameSource, layout: Layout, progress: Progress = no_prog
             rows = [np.flatnonzero(np.repeat(species == s, 3)) for s in range(species.max() + 1)]
         changed = {c.step for c in result.survey.add(frames)}
         for f in range(frames.n_frames):
-            block = number * n_blocks // n_frames
+            block = block_of(number, n_frames, n_blocks)
             number += 1
             if int(frames.step[f]) not in changed:
                 _add_frame(result, block, frames.positions[f], frames.cell[f], frames.forces[f], rows)
@@ -153,6 +153,11 @@ def accumulate(source: FrameSource, layout: Layout, progress: Progress = no_prog
             "reactions, or check that cell and positions belong together"
         )
     return result
+
+
+def block_of(frame: int, n_frames: int, n_blocks: int) -> int:
+    """Which of the contiguous blocks a frame belongs to."""
+    return frame * n_blocks // n_frames
 
 
 def _start(first: Trajectory, layout: Layout, n_blocks: int, half_width_A: float) -> Accumulated:

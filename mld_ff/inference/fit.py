@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mld_ff.inference.basis import Basis
-from mld_ff.inference.equations import Accumulated, accumulate
+from mld_ff.inference.equations import Accumulated, accumulate, block_of
 from mld_ff.inference.problem import Problem
 from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, SplineTerm, Term, wall_stiffness
 from mld_ff.survey import BIN_A, Histogram, Progress, Survey, no_progress
@@ -128,7 +128,7 @@ def _measure(
     for frames in source.chunks():
         assert frames.forces is not None
         for f in range(frames.n_frames):
-            block, done = done * n_blocks // source.n_frames, done + 1
+            block, done = block_of(done, source.n_frames, n_blocks), done + 1
             if block not in test or int(frames.step[f]) in changed:
                 continue
             _, forces = loss.evaluate(topology, frames.positions[f], frames.cell[f])

@@ -73,15 +73,19 @@ class Scan:
     @property
     def best_pair(self) -> tuple[float, float]:
         """The pair of exponents with the least mean error of all species."""
-        n, m = np.unravel_index(np.argmin(self.plane.mean(axis=2)), self.plane.shape[:2])
+        n, m = self._best_point
         return self.exponents[n], self.exponents[m]
+
+    @property
+    def _best_point(self) -> tuple[int, int]:
+        return divmod(int(np.argmin(self.plane.mean(axis=2))), len(self.exponents))
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "best_exponent": self.best_exponent,
             "relative_rmse": {s: float(self.one[:, k].min()) for k, s in enumerate(self.species)},
             "best_pair": list(self.best_pair),
-            "relative_rmse_best_pair": {s: float(self.plane[..., k].min()) for k, s in enumerate(self.species)},
+            "relative_rmse_best_pair": dict(zip(self.species, self.plane[self._best_point].tolist(), strict=True)),
             "exponents": list(self.exponents),
             "species": list(self.species),
             "plane": self.plane.tolist(),

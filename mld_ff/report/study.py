@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from mld_ff.cp2k import CP2KSource
 from mld_ff.errors import InputError
 from mld_ff.files import read_template, to_json, write_atomically
+from mld_ff.invariants import minimum_image
 from mld_ff.loss import AgentLoss
 from mld_ff.production import read_log, read_record, read_run
 from mld_ff.report.plots import plot_bonded, plot_radial_distributions, plot_temperature
@@ -208,8 +209,8 @@ def _draw_bond_in_time(found: Study, frames: Mapping[str, Trajectory], topologie
     common = min(float(t.time[-1] - t.time[0]) for t in frames.values()) * FS_TO_PS
     for label, t in frames.items():
         topology = topologies[label]
-        name = topology.bonded_names[shown]
-        r = np.array([dict(topology.pairs(x, c, 1.0))[name].r for x, c in zip(t.positions, t.cell, strict=True)])
+        pairs = topology.bonded[shown]
+        r = np.array([minimum_image(x, c, pairs).r for x, c in zip(t.positions, t.cell, strict=True)])
         time = (t.time - t.time[0]) * FS_TO_PS
         seen = time <= common
         curves[label] = [(time[seen], r.mean(axis=1)[seen]), (time[seen], r.std(axis=1)[seen])]
@@ -304,6 +305,7 @@ def write_report(out: Path, found: Study) -> Path:
         images.append(embedded(caption, save_figure(figure, out / f"{name}.png")))
     plt.close("all")
     page = Template(read_template("report.html")).substitute(
+        style=read_template("style.css"),
         engine=LABELS.get(found.engine, found.engine),
         observables=_observables(found.observables),
         speed=_speed_sentence(found),

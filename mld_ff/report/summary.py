@@ -36,6 +36,7 @@ def write_summary(
     }
     write_atomically(out / "summary.json", to_json(data, indent=1))
     page = Template(read_template("summary.html")).substitute(
+        style=read_template("style.css"),
         files=escape(", ".join(p["source"].get("files", []))),
         molecules=escape(", ".join(f"{n} {f}" for f, n in p["molecules"].items())),
         frames=f"{p['frames_train']} for training, {p['frames_test']} for testing",
