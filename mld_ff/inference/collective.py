@@ -31,8 +31,9 @@ RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 RANK_SLACK = 1.02
 """The smallest rank is chosen whose cross-validated error is within this factor of the least one: cost grows with
 every channel, the error hardly falls any more."""
-DEPENDENT = 1e-6
-"""Combinations of sums whose share of the (normalised) second moment is below this vary with others only."""
+HARDLY_VARIES = 1e-6
+"""Combinations of sums whose variance is below this part of the largest make no channel: a few contacts alone move
+them, and elsewhere they would be far outside their range."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,15 @@ class CollectiveProblem:
     def n_pairs(self) -> int:
         return len(self.pairs.kept)
 
+    @cached_property
+    def full(self) -> Refit:
+        """The staged fit to the training blocks."""
+        return self.staged(self.pairs.train)
+
     @property
     def most(self) -> int:
         """The highest rank: all channels of the largest form."""
-        return max(len(form.mean) for form in self.forms)
+        return max(len(c.strengths) for c in self.full.channels)
 
     # --- stages ------------------------------------------------------------------------------------------------------
 
@@ -131,13 +137,12 @@ class CollectiveProblem:
         """Error [meV/Å] over the rank: cross-validated over the training blocks, and on the test blocks."""
         train, test = self.pairs.train, self.pairs.test
         ranks = sorted({min(rank, self.most) for rank in (*RANKS, self.most)})
-        every = self.staged(train)
         left_out = [(b, self.pairs.without(b)) for b in train if len(train) > 1]
         staged = [(b, others, self.staged(others)) for b, others in left_out]
         rows = []
         for rank in ranks:
             validated = sum(self.squares(self.refit(s, others, rank), [b]) for b, others, s in staged)
-            fitted = self.refit(every, train, rank)
+            fitted = self.refit(self.full, train, rank)
             rows.append(
                 {
                     "rank": rank,
@@ -160,11 +165,11 @@ class CollectiveProblem:
     def solution(self, rank: int) -> tuple[Refit, Floats]:
         """The fit, and standard errors of the pairs' coefficients by jack-knife over the last stage."""
         train = self.pairs.train
-        staged = self.staged(train)
+        fitted = self.refit(self.full, train, rank)
         if len(train) < 2:
-            return self.refit(staged, train, rank), np.zeros(self.n_pairs)
-        each = np.array([self.refit(staged, self.pairs.without(b), rank).pairs for b in train])
-        return self.refit(staged, train, rank), jack_knife(each)
+            return fitted, np.zeros(self.n_pairs)
+        each = np.array([self.refit(self.full, self.pairs.without(b), rank).pairs for b in train])
+        return fitted, jack_knife(each)
 
     # --- linear algebra -----------------------------------------------------------------------------------------------
 
@@ -233,14 +238,12 @@ def _diagonal(form: Form, coefficients: Floats, blocks: Sequence[int]) -> Channe
     """Channels of a form in the metric of the second moment of its sums: δQ = L z with z of unit variance."""
     b = list(blocks)
     second = form.second_baa[b].sum(axis=0) / form.number_b[b].sum()
-    size = np.sqrt(np.diag(second))
-    inverse = np.divide(1, size, out=np.zeros_like(size), where=size > 0)
-    share, axes = np.linalg.eigh(second * np.outer(inverse, inverse))
-    varies = share > DEPENDENT * share[-1]
-    share, axes = share[varies], axes[:, varies]
-    outer = size[:, None] * axes * np.sqrt(share)
+    share, axes = np.linalg.eigh(second)
+    varies = share > HARDLY_VARIES * share[-1]
+    size, axes = np.sqrt(share[varies]), axes[:, varies]
+    outer = axes * size
     strengths, rotation = np.linalg.eigh(outer.T @ _symmetric(form, coefficients) @ outer)
-    vectors = inverse[:, None] * axes / np.sqrt(share) @ rotation
+    vectors = (axes / size) @ rotation
     order = np.argsort(-np.abs(strengths))
     return Channels(strengths[order], vectors[:, order])
 
