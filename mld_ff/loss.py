@@ -303,6 +303,11 @@ class CollectiveTerm(Term):
         return self.species, self.neighbours, self.functions, self.spacing_A, self.cutoff_A
 
     @property
+    def grid(self) -> tuple[float, float]:
+        """What the knots of its densities are made of."""
+        return self.spacing_A, self.cutoff_A
+
+    @property
     def slices(self) -> dict[str, slice]:
         """Where the coefficients of each species of neighbours are."""
         ends = np.cumsum((0, *self.functions)).tolist()
@@ -365,6 +370,21 @@ class AgentLoss:
     @property
     def channels(self) -> tuple[CollectiveTerm, ...]:
         return tuple(t for t in self.terms if isinstance(t, CollectiveTerm))
+
+    def channels_of(self, topology: Topology) -> list[dict[str, CollectiveTerm]]:
+        """Channels of a system by species at the centre: the first of every species, the second, … together.
+
+        An engine sums all densities of one such set at once, as every atom is the centre of one. Those of a set have
+        the same grid; channels without strength, and those of species that are not there, are left out.
+        """
+        found: list[dict[str, CollectiveTerm]] = []
+        for t in self.channels:
+            if t.strength_eV and t.species[0] in topology.species:
+                fits = (f for f in found if t.species[0] not in f and next(iter(f.values())).grid == t.grid)
+                if (together := next(fits, None)) is None:
+                    found.append(together := {})
+                together[t.species[0]] = t
+        return found
 
     def only(self, *names: str) -> AgentLoss:
         """The same model with every term but the named ones set to zero."""

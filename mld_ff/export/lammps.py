@@ -67,7 +67,7 @@ def export_lammps(
     }
     if topology.bonded:
         texts["bond.table"] = bond_table(loss, topology)
-    texts |= {channel_file(k): embedded_atoms(c, start) for k, c in enumerate(_channels(loss, topology), 1)}
+    texts |= {channel_file(k): embedded_atoms(c, start) for k, c in enumerate(loss.channels_of(topology), 1)}
     for name, text in texts.items():
         write_atomically(Path(directory) / name, text)
     return [Path(directory) / name for name in texts]
@@ -104,21 +104,6 @@ def channel_file(number: int) -> str:
     return f"collective.{number}.eam"
 
 
-def _channels(loss: AgentLoss, topology: Topology) -> list[dict[str, CollectiveTerm]]:
-    """Channels by species at the centre, the first of every species, the second, …: those of one eam/he file.
-
-    Channels without strength, and those of species that are not there, are left out; files need one cutoff and grid.
-    """
-    found: list[dict[str, CollectiveTerm]] = []
-    for t in loss.channels:
-        if t.strength_eV and t.species[0] in topology.species:
-            fits = (f for f in found if t.species[0] not in f and next(iter(f.values())).cutoff_A == t.cutoff_A)
-            if (file := next(fits, None)) is None:
-                found.append(file := {})
-            file[t.species[0]] = t
-    return found
-
-
 def embedded_atoms(channels: dict[str, CollectiveTerm], start: Start) -> str:
     """One channel of every species as a file of pair style eam/he: densities of either sign, a function F(ρ) for every
     species, and a density for every species at every other."""
@@ -132,9 +117,8 @@ def embedded_atoms(channels: dict[str, CollectiveTerm], start: Start) -> str:
     rho = low + spacing * (np.arange(EMBEDDING_POINTS) - EMBEDDING_BEYOND)
     lines = ["collective loss written by mld_ff (units metal)", " ".join(t.name for t in channels.values())]
     lines += ["every density is that of the atom at the centre", f"{len(species)} {' '.join(species)}"]
-    lines.append(
-        f"{EMBEDDING_POINTS} {spacing:.17g} {points} {first.cutoff_A / (points - 1):.17g} {first.cutoff_A!r} {rho[-1]:.17g}"
-    )
+    grids = (EMBEDDING_POINTS, spacing, points, first.cutoff_A / (points - 1), first.cutoff_A, rho[-1])
+    lines.append(" ".join(f"{x:.17g}" for x in grids))
     masses = dict(zip(start.topology.symbols, start.frame.masses.tolist(), strict=True))
     nothing = np.zeros(points)
     for s in species:
@@ -205,7 +189,7 @@ def _force_field(loss: AgentLoss, topology: Topology, types: list[tuple[str, flo
     Densities see bonded pairs too, which a factor of zero would take off LAMMPS's list of neighbours; one so small
     that nothing is left of any energy does not.
     """
-    free, channels = _free_terms(loss, topology), _channels(loss, topology)
+    free, channels = _free_terms(loss, topology), loss.channels_of(topology)
     lines = [f"# atom types: {', '.join(f'{k} {s}' for k, s in enumerate((s for s, _ in types), 1))}"]
     if topology.bonded:
         lines += [

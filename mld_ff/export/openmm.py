@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations_with_replacement
 from pathlib import Path
@@ -14,7 +15,7 @@ from openmm import app, unit
 from mld_ff.errors import check_positive
 from mld_ff.export.start import Start
 from mld_ff.files import read_template, write_atomically
-from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, PowerTerm, SplineTerm, Term, Wall
+from mld_ff.loss import AgentLoss, BondTerm, CollectiveTerm, FreeTerm, PowerTerm, SplineTerm, Term, Wall
 from mld_ff.survey import BIN_A
 from mld_ff.topology import Topology
 from mld_ff.trajectory import Ints
@@ -34,11 +35,24 @@ POWER_EXPRESSION = "; ".join(
 )
 """The quadratic loss at y = r, or at the wall's edge with the wall of depth x on top."""
 SPLINE_EXPRESSION = "table(r,kind)"
+DENSITY_EXPRESSION = "density(r,kind)"
+EMBEDDING_EXPRESSION = "; ".join(
+    [
+        "strength*(x*(x+2*beyond) + fading^2*(1-fading/(3*fade)) + (out-fading)*fade)",
+        "fading=min(out,fade)",
+        "out=abs(beyond)",
+        "x=inside-rest",
+        "beyond=rho-inside",
+        "inside=min(max(rho,low),high)",
+    ]
+)
+"""The parabola in its range; outside, its curvature fades, and it goes on straight."""
 BOND_EXPRESSION = "select(step(r-({low})), select(step(({high})-r), {inside}, {above}), {below})"
 
 
 def openmm_system(loss: AgentLoss, start: Start) -> openmm.System:
-    """System with one Force per bonded term and one per kind of free term, named after their terms.
+    """System with one Force per bonded term, one per kind of free term and one per set of channels, named after their
+    terms.
 
     Raises InputError if the model does not cover the system, or the cutoff is longer than half the cell.
     """
@@ -70,7 +84,8 @@ def forces_of(loss: AgentLoss, topology: Topology) -> list[openmm.Force]:
             # one expression holds power laws of the same exponents and cutoff; a table holds any splines
             own = (term.exponents, term.cutoff_A) if isinstance(term, PowerTerm) else ()
             alike.setdefault((type(term), *own), []).append(term)
-    return forces + [_free_force(kind, members, topology) for (kind, *_), members in alike.items()]
+    forces += [_free_force(kind, members, topology) for (kind, *_), members in alike.items()]
+    return forces + [_density_force(channels, topology) for channels in loss.channels_of(topology)]
 
 
 def _number(value: float) -> str:
@@ -196,6 +211,47 @@ FREE_FORCES: dict[type[Term], Callable[[Sequence[FreeTerm], Sequence[str]], open
     PowerTerm: _power_force,
     SplineTerm: _spline_force,
 }
+
+
+def _density_force(channels: Mapping[str, CollectiveTerm], topology: Topology) -> openmm.CustomGBForce:
+    """A channel of every species: one density for each atom, and what it costs.
+
+    Densities are natural cubic splines through their values at the knots, as their second derivatives vanish at both
+    ends: such a table, a row for each pair of centre and neighbour, is the density itself.
+    """
+    species = topology.species
+    (spacing, cutoff), *_ = {t.grid for t in channels.values()}
+    points = math.ceil(cutoff / spacing - 1e-9) + 4
+    r = cutoff - spacing * np.arange(points - 1, -1, -1.0)
+    rows, kind = [np.zeros(points)], {}
+    for centre, t in channels.items():
+        for neighbour in species:
+            if neighbour in t.neighbours:
+                kind[centre, neighbour] = float(len(rows))
+                rows.append(t.density(neighbour, r))
+    force = openmm.CustomGBForce()
+    force.setName(" ".join(t.name for t in channels.values()))
+    parameters = ("strength", "rest", "low", "high", "fade")
+    for name in (*species, *parameters):
+        force.addPerParticleParameter(name)
+    ends = (float(r[0] * A_TO_NM), cutoff * A_TO_NM)
+    table = openmm.Continuous2DFunction(points, len(rows), np.concatenate(rows), *ends, 0.0, len(rows) - 1.0)
+    force.addTabulatedFunction("density", table)
+    of_pair = "+".join(f"{_number(k)}*{a}1*{b}2" for (a, b), k in kind.items())
+    force.addComputedValue(
+        "rho", f"{DENSITY_EXPRESSION}; kind={of_pair}", openmm.CustomGBForce.ParticlePairNoExclusions
+    )
+    force.addEnergyTerm(EMBEDDING_EXPRESSION, openmm.CustomGBForce.SingleParticle)
+    nothing = (0.0, 0.0, 0.0, 0.0, 1.0)
+    embeddings = {s: (_energy(t.strength_eV), t.rest, *t.range, t.fade) for s, t in channels.items()}
+    for k in topology.species_index:
+        force.addParticle([*np.eye(len(species))[k], *embeddings.get(species[k], nothing)])
+    for pairs in topology.bonded.values():
+        for i, j in pairs:
+            force.addExclusion(int(i), int(j))
+    force.setNonbondedMethod(openmm.CustomGBForce.CutoffPeriodic)
+    force.setCutoffDistance(cutoff * A_TO_NM)
+    return force
 
 
 def export_openmm(
