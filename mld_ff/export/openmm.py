@@ -18,7 +18,7 @@ from mld_ff.files import read_template, write_atomically
 from mld_ff.loss import AgentLoss, BondTerm, CollectiveTerm, FreeTerm, PowerTerm, SplineTerm, Term, Wall
 from mld_ff.survey import BIN_A
 from mld_ff.topology import Topology
-from mld_ff.trajectory import Ints
+from mld_ff.trajectory import Floats, Ints
 from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM, EV_TO_KJ_PER_MOL, FS_TO_PS
 
 SPECIES_PAIR = tuple[str, str]
@@ -35,7 +35,7 @@ POWER_EXPRESSION = "; ".join(
 )
 """The quadratic loss at y = r, or at the wall's edge with the wall of depth x on top."""
 SPLINE_EXPRESSION = "table(r,kind)"
-DENSITY_EXPRESSION = "density(r,kind)"
+DENSITY_EXPRESSION = "densities(r+shift)"
 EMBEDDING_EXPRESSION = "; ".join(
     [
         "strength*(x*(x+2*beyond) + fading^2*(1-fading/(3*fade)) + (out-fading)*fade)",
@@ -216,31 +216,24 @@ FREE_FORCES: dict[type[Term], Callable[[Sequence[FreeTerm], Sequence[str]], open
 def _density_force(channels: Mapping[str, CollectiveTerm], topology: Topology) -> openmm.CustomGBForce:
     """A channel of every species: one density for each atom, and what it costs.
 
-    Densities are natural cubic splines through their values at the knots, as their second derivatives vanish at both
-    ends: such a table, a row for each pair of centre and neighbour, is the density itself.
+    All densities stand behind each other in one table, so that every pair costs one lookup in one dimension.
     """
     species = topology.species
     (spacing, cutoff), *_ = {t.grid for t in channels.values()}
-    points = math.ceil(cutoff / spacing - 1e-9) + 4
-    r = cutoff - spacing * np.arange(points - 1, -1, -1.0)
-    rows, kind = [np.zeros(points)], {}
-    for centre, t in channels.items():
-        for neighbour in species:
-            if neighbour in t.neighbours:
-                kind[centre, neighbour] = float(len(rows))
-                rows.append(t.density(neighbour, r))
+    kinds = [(centre, t) for centre, channel in channels.items() for t in species if t in channel.neighbours]
+    coefficients = [np.array(channels[centre].coefficients[channels[centre].slices[t]]) for centre, t in kinds]
+    table, length = _in_a_row(coefficients, math.ceil(cutoff / spacing))
+    shift = {kind: ((k + 1) * length * spacing - cutoff) * A_TO_NM for k, kind in enumerate(kinds, 1)}
     force = openmm.CustomGBForce()
     force.setName(" ".join(t.name for t in channels.values()))
     parameters = ("strength", "rest", "low", "high", "fade")
     for name in (*species, *parameters):
         force.addPerParticleParameter(name)
-    ends = (float(r[0] * A_TO_NM), cutoff * A_TO_NM)
-    table = openmm.Continuous2DFunction(points, len(rows), np.concatenate(rows), *ends, 0.0, len(rows) - 1.0)
-    force.addTabulatedFunction("density", table)
-    of_pair = "+".join(f"{_number(k)}*{a}1*{b}2" for (a, b), k in kind.items())
-    force.addComputedValue(
-        "rho", f"{DENSITY_EXPRESSION}; kind={of_pair}", openmm.CustomGBForce.ParticlePairNoExclusions
-    )
+    end = (len(table) - 1) * spacing * A_TO_NM
+    force.addTabulatedFunction("densities", openmm.Continuous1DFunction(table, 0.0, end))
+    of_pair = "+".join(f"{_number(x)}*{a}1*{b}2" for (a, b), x in shift.items())
+    expression = f"{DENSITY_EXPRESSION}; shift={of_pair}"
+    force.addComputedValue("rho", expression, openmm.CustomGBForce.ParticlePairNoExclusions)
     force.addEnergyTerm(EMBEDDING_EXPRESSION, openmm.CustomGBForce.SingleParticle)
     nothing = (0.0, 0.0, 0.0, 0.0, 1.0)
     embeddings = {s: (_energy(t.strength_eV), t.rest, *t.range, t.fade) for s, t in channels.items()}
@@ -252,6 +245,22 @@ def _density_force(channels: Mapping[str, CollectiveTerm], topology: Topology) -
     force.setNonbondedMethod(openmm.CustomGBForce.CutoffPeriodic)
     force.setCutoffDistance(cutoff * A_TO_NM)
     return force
+
+
+def _in_a_row(every: Sequence[Floats], reach: int) -> tuple[Floats, int]:
+    """Values at the knots of functions (linear in `tail_splines`) behind each other, and the number of knots of each.
+
+    The first is zero, for pairs without a density. `reach` knots lie between the centre and the cutoff. Splines fade
+    out inwards too, before the next one's cutoff, with two derivatives; so OpenMM's natural cubic spline through these
+    values is the functions themselves.
+    """
+    most = max(reach, *(len(c) + 2 for c in every))
+    parts = [np.zeros(most + 3)]
+    for c in every:
+        first = c[0] if len(c) else 0.0
+        spline = np.concatenate([np.full(most - len(c), first), c])
+        parts.append(np.append(np.convolve(spline, [1 / 6, 4 / 6, 1 / 6]), 0.0))
+    return np.concatenate([[0.0], *parts]), most + 3
 
 
 def export_openmm(
