@@ -10,6 +10,7 @@ from mld_ff.inference import Basis, fit, scan
 from mld_ff.learning import learn
 from mld_ff.loss import AgentLoss
 from mld_ff.production import NVT, read_run, run
+from mld_ff.refine import refine
 from mld_ff.survey import inspect
 from mld_ff.trajectory import Trajectory
 from mld_ff.verify import verify
@@ -34,6 +35,7 @@ __all__ = [
     "read_cp2k",
     "read_run",
     "read_structure",
+    "refine",
     "run",
     "scan",
     "start_from",

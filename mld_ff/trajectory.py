@@ -146,6 +146,48 @@ class Trajectory:
         return np.asarray(twice_kinetic) / ((3 * self.n_atoms - 3) * KB_EV_PER_K)
 
 
+@dataclass(frozen=True)
+class Extended:
+    """A run, and after its frames those of others that are only for training; a FrameSource."""
+
+    run: FrameSource
+    others: tuple[FrameSource, ...]
+    """Of the same atoms in the same order; ValueError otherwise."""
+
+    def __post_init__(self) -> None:
+        if any(other.symbols != self.run.symbols for other in self.others):
+            raise ValueError("the sources hold different atoms, or the same in another order")
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return self.run.symbols
+
+    @property
+    def masses(self) -> Floats:
+        return self.run.masses
+
+    @property
+    def source(self) -> dict[str, Any]:
+        return {**self.run.source, "only_train": [other.source for other in self.others]}
+
+    @property
+    def n_frames(self) -> int:
+        return self.run.n_frames + self.only_train
+
+    @property
+    def only_train(self) -> int:
+        """How many of the frames, the last ones, are only for training."""
+        return sum(other.n_frames for other in self.others)
+
+    @property
+    def half_width(self) -> float:
+        return min(source.half_width for source in (self.run, *self.others))
+
+    def chunks(self, size: int = 64) -> Iterator[Trajectory]:
+        for source in (self.run, *self.others):
+            yield from source.chunks(size)
+
+
 def half_width(cell: Floats) -> float:
     """Half the smallest distance between opposite faces of the cell(s) (…, 3, 3) [Å]: the longest cutoff allowed."""
     widths = 1 / np.linalg.norm(np.linalg.inv(cell), axis=-2)

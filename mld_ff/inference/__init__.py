@@ -2,7 +2,7 @@
 
 from mld_ff.inference.basis import Basis
 from mld_ff.inference.equations import Accumulated, NormalEquations, accumulate, design_matrix
-from mld_ff.inference.fit import fit
+from mld_ff.inference.fit import fit, gather
 from mld_ff.inference.problem import Problem
 from mld_ff.inference.scan import Scan, scan
 
@@ -15,5 +15,6 @@ __all__ = [
     "accumulate",
     "design_matrix",
     "fit",
+    "gather",
     "scan",
 ]

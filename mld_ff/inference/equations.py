@@ -20,13 +20,15 @@ from mld_ff.invariants import Pairs, both_ways, neighbour_pairs
 from mld_ff.loss import CollectiveTerm, FreeTerm, PairTerm, summed
 from mld_ff.survey import Progress, Survey, check_cutoff, no_progress
 from mld_ff.topology import Topology, find_topology
-from mld_ff.trajectory import Floats, FrameSource, Trajectory
+from mld_ff.trajectory import Extended, Floats, FrameSource, Trajectory
 
 Indices = NDArray[np.integer[Any]]
 Layout = Callable[[Trajectory, Topology, float], tuple[PairTerm, ...]]
 """Gives the terms to fit, for the first frame, its topology, and half the smallest width of the cell in any frame."""
 
 N_BLOCKS = 10
+TEST_EVERY = 5
+"""Every fifth block is for testing."""
 MOST_CHANGED = 0.1
 """More frames than this fraction with broken bonds: no force field with fixed bonds describes the system."""
 RANK_TOLERANCE = 1e-11
@@ -183,6 +185,16 @@ class Accumulated:
     together: NormalEquations | None = None
     """Where there are forms: of the terms of pairs and after them the forms, all species as one."""
 
+    def design(self, positions: Floats, cell: Floats) -> Floats:
+        """Forces (3N, K) [eV/Å] that unit coefficients of pairs, and after them of the forms, exert in one frame."""
+        topology = self.survey.topology
+        pairs = dict(topology.pairs(positions, cell, self.survey.cutoff_A))
+        designs = [design_matrix(self.terms, pairs, len(positions))]
+        if self.forms:
+            both = both_ways(neighbour_pairs(positions, cell, max(f.term.cutoff_A for f in self.forms)))
+            designs += [form.design(topology, both)[0] for form in self.forms]
+        return np.concatenate(designs, axis=1)
+
 
 def accumulate(
     source: FrameSource,
@@ -195,10 +207,10 @@ def accumulate(
     forms: sums of collective terms and their means, to accumulate quadratic forms of. Raises InputError if the source
     has no forces, too few frames, or bonds that keep breaking.
     """
-    n_frames = source.n_frames
-    if n_frames < 4:
+    n_frames, only_train = source.n_frames, source.only_train if isinstance(source, Extended) else 0
+    if n_frames - only_train < 4:
         raise InputError(f"{n_frames} frames are too few: at least 4 are needed to fit on some and test on others")
-    n_blocks = min(N_BLOCKS, n_frames // 2)
+    n_blocks = min(N_BLOCKS, (n_frames - only_train) // 2)
     result: Accumulated | None = None
     number = 0
     rows: list[Indices] = []
@@ -211,7 +223,7 @@ def accumulate(
             rows = [np.flatnonzero(np.repeat(species == s, 3)) for s in range(species.max() + 1)]
         changed = {c.step for c in result.survey.add(frames)}
         for f in range(frames.n_frames):
-            block = block_of(number, n_frames, n_blocks)
+            block = block_of(number, source, n_blocks)
             number += 1
             if int(frames.step[f]) not in changed:
                 _add_frame(result, block, frames.positions[f], frames.cell[f], frames.forces[f], rows)
@@ -228,9 +240,19 @@ def accumulate(
     return result
 
 
-def block_of(frame: int, n_frames: int, n_blocks: int) -> int:
-    """Which of the contiguous blocks a frame belongs to."""
-    return frame * n_blocks // n_frames
+def blocks_for_test(n_blocks: int) -> tuple[int, ...]:
+    """Every fifth block, or the last of fewer."""
+    return tuple(range(TEST_EVERY - 1, n_blocks, TEST_EVERY)) or (n_blocks - 1,)
+
+
+def block_of(frame: int, source: FrameSource, n_blocks: int) -> int:
+    """Which of the contiguous blocks a frame belongs to; those that only train are spread over blocks for training."""
+    only_train = source.only_train if isinstance(source, Extended) else 0
+    own = source.n_frames - only_train
+    if frame < own:
+        return frame * n_blocks // own
+    train = [b for b in range(n_blocks) if b not in blocks_for_test(n_blocks)]
+    return train[(frame - own) * len(train) // only_train]
 
 
 def _start(

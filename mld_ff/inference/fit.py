@@ -34,23 +34,33 @@ FADE = 0.05
 DENSITY_BIN = 0.25
 
 
-def fit(source: FrameSource, basis: Basis | None = None, progress: Progress = no_progress) -> AgentLoss:
+def gather(source: FrameSource, basis: Basis, progress: Progress = no_progress) -> Accumulated:
+    """The normal equations that `fit` solves: one pass over the source, two with a collective loss."""
+    forms = _forms(source, basis, progress) if basis.collective else []
+    return accumulate(source, basis.terms, progress, forms)
+
+
+def fit(
+    source: FrameSource,
+    basis: Basis | None = None,
+    progress: Progress = no_progress,
+    data: Accumulated | None = None,
+) -> AgentLoss:
     """Infer the reciprocal loss from frames with forces, and tell how good it is on frames that it has not seen.
 
     Two passes over the source, four with a collective loss; memory independent of the number of frames. Blocks of
     contiguous frames are for training, every fifth for testing; only coverage, from which walls and ranges come, is
     that of all frames. The errors in `provenance` are those of the exported functions, walls included. The agent fit,
-    every species its own loss, comes along in `agents` where pairs are all there is. Raises InputError on data that
-    cannot be used.
+    every species its own loss, comes along in `agents` where pairs are all there is. data: what `gather` found, if
+    that has been done. Raises InputError on data that cannot be used.
     """
     basis = basis or Basis()
-    forms = _forms(source, basis, progress) if basis.collective else []
-    data = accumulate(source, basis.terms, progress, forms)
+    data = data or gather(source, basis, progress)
     problem = Problem.of(data)
     species = data.survey.topology.species
     agent_errors = [float(problem.relative_rmse(problem.coefficients(s))[s]) for s in range(len(species))]
     told: dict[str, Any] = {}
-    if forms:
+    if data.forms:
         loss, told = _with_channels(source, data, problem, basis.collective, progress)
     else:
         terms = _finish(problem, problem.coefficients(), problem.errors(), None, data.survey)
@@ -247,7 +257,7 @@ def _measure(
     for frames in source.chunks():
         assert frames.forces is not None
         for f in range(frames.n_frames):
-            block, done = block_of(done, source.n_frames, n_blocks), done + 1
+            block, done = block_of(done, source, n_blocks), done + 1
             if block not in test or int(frames.step[f]) in changed:
                 continue
             _, forces = loss.evaluate(topology, frames.positions[f], frames.cell[f])

@@ -9,12 +9,10 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg import qr
 
-from mld_ff.inference.equations import RANK_TOLERANCE, Accumulated, Indices, NormalEquations
+from mld_ff.inference.equations import RANK_TOLERANCE, Accumulated, Indices, NormalEquations, blocks_for_test
 from mld_ff.loss import FreeTerm, PairTerm, SplineTerm
 from mld_ff.trajectory import Floats
 
-TEST_EVERY = 5
-"""Every fifth block is for testing."""
 RIDGES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 RIDGE_SLACK = 1.002
 """The strongest ridge is taken whose cross-validated squared error is within this factor of the least one."""
@@ -40,7 +38,7 @@ class Problem:
     def of(cls, data: Accumulated) -> Problem:
         """Spline functions wholly below the shortest sampled distance, where the wall rules, are dropped."""
         n = len(data.frames_per_block)
-        test = tuple(b for b in range(n) if b % TEST_EVERY == TEST_EVERY - 1) or (n - 1,)
+        test = blocks_for_test(n)
         terms: list[PairTerm] = []
         keep: list[bool] = []
         for term in data.terms:
