@@ -34,7 +34,7 @@ from mld_ff.errors import CheckFailed, EngineError, InputError, check_positive
 from mld_ff.files import to_json, write_atomically
 from mld_ff.inference import Accumulated, Basis, Problem, fit, gather
 from mld_ff.inference.equations import block_of, blocks_for_test
-from mld_ff.inference.fit import WALL_PUSHES_BACK
+from mld_ff.inference.fit import LEAST_STIFFNESS, WALL_PUSHES_BACK
 from mld_ff.loss import AgentLoss, FreeTerm, PairTerm
 from mld_ff.production import NVT, read_record, read_run, run
 from mld_ff.production import RECORD as RUN_RECORD
@@ -59,6 +59,7 @@ NEW_A = 0.03
 """A frame is new, too, where a bond lies further than this beyond the sampled lengths, a free pair where its wall
 pushes it back, and a channel where its embedding has become straight."""
 CALIBRATION_FRAMES = 200
+EXPLORED_A = 0.1
 UNSOUND_A = 0.2
 """A frame is unsound where a distance lies further than this beyond the sampled ones: twice the width of a wall."""
 FORCE_CAP = 2.0
@@ -482,7 +483,7 @@ def _round(
         looks = {}
         for t in settings.temperatures_K:
             there = where / _name(t)
-            stopped = _run(there, loss, frame, replace(nvt, temperature_K=t), settings.engine, tell)
+            stopped = _run(there, explorer(loss), frame, replace(nvt, temperature_K=t), settings.engine, tell)
             looks[_name(t)] = look(judge, _frames_of_run(there, frame), stopped)
         write_atomically(where / PICKED, to_json(_picked(judge, looks, settings.frames_per_round), indent=1))
     picked = json.loads((where / PICKED).read_text(encoding="utf-8"))

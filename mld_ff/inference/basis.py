@@ -62,7 +62,7 @@ class Basis:
             raise InputError(f"the exponents are {list(self.exponents)}: finite numbers are needed")
         if self.cutoff_A is not None and not SHORTEST_CUTOFF_A <= self.cutoff_A < math.inf:
             raise InputError(f"the cutoff is {self.cutoff_A} Å; expected at least {SHORTEST_CUTOFF_A} Å")
-        if self.collective != AUTO and self.collective < 0:
+        if self.collective < 0 and self.collective != AUTO:
             raise InputError(f"{self.collective} channels of the collective loss are asked for; expected 0 or more")
         if not SHORTEST_CUTOFF_A <= self.collective_cutoff_A < math.inf:
             raise InputError(
@@ -127,6 +127,19 @@ class Basis:
     def reach(self, half_width_A: float) -> float:
         """Cutoff [Å] of the collective terms in cells of that half width."""
         return on_grid(default_cutoff(half_width_A, self.collective_cutoff_A))
+
+
+def parse_rank(value: object) -> int:
+    """Rank from what a user writes: a number, or `auto`. Raises InputError."""
+    if value == "auto":
+        return AUTO
+    try:
+        rank = int(str(value))
+    except ValueError:
+        rank = -1
+    if rank < 0 or isinstance(value, bool):
+        raise InputError(f"collective is the number of channels for each species, or auto; found {value!r}")
+    return rank
 
 
 def on_grid(length_A: float) -> float:

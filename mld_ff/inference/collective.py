@@ -28,6 +28,8 @@ RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 TOWARDS_STAGED = 1e-2
 """Ridge of the last stage, in units of the normalised Gram matrix."""
 RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
+COST = 2.2
+"""Time that one channel of every species adds to a step of LAMMPS, in units of that of the pairs."""
 RANK_SLACK = 1.02
 """The smallest rank is chosen whose cross-validated error is within this factor of the least one: cost grows with
 every channel, the error hardly falls any more."""
@@ -134,7 +136,7 @@ class CollectiveProblem:
 
     @cached_property
     def curve(self) -> list[dict[str, Any]]:
-        """Error [meV/Å] over the rank: cross-validated over the training blocks, and on the test blocks."""
+        """Over the rank: cost, and error [meV/Å], cross-validated over the training blocks and on the test blocks."""
         train, test = self.pairs.train, self.pairs.test
         ranks = sorted({min(rank, self.most) for rank in (*RANKS, self.most)})
         left_out = [(b, self.pairs.without(b)) for b in train if len(train) > 1]
@@ -147,6 +149,7 @@ class CollectiveProblem:
                 {
                     "rank": rank,
                     "channels": sum(len(c.strengths) for c in fitted.channels),
+                    "cost": 1 + COST * rank,
                     "cross_validated_meV_per_A": self.rmse(validated, train) if staged else None,
                     "unseen_meV_per_A": self.rmse(self.squares(fitted, test), test),
                 }
