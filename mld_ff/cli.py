@@ -419,9 +419,7 @@ def refine(
 
     with reporting(json_) as (progress, answer):
         settings = Settings(
-            Basis(
-                basis.value, tuple(exponent or (3.0,)), spacing, bond_degree, cutoff, parse_rank(collective or 0)
-            ),
+            Basis(basis.value, tuple(exponent or (3.0,)), spacing, bond_degree, cutoff, parse_rank(collective or 0)),
             Reference(
                 method.value, functional=functional, basis=dft_basis, cutoff_Ry=grid_cutoff, rel_cutoff_Ry=rel_cutoff
             ),

@@ -59,6 +59,8 @@ NEW_A = 0.03
 """A frame is new, too, where a bond lies further than this beyond the sampled lengths, a free pair where its wall
 pushes it back, and a channel where its embedding has become straight."""
 CALIBRATION_FRAMES = 200
+EXACT = 100.0
+"""A frame chosen counts as so many, while others are chosen."""
 EXPLORED_A = 0.1
 UNSOUND_A = 0.2
 """A frame is unsound where a distance lies further than this beyond the sampled ones: twice the width of a wall."""
@@ -166,9 +168,9 @@ class Leverage:
         self._factorise()
 
     def learn(self, positions: Floats, cell: Floats) -> None:
-        """Count a frame as data."""
+        """Count a frame as data, and as known exactly: labels have no noise that seeing it twice would lower."""
         x = self._design(positions, cell)
-        self._gram = self._gram + x.T @ x
+        self._gram = self._gram + EXACT * x.T @ x
         self._factorise()
 
     def of_atoms(self, positions: Floats, cell: Floats) -> Floats:
@@ -501,6 +503,21 @@ def _round(
 
 def _name(temperature_K: float) -> str:
     return f"run-{temperature_K:g}K"
+
+
+def explorer(loss: AgentLoss) -> AgentLoss:
+    """The model with softer walls between free pairs, which push back only EXPLORED_A beyond the sampled distances.
+
+    Behind a wall lies what the data did not show, attraction of hydrogen bonds for one; runs of the model itself would
+    never see it, and refinement never move the wall.
+    """
+    return replace(loss, terms=tuple(_softened(t) if isinstance(t, FreeTerm) else t for t in loss.terms))
+
+
+def _softened(term: FreeTerm) -> FreeTerm:
+    depth = term.wall_edge_A - (term.coverage["shortest_A"] or term.wall_edge_A)
+    softer = term.wall_stiffness_eV_per_A3 * (depth / (depth + EXPLORED_A)) ** 2
+    return replace(term, wall_stiffness_eV_per_A3=max(softer, LEAST_STIFFNESS))
 
 
 def _run(there: Path, loss: AgentLoss, frame: Trajectory, settings: NVT, engine: str, progress: Progress) -> str | None:
