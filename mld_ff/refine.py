@@ -34,8 +34,8 @@ from mld_ff.errors import CheckFailed, EngineError, InputError, check_positive
 from mld_ff.files import to_json, write_atomically
 from mld_ff.inference import Accumulated, Basis, Problem, fit, gather
 from mld_ff.inference.equations import block_of, blocks_for_test
-from mld_ff.inference.fit import LEAST_STIFFNESS, WALL_PUSHES_BACK
-from mld_ff.loss import AgentLoss, FreeTerm, PairTerm
+from mld_ff.inference.fit import LEAST_STIFFNESS
+from mld_ff.loss import AgentLoss, FreeTerm
 from mld_ff.production import NVT, read_record, read_run, run
 from mld_ff.production import RECORD as RUN_RECORD
 from mld_ff.survey import Progress, no_progress
@@ -56,8 +56,11 @@ by a fit without it ..."""
 LEAST_LEVERAGE = 0.05
 """... and where more data would matter: below this the fit's own error hides what little data leave uncertain."""
 NEW_A = 0.03
-"""A frame is new, too, where a bond lies further than this beyond the sampled lengths, a free pair where its wall
-pushes it back, and a channel where its embedding has become straight."""
+"""A frame is new, too, where a distance lies further than this beyond the sampled ones, or a channel where its
+embedding has become straight."""
+QUIET = 0.02
+"""Nothing new is seen if in no run more of the frames than this are new: hardly more than within the CP2K run itself.
+"""
 CALIBRATION_FRAMES = 200
 EXACT = 100.0
 """A frame chosen counts as so many, while others are chosen."""
@@ -197,16 +200,6 @@ class Range:
     new_low: float
     new_high: float
 
-    @classmethod
-    def of(cls, term: PairTerm, shortest: float, longest: float) -> Range:
-        """A bond is new where its wall bends it back; a free pair already where the wall pushes against the data,
-        for it would go further if the wall let it."""
-        if isinstance(term, FreeTerm):
-            shortest = min(shortest, term.wall_edge_A)  # infinite if nobody came within the cutoff
-            bend = term.wall_edge_A - WALL_PUSHES_BACK * (term.wall_edge_A - shortest)
-            return cls(shortest, np.inf, bend, np.inf)
-        return cls(shortest, longest, shortest - NEW_A, longest + NEW_A)
-
     def beyond(self, values: Floats) -> float:
         """How far the furthest of some values lies outside of what was sampled."""
         return max(self.low - float(values.min()), float(values.max()) - self.high, 0.0) if len(values) else 0.0
@@ -243,18 +236,19 @@ class Judge:
         self.ranges: dict[str, Range] = {}
         for name, term in loss.terms_of(self.topology).items():
             seen = data.survey.distances[name]
-            self.ranges[name] = Range.of(term, seen.shortest, seen.longest)
+            high = np.inf if isinstance(term, FreeTerm) else seen.longest
+            self.ranges[name] = Range(seen.shortest, high, seen.shortest - NEW_A, high + NEW_A)
         for channel in loss.channels:
             low, high = channel.range
             self.ranges[channel.name] = Range(low, high, low - channel.fade, high + channel.fade)
-        self.threshold, self.usual, self.largest_force = np.inf, 0.0, 0.0
-        self._calibrate(data, source, train, progress)
+        self.threshold, self.largest_force = self._calibrate(data, source, train, progress)
 
-    def _calibrate(self, data: Accumulated, source: FrameSource, train: list[int], progress: Progress) -> None:
-        """Find the leverage beyond which a frame is new, what part of the source is new by its own standards, and its
-        largest force [eV/Å]."""
+    def _calibrate(
+        self, data: Accumulated, source: FrameSource, train: list[int], progress: Progress
+    ) -> tuple[float, float]:
+        """Leverage beyond which a frame is new, and the largest force [eV/Å] of the source."""
         n_blocks, stride = len(data.frames_per_block), -(-source.n_frames // CALIBRATION_FRAMES)
-        found, outside, number, largest = list[float](), list[bool](), 0, 0.0
+        found, number, largest = list[float](), 0, 0.0
         own, own_block = self.leverage, -1
         for frames in source.chunks():
             assert frames.forces is not None
@@ -265,14 +259,10 @@ class Judge:
                     others = [b for b in train if b != block]
                     own_block, own = block, self.leverage if others == train else Leverage(data, self.loss, others)
                 if number % stride == 0:
-                    x, cell = frames.positions[f], frames.cell[f]
-                    found.append(float(own.of_atoms(x, cell).max()))
-                    outside.append(any(self.ranges[name].is_new(values) for name, values in self._values(x, cell)))
+                    found.append(float(own.of_atoms(frames.positions[f], frames.cell[f]).max()))
                 number += 1
             progress("what is new", number, source.n_frames)
-        self.threshold = max(float(np.percentile(found, PERCENTILE)), LEAST_LEVERAGE)
-        self.usual = float((np.array(outside) | (np.array(found) > self.threshold)).mean())
-        self.largest_force = largest
+        return max(float(np.percentile(found, PERCENTILE)), LEAST_LEVERAGE), largest
 
     def judge(self, frame: Trajectory) -> Verdict:
         """Judge one frame."""
@@ -377,11 +367,10 @@ class Refinement:
     loss: AgentLoss
     rounds: tuple[dict[str, Any], ...]
     """By round: `rmse_meV_per_A` and `relative_rmse` of its model on the test frames of the CP2K run, `runs`, what part
-    of their frames is new (`new_fraction`), of the CP2K run by the same standards (`usual_fraction`), `quiet`, and
-    unless it was quiet `labelled`, `left_out`, and `rmse_on_new_meV_per_A` of its model on the frames labelled after
-    it."""
+    of their frames is new (`new_fraction`), `quiet`, and unless it was quiet `labelled`, `left_out`, and
+    `rmse_on_new_meV_per_A` of its model on the frames labelled after it."""
     finished: bool
-    """Whether the last round saw no more that is new than the CP2K run itself holds by the same standards."""
+    """Whether the last round saw nothing new."""
 
     def to_dict(self) -> dict[str, Any]:
         error = {k: self.loss.provenance[k] for k in ("rmse_meV_per_A", "relative_rmse")}
@@ -492,7 +481,7 @@ def _round(
     told: dict[str, Any] = {
         "round": k,
         **{key: loss.provenance[key] for key in ("rmse_meV_per_A", "relative_rmse")},
-        **{key: picked[key] for key in ("runs", "new_fraction", "usual_fraction", "quiet")},
+        **{key: picked[key] for key in ("runs", "new_fraction", "quiet")},
     }
     if picked["quiet"]:
         return told
@@ -553,13 +542,12 @@ def _picked(judge: Judge, looks: dict[str, Look], count: int) -> dict[str, Any]:
             f"the model fails at once and gives nothing to learn from ({why}): begin with more frames, or at a lower "
             "temperature"
         )
-    quiet = new <= max(judge.usual, 1 - PERCENTILE / 100) * total and not any(one.stopped for one in looks.values())
+    quiet = not any(one.stopped or len(one.new) > QUIET * one.frames.n_frames for one in looks.values())
     names, every = list(looks), list(looks.values())
     chosen = [] if quiet else pick(judge, every, count)
     return {
         "quiet": quiet,
         "new_fraction": new / total,
-        "usual_fraction": judge.usual,
         "threshold": judge.threshold,
         "largest_force_eV_per_A": judge.largest_force,
         "runs": {name: one.to_dict() for name, one in looks.items()},

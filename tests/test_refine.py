@@ -19,18 +19,13 @@ from mld_ff.errors import CheckFailed, InputError
 from mld_ff.inference import Basis, fit, gather
 from mld_ff.loss import AgentLoss
 from mld_ff.production import NVT, read_record, run
-from mld_ff.refine import Judge, Leverage, Refinement, Settings, explorer, look, pick, refine
+from mld_ff.refine import Judge, Leverage, Refinement, Settings, look, pick, refine
 from mld_ff.trajectory import Extended, Trajectory
 from mld_ff.units import HARTREE_PER_BOHR_TO_EV_PER_A
 
-HOT_K = 450.0
-SETTINGS = Settings(nvt=NVT(time_ps=0.3, every_fs=15.0), hot_K=(HOT_K,), frames_per_round=30)
-
-
-def with_forces_of(loss: AgentLoss, frames: Trajectory) -> Trajectory:
-    topology = topology_of(frames[0])
-    forces = [loss.evaluate(topology, x, cell)[1] for x, cell in zip(frames.positions, frames.cell, strict=True)]
-    return replace(frames, forces=np.array(forces), velocities=None, energy=None)
+COLD_K, HOT_K = 100.0, 450.0
+BASIS = Basis(spacing_A=0.3, cutoff_A=4.0)
+SETTINGS = Settings(BASIS, nvt=NVT(COLD_K, 0.2, every_fs=10.0), hot_K=(HOT_K,), frames_per_round=20)
 
 
 class Teacher:
@@ -50,14 +45,21 @@ class Teacher:
 
 
 @pytest.fixture(scope="module")
-def source(water: Trajectory, spline_water: AgentLoss) -> Trajectory:
-    """0.2 ps: far too few frames to know what hot water does."""
-    return with_forces_of(spline_water, water[300:320])
+def teacher(few: Trajectory) -> Teacher:
+    return Teacher(fit(few, BASIS), few[0])
+
+
+def run_of(loss: AgentLoss, start: Trajectory, directory: Path, settings: NVT) -> Trajectory:
+    """Frames of a run in LAMMPS, the atoms in the order of the start."""
+    frames = run(loss, replace(start, velocities=None), "lammps", directory, settings)
+    return frames.select_atoms(np.argsort(read_record(directory)["atom_in_source"]))
 
 
 @pytest.fixture(scope="module")
-def teacher(source: Trajectory, spline_water: AgentLoss) -> Teacher:
-    return Teacher(spline_water, source[0])
+def source(few: Trajectory, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> Trajectory:
+    """20 frames at 100 K: far too little to know what hot water does."""
+    cold = run_of(teacher.loss, few[20], tmp_path_factory.mktemp("cold"), NVT(COLD_K, 0.3, every_fs=10.0))
+    return teacher.label(cold[11:])
 
 
 @pytest.fixture(scope="module")
@@ -67,23 +69,27 @@ def refined(source: Trajectory, teacher: Teacher, tmp_path_factory: pytest.TempP
 
 
 def rmse(loss: AgentLoss, frames: Trajectory) -> float:
-    return float(np.sqrt(((with_forces_of(loss, frames).forces - frames.forces) ** 2).mean()))
+    assert frames.forces is not None
+    mine = Teacher(loss, frames[0]).label(frames).forces
+    return float(np.sqrt(((mine - frames.forces) ** 2).mean()))
 
 
 # --- the whole -----------------------------------------------------------------------------------------------------
 
 
-def test_where_hot_runs_go_forces_are_better_than_before(
+def test_hot_frames_that_nobody_saw_are_described_better(
     refined: tuple[Path, Refinement], source: Trajectory, teacher: Teacher, tmp_path: Path
 ) -> None:
-    """Held against the teacher on frames of another hot run, from another frame, that nobody learned from."""
+    """The teacher's own run, hot and from another frame, is what both models are held against."""
     out, found = refined
     first, last = AgentLoss.load(out / "round-1" / "model.json"), AgentLoss.load(out / "model.json")
     assert last == found.loss
-    hot = run(explorer(first), source[3], "lammps", tmp_path / "hot", NVT(HOT_K, 0.3, every_fs=15.0, seed=77))[10:]
-    hot = teacher.label(hot.select_atoms(np.argsort(read_record(tmp_path / "hot")["atom_in_source"])))
-    print(rmse(first, hot), rmse(last, hot), found.rounds)
-    assert rmse(last, hot) < 0.8 * rmse(first, hot)
+    hot = teacher.label(run_of(teacher.loss, source[3], tmp_path / "hot", NVT(HOT_K, 0.2, every_fs=10.0, seed=77))[10:])
+    assert rmse(last, hot) < rmse(first, hot)
+    # the teacher's wall bends the attraction of hydrogen bonds within 0.1 Å, which no wall elsewhere can copy
+    names = [t.name for t in last.terms if t.name != "free:O-H"]
+    apart = Teacher(teacher.loss.only(*names), source[0]).label(hot)
+    assert rmse(last.only(*names), apart) < 0.5 * rmse(first.only(*names), apart)
 
 
 def test_what_a_round_tells(refined: tuple[Path, Refinement], teacher: Teacher) -> None:
@@ -91,13 +97,13 @@ def test_what_a_round_tells(refined: tuple[Path, Refinement], teacher: Teacher) 
     (told,) = found.rounds
     state = json.loads((out / "refine.json").read_text())
     assert state["rounds"] == json.loads(json.dumps([told]))
-    assert 0 < told["labelled"] <= 30 and not told["quiet"] and not found.finished
+    assert 0 < told["labelled"] <= 20 and not told["quiet"] and not found.finished
     assert teacher.asked[0] == told["labelled"] + 1  # one that the source knows
-    assert told["new_fraction"] > told["usual_fraction"] > 0
+    assert told["runs"]["run-450K"]["new"] > told["runs"]["run-100K"]["new"]
     assert told["rmse_on_new_meV_per_A"] > told["rmse_meV_per_A"]
     provenance = found.loss.provenance
     assert (provenance["frames_test"], provenance["frames_train"]) == (4, 16 + told["labelled"])
-    assert {f.name for f in (out / "round-1").iterdir()} == {"model.json", "picked.json", "run-300K", "run-450K"}
+    assert {f.name for f in (out / "round-1").iterdir()} == {"model.json", "picked.json", "run-100K", "run-450K"}
     times = [(f["run"], f["frame"]) for f in json.loads((out / "round-1/picked.json").read_text())["frames"]]
     assert len(set(times)) == len(times)
 
@@ -166,8 +172,8 @@ def test_other_settings_and_other_data_are_refused(
     refined: tuple[Path, Refinement], source: Trajectory, teacher: Teacher, tmp_path: Path
 ) -> None:
     out, _ = refined
-    other = replace(SETTINGS, nvt=replace(SETTINGS.nvt, time_ps=1.0), basis=Basis(bond_degree=2))
-    with pytest.raises(InputError, match=r"basis bond_degree was 4, now is 2; nvt time_ps was 0\.3, now is 1\.0"):
+    other = replace(SETTINGS, nvt=replace(SETTINGS.nvt, time_ps=1.0), basis=replace(BASIS, bond_degree=2))
+    with pytest.raises(InputError, match=r"basis bond_degree was 4, now is 2; nvt time_ps was 0\.2, now is 1\.0"):
         refine(source, out, other, 1, teacher)
     with pytest.raises(InputError, match="begun with another CP2K run"):
         refine(replace(source, source={"sha256": "other"}), out, SETTINGS, 1, teacher)
@@ -218,8 +224,8 @@ def test_a_label_of_monstrous_forces_is_not_learned(source: Trajectory, teacher:
 
 @pytest.fixture(scope="module")
 def judged(source: Trajectory) -> Judge:
-    data = gather(source, Basis())
-    return Judge(fit(source, Basis(), data=data), data, source)
+    data = gather(source, BASIS)
+    return Judge(fit(source, BASIS, data=data), data, source)
 
 
 def test_leverage_is_the_variance_that_noise_of_the_data_leaves(source: Trajectory) -> None:
@@ -252,11 +258,9 @@ def stretched(judge: Judge, frames: Trajectory, which: list[int], by_A: float) -
 
 def test_frames_of_the_source_are_not_new_and_stretched_ones_are(judged: Judge, source: Trajectory) -> None:
     own = [judged.judge(source[f]) for f in range(20)]
-    assert np.mean([v.new for v in own]) <= judged.usual < 0.5
     assert max(v.novelty for v in own) <= 1.0
-    assert not any(v.beyond or v.unsound for v in own)
-    usual = [v.new for v in own].index(False)
-    verdict = judged.judge(stretched(judged, source, [usual], 0.1)[usual])
+    assert not any(v.new or v.beyond or v.unsound for v in own)
+    verdict = judged.judge(stretched(judged, source, [5], 0.1)[5])
     assert verdict.new and verdict.unsound is None
     assert 0.05 < verdict.beyond["bonded:O-H"] < 0.2
 
@@ -277,22 +281,23 @@ def test_a_run_counts_up_to_its_first_unsound_frame(judged: Judge, source: Traje
 
 def test_frames_are_chosen_to_differ(source: Trajectory) -> None:
     """Of the same new frame eight times over, and another, both are among the first two chosen."""
-    data = gather(source, Basis())
-    judge = Judge(fit(source, Basis(), data=data), data, source)
+    data = gather(source, BASIS)
+    judge = Judge(fit(source, BASIS, data=data), data, source)
     alike = stretched(judge, source[np.array([0] * 8 + [13])], list(range(9)), 0.1)
     shown = look(judge, alike)
     assert shown.new == list(range(9))
     chosen = pick(judge, [shown], 4)
     assert len(set(chosen)) == 4 and {f == 8 for _, f in chosen[:2]} == {True, False}
-    judge = Judge(fit(source, Basis(), data=data), data, source)
+    judge = Judge(fit(source, BASIS, data=data), data, source)
     assert pick(judge, [replace(shown, stopped="it broke")], 3)[0] == (0, 8)
 
 
 # --- fits to more than the run ---------------------------------------------------------------------------------------
 
 
-def test_frames_that_only_train_are_never_tested(source: Trajectory, few: Trajectory, spline_water: AgentLoss) -> None:
-    other = with_forces_of(spline_water, few[:7])
+def test_frames_that_only_train_are_never_tested(source: Trajectory, few: Trajectory, teacher: Teacher) -> None:
+    other = teacher.label(few[:7])
+    other = replace(other, step=-other.step)
     wrong = replace(other, forces=5 * np.asarray(other.forces))
     basis = Basis("power", (3.0,), bond_degree=2)
     alone, more, misled = (fit(s, basis) for s in (source, Extended(source, (other,)), Extended(source, (wrong,))))
