@@ -404,7 +404,7 @@ def refine(
             write_atomically(out / STATE, to_json(state, indent=1))
         if state["rounds"][k - 1]["quiet"]:
             break
-        learned, _ = _labels(where, starts, settings.reference, label, progress)
+        learned, _ = _labels(k, where, starts, settings.reference, label, progress)
         labels += [learned] if learned.n_frames else []
     finished = bool(state["rounds"][k - 1]["quiet"])
     loss = AgentLoss.load(where / MODEL) if finished else fit(Extended(source, tuple(labels)), settings.basis, progress)
@@ -469,7 +469,7 @@ def _round(
     starts = spread_frames(source, STARTS)
     if not (where / PICKED).exists():
         judge = Judge(loss, data or gather(extended, settings.basis, tell), source, tell)
-        frame = replace(starts[-1 - (k - 1) % starts.n_frames], velocities=None)
+        frame = _start(starts, k)
         nvt = replace(settings.nvt, seed=settings.nvt.seed + k)
         looks = {}
         for t in settings.temperatures_K:
@@ -485,9 +485,14 @@ def _round(
     }
     if picked["quiet"]:
         return told
-    learned, left_out = _labels(where, starts, settings.reference, label, tell)
+    learned, left_out = _labels(k, where, starts, settings.reference, label, tell)
     before = _rmse(loss, learned, starts[0]) * EV_TO_MEV if learned.n_frames else None
     return told | {"labelled": learned.n_frames, "left_out": left_out, "rmse_on_new_meV_per_A": before}
+
+
+def _start(starts: Trajectory, k: int) -> Trajectory:
+    """The frame that the runs of a round start from; velocities are drawn anew."""
+    return replace(starts[-1 - (k - 1) % starts.n_frames], velocities=None)
 
 
 def _name(temperature_K: float) -> str:
@@ -565,7 +570,7 @@ def _picked(judge: Judge, looks: dict[str, Look], count: int) -> dict[str, Any]:
 
 
 def _labels(
-    where: Path, starts: Trajectory, reference: Reference, label: Labeller, progress: Progress
+    k: int, where: Path, starts: Trajectory, reference: Reference, label: Labeller, progress: Progress
 ) -> tuple[Trajectory, list[str]]:
     """The labelled frames of a round that can be learned from, and why others cannot.
 
@@ -575,7 +580,7 @@ def _labels(
     known = replace(starts[0], velocities=None, energy=None)
     parts = [replace(known, forces=None)]
     for row in picked["frames"]:
-        frame = _frames_of_run(where / row["run"], known)[row["frame"]]
+        frame = _frames_of_run(where / row["run"], _start(starts, k))[row["frame"]]
         parts.append(replace(frame, forces=None, energy=None))
     asked = concatenate(parts)
     found = concatenate(list(label(where / LABELS, reference, asked, progress).chunks()))

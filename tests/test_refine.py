@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import topology_of
+from conftest import EXAMPLE, topology_of
+from typer.testing import CliRunner
 
+from mld_ff.cli import app
 from mld_ff.cp2k.reference import Reference
 from mld_ff.engines.cp2k import CP2K_VARIABLE
 from mld_ff.engines.lammps import LMP_VARIABLE, find_lmp
@@ -178,8 +180,8 @@ def test_other_settings_and_other_data_are_refused(
     with pytest.raises(InputError, match="begun with another CP2K run"):
         refine(replace(source, source={"sha256": "other"}), out, SETTINGS, 1, teacher)
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="not empty"):
-        refine(source, tmp_path, SETTINGS, 1, teacher)
+    done = CliRunner().invoke(app, ["refine", str(EXAMPLE), "-o", str(tmp_path), "--json"])
+    assert done.exit_code == 2 and "is not empty and holds no refine.json" in json.loads(done.stdout)["error"]
     (tmp_path / "refine.json").write_text("{")
     with pytest.raises(InputError, match=r"refine\.json: cannot be read"):
         refine(source, tmp_path, SETTINGS, 1, teacher)
