@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 from mld_ff.cli import app
 from mld_ff.cp2k.reference import Reference
 from mld_ff.engines.cp2k import CP2K_VARIABLE
-from mld_ff.engines.lammps import LMP_VARIABLE, find_lmp
 from mld_ff.errors import CheckFailed, InputError
 from mld_ff.inference import Basis, fit, gather
 from mld_ff.loss import AgentLoss
@@ -110,40 +109,57 @@ def test_what_a_round_tells(refined: tuple[Path, Refinement], teacher: Teacher) 
     assert len(set(times)) == len(times)
 
 
-def test_killed_anywhere_it_goes_on_and_comes_to_the_same(
-    refined: tuple[Path, Refinement], source: Trajectory, teacher: Teacher, tmp_path: Path, monkeypatch
-) -> None:
-    """Interrupted in the first run, while frames are chosen, and while they are labelled."""
+def as_killed(refined: tuple[Path, Refinement], where: Path, *missing: str) -> Path:
+    """A copy of the finished refinement as it stood before some of its files, and its round, were written."""
+    shutil.copytree(refined[0], where)
+    for name in ("model.json", *missing):
+        (where / name).unlink()
+    state = json.loads((where / "refine.json").read_text())
+    (where / "refine.json").write_text(json.dumps({**state, "rounds": []}))
+    return where
 
-    def killed(*_: Any, **__: Any) -> None:
+
+def test_killed_in_a_run_it_goes_on_and_comes_to_the_same(
+    refined: tuple[Path, Refinement], source: Trajectory, teacher: Teacher, tmp_path: Path
+) -> None:
+    out = as_killed(refined, tmp_path / "killed", "round-1/picked.json", "round-1/run-450K/trajectory.dcd")
+    kept, broken = (out / "round-1" / name / "run.json" for name in ("run-100K", "run-450K"))
+    broken.write_text(broken.read_text().replace('"finished": true', '"finished": false'))
+    before = kept.read_bytes()
+    assert refine(source, out, SETTINGS, 1, teacher) == refined[1]
+    assert kept.read_bytes() == before, "a finished run was made again"
+    assert (out / "model.json").read_bytes() == (refined[0] / "model.json").read_bytes()
+
+
+def test_killed_before_and_while_frames_are_labelled(
+    refined: tuple[Path, Refinement], source: Trajectory, teacher: Teacher, tmp_path: Path
+) -> None:
+    def killed(*_: Any) -> Trajectory:
         raise KeyboardInterrupt
 
-    for broken in ("read_run", "pick"):
-        with monkeypatch.context() as patch:
-            patch.setattr(sys.modules[refine.__module__], broken, killed)
-            with pytest.raises(KeyboardInterrupt):
-                refine(source, tmp_path, SETTINGS, 1, teacher)
-    record = tmp_path / "round-1/run-450K/run.json"
-    before = record.stat().st_mtime_ns
+    out = as_killed(refined, tmp_path / "killed")
     with pytest.raises(KeyboardInterrupt):
-        refine(source, tmp_path, SETTINGS, 1, killed)
-    assert refine(source, tmp_path, SETTINGS, 1, teacher) == refined[1]
-    assert record.stat().st_mtime_ns == before, "a finished run was made again"
-    assert (tmp_path / "model.json").read_bytes() == (refined[0] / "model.json").read_bytes()
+        refine(source, out, SETTINGS, 1, killed)
+    assert not (out / "model.json").exists()
+    assert refine(source, out, SETTINGS, 1, teacher) == refined[1]
 
 
-def test_labels_may_be_made_elsewhere(source: Trajectory, teacher: Teacher, tmp_path: Path, monkeypatch) -> None:
+def test_labels_may_be_made_elsewhere(
+    refined: tuple[Path, Refinement], source: Trajectory, teacher: Teacher, tmp_path: Path, monkeypatch
+) -> None:
     """Without CP2K its input is left, and a sentence; with CP2K's output beside it, the same call goes on."""
-    monkeypatch.setenv(LMP_VARIABLE, find_lmp())
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv(CP2K_VARIABLE, raising=False)
-    settings = replace(SETTINGS, hot_K=(), nvt=NVT(HOT_K, 0.1, every_fs=10.0), frames_per_round=2)
+    out = as_killed(refined, tmp_path / "elsewhere")
     with pytest.raises(InputError, match=r"frames wait for their forces in .*round-1/labels: no CP2K found") as said:
-        refine(source, tmp_path, settings, 1)
+        refine(source, out, SETTINGS, 1)
     assert "cp2k.psmp -i nnp.inp -o label.out" in str(said.value) and "give this command again" in str(said.value)
-    labels = tmp_path / "round-1/labels"
-    as_cp2k_writes(labels, teacher)
-    assert refine(source, tmp_path, settings, 1).rounds[0]["labelled"] == 2
+    as_cp2k_writes(out / "round-1/labels", teacher)
+    found = refine(source, out, SETTINGS, 1)
+    assert found.rounds[0]["labelled"] == refined[1].rounds[0]["labelled"]
+    assert found.loss.provenance["rmse_meV_per_A"] == pytest.approx(
+        refined[1].loss.provenance["rmse_meV_per_A"], rel=1e-4
+    )
 
 
 def as_cp2k_writes(labels: Path, teacher: Teacher) -> None:
@@ -208,16 +224,17 @@ def test_labels_of_another_method_are_refused(
         continued(refined, source, lambda *given: teacher(*given)[:-1])
 
 
-def test_a_label_of_monstrous_forces_is_not_learned(source: Trajectory, teacher: Teacher, tmp_path: Path) -> None:
+def test_a_label_of_monstrous_forces_is_not_learned(
+    refined: tuple[Path, Refinement], source: Trajectory, teacher: Teacher, tmp_path: Path
+) -> None:
     def monstrous(*given: Any) -> Trajectory:
         found = teacher(*given)
         assert found.forces is not None
         found.forces[-1, 5] = 50.0
         return found
 
-    settings = replace(SETTINGS, hot_K=(), nvt=NVT(HOT_K, 0.1, every_fs=10.0), frames_per_round=3)
-    (told,) = refine(source, tmp_path, settings, 1, monstrous).rounds
-    assert told["labelled"] == json.loads((tmp_path / "round-1/picked.json").read_text())["frames"].__len__() - 1
+    (told,) = refine(source, as_killed(refined, tmp_path / "monstrous"), SETTINGS, 1, monstrous).rounds
+    assert told["labelled"] == refined[1].rounds[0]["labelled"] - 1
     assert "a force of 86.6 eV/Å" in told["left_out"][0]
 
 
