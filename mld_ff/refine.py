@@ -236,8 +236,11 @@ class Judge:
         self.ranges: dict[str, Range] = {}
         for name, term in loss.terms_of(self.topology).items():
             seen = data.survey.distances[name]
-            high = np.inf if isinstance(term, FreeTerm) else seen.longest
-            self.ranges[name] = Range(seen.shortest, high, seen.shortest - NEW_A, high + NEW_A)
+            # a kind of free pair that nobody saw has its wall at the cutoff
+            low, high = seen.shortest, seen.longest
+            if isinstance(term, FreeTerm):
+                low, high = min(low, term.cutoff_A), np.inf
+            self.ranges[name] = Range(low, high, low - NEW_A, high + NEW_A)
         for channel in loss.channels:
             low, high = channel.range
             self.ranges[channel.name] = Range(low, high, low - channel.fade, high + channel.fade)
@@ -252,13 +255,15 @@ class Judge:
         own, own_block = self.leverage, -1
         for frames in source.chunks():
             assert frames.forces is not None
-            largest = max(largest, _largest_force(frames.forces))
+            broken = {change.step for change in self.topology.changes(frames)}
             for f in range(frames.n_frames):
+                if int(frames.step[f]) not in broken:
+                    largest = max(largest, _largest_force(frames.forces[f]))
                 block = block_of(number, source, n_blocks)
                 if block != own_block:
                     others = [b for b in train if b != block]
                     own_block, own = block, self.leverage if others == train else Leverage(data, self.loss, others)
-                if number % stride == 0:
+                if number % stride == 0 and int(frames.step[f]) not in broken:
                     found.append(float(own.of_atoms(frames.positions[f], frames.cell[f]).max()))
                 number += 1
             progress("what is new", number, source.n_frames)
