@@ -65,6 +65,15 @@ class Histogram:
         self.total += float(r.sum())
         self.total_squares += float(r @ r)
 
+    def merge(self, other: Histogram) -> None:
+        """Add what another histogram counted."""
+        few, many = sorted((self.counts, other.counts), key=len)
+        self.counts = many.copy()
+        self.counts[: len(few)] += few
+        self.shortest, self.longest = min(self.shortest, other.shortest), max(self.longest, other.longest)
+        self.total += other.total
+        self.total_squares += other.total_squares
+
     @property
     def n(self) -> int:
         return int(self.counts.sum())
@@ -121,6 +130,15 @@ class ForceQuality:
         self.net_absolute += float(np.abs(net).sum())
         self.n_net += net.size
         self.n_heavy = int((~hydrogen).sum())
+
+    def merge(self, other: ForceQuality) -> None:
+        """Add what was seen in other frames of the same atoms."""
+        self.squares += other.squares
+        self.numbers += other.numbers
+        self.net_squares += other.net_squares
+        self.net_absolute += other.net_absolute
+        self.n_net += other.n_net
+        self.n_heavy = max(self.n_heavy, other.n_heavy)
 
     @property
     def net_force(self) -> float:
@@ -183,6 +201,15 @@ class Survey:
         found = self.topology.changes(frames)
         self.changes.extend(found)
         return found
+
+    def merge(self, other: Survey) -> None:
+        """Add what was seen in other frames of such a system."""
+        for name, histogram in other.distances.items():
+            self.distances.setdefault(name, Histogram()).merge(histogram)
+        self.forces.merge(other.forces)
+        self.changes += other.changes
+        self.times += other.times
+        self.temperatures += other.temperatures
 
 
 @dataclass(frozen=True)

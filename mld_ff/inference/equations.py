@@ -7,7 +7,7 @@ per kind of pair: all species together) and the agent fit (every species its own
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +16,18 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from mld_ff.errors import InputError
+from mld_ff.inference.processes import spread
+from mld_ff.inference.runs import WHOLE, Group, Part, Runs, check_same_kinds
 from mld_ff.invariants import Pairs
 from mld_ff.loss import FreeTerm, Term
 from mld_ff.survey import Progress, Survey, check_cutoff, no_progress
-from mld_ff.topology import Topology, find_topology
+from mld_ff.topology import Topology
 from mld_ff.trajectory import Floats, FrameSource, Trajectory
 
 Indices = NDArray[np.integer[Any]]
 Layout = Callable[[Trajectory, Topology, float], tuple[Term, ...]]
 """Gives the terms to fit, for the first frame, its topology, and half the smallest width of the cell in any frame."""
 
-N_BLOCKS = 10
 MOST_CHANGED = 0.1
 """More frames than this fraction with broken bonds: no force field with fixed bonds describes the system."""
 RANK_TOLERANCE = 1e-11
@@ -65,6 +66,12 @@ class NormalEquations:
             self.moment_bsk[block, s] += x.T @ f
             self.power_bs[block, s] += f @ f
             self.number_bs[block, s] += len(f)
+
+    def merge(self, other: NormalEquations, first_block: int = 0) -> None:
+        """Add other data, whose blocks are those from `first_block` on."""
+        for name, own in vars(self).items():
+            more = getattr(other, name)
+            own[first_block : first_block + len(more)] += more
 
     def select(self, functions: Indices) -> NormalEquations:
         """The same data for some of the functions."""
@@ -107,68 +114,115 @@ def design_matrix(terms: Sequence[Term], pairs: dict[str, Pairs], n_atoms: int) 
     return np.concatenate(blocks, axis=1)
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which frames were accumulated: a part of these runs."""
+
+    runs: tuple[Mapping[str, Any], ...]
+    """`source` of each, with its number of `frames` and its `first_step`."""
+    part: Part = WHOLE
+
+
 @dataclass
 class Accumulated:
-    """One pass over the data."""
+    """What frames say about the coefficients of `terms`: sums, which add up over parts and runs."""
 
     terms: tuple[Term, ...]
     survey: Survey
     equations: NormalEquations
     frames_per_block: list[int]
+    frames: int = 0
+    """Seen; those with broken bonds are in no block."""
+    shares: tuple[Share, ...] = ()
+
+    def merge(self, other: Accumulated, first_block: int = 0) -> None:
+        """Add other frames, whose blocks are those from `first_block` on."""
+        self.survey.merge(other.survey)
+        self.equations.merge(other.equations, first_block)
+        for b, n in enumerate(other.frames_per_block, first_block):
+            self.frames_per_block[b] += n
+        self.frames += other.frames
+        self.shares += other.shares
+
+    @property
+    def left_out(self) -> int:
+        """Frames with broken bonds."""
+        return self.frames - sum(self.frames_per_block)
+
+    def check_reactions(self) -> None:
+        """Raise InputError if bonds break in so many frames that no force field with fixed bonds describes them."""
+        if self.left_out > MOST_CHANGED * self.frames:
+            change = self.survey.changes[0]
+            raise InputError(
+                f"bonds break in {self.left_out} of {self.frames} frames, first at step {change.step} "
+                f"({change.time_fs:g} fs): {change.what}. A force field with fixed bonds cannot describe this; fit a "
+                "part of the run without reactions, or check that cell and positions belong together"
+            )
 
 
-def accumulate(source: FrameSource, layout: Layout, progress: Progress = no_progress) -> Accumulated:
+def accumulate(
+    source: FrameSource | Sequence[FrameSource],
+    layout: Layout | Accumulated,
+    progress: Progress = no_progress,
+    processes: int = 1,
+    part: Part = WHOLE,
+) -> Accumulated:
     """Stream all frames once: normal equations per block and species, coverage per term, broken bonds.
 
-    Raises InputError if the source has no forces, too few frames, or bonds that keep breaking.
+    source: one run, or several of one system. layout: gives the terms; or what was accumulated before, to go on with
+    its terms. part: only these frames, in the blocks of the whole. Sums are the same, bit by bit, for any number of
+    processes. Raises InputError if runs have no forces, too few frames or bonds that keep breaking, or are not of one
+    system.
     """
-    n_frames = source.n_frames
-    if n_frames < 4:
-        raise InputError(f"{n_frames} frames are too few: at least 4 are needed to fit on some and test on others")
-    n_blocks = min(N_BLOCKS, n_frames // 2)
-    result: Accumulated | None = None
-    number = 0
-    rows: list[Indices] = []
-    for frames in source.chunks():
-        if frames.forces is None:
-            raise InputError("the trajectory holds no forces: print &MOTION/&PRINT/&FORCES in the CP2K run")
-        if result is None:
-            result = _start(frames[0], layout, n_blocks, source.half_width)
-            species = result.survey.topology.species_index
-            rows = [np.flatnonzero(np.repeat(species == s, 3)) for s in range(species.max() + 1)]
-        changed = {c.step for c in result.survey.add(frames)}
-        for f in range(frames.n_frames):
-            block = block_of(number, n_frames, n_blocks)
-            number += 1
-            if int(frames.step[f]) not in changed:
-                _add_frame(result, block, frames.positions[f], frames.cell[f], frames.forces[f], rows)
-        progress("invariants and normal equations", number, n_frames)
-    assert result is not None
-    left_out = number - sum(result.frames_per_block)
-    if left_out > MOST_CHANGED * number:
-        change = result.survey.changes[0]
-        raise InputError(
-            f"bonds break in {left_out} of {number} frames, first at step {change.step} ({change.time_fs:g} fs): "
-            f"{change.what}. A force field with fixed bonds cannot describe this; fit a part of the run without "
-            "reactions, or check that cell and positions belong together"
-        )
-    return result
+    runs = Runs.of(source)
+    total = _start(runs, layout)
+    first, last = part.range(runs.n_frames)
+    shared = total.terms, total.survey.cutoff_A, runs.topologies
+    for block, piece in spread(_accumulate, shared, runs.part(part, len(total.frames_per_block)), processes):
+        total.merge(piece, block)
+        progress("invariants and normal equations", total.frames, last - first)
+    told = [
+        {**run.source, "frames": run.n_frames, "first_step": int(frame.step[0])}
+        for run, frame in zip(runs.sources, runs.firsts, strict=True)
+    ]
+    total.shares = (Share(tuple(told), part),)
+    if part == WHOLE:
+        total.check_reactions()
+    return total
 
 
-def block_of(frame: int, n_frames: int, n_blocks: int) -> int:
-    """Which of the contiguous blocks a frame belongs to."""
-    return frame * n_blocks // n_frames
-
-
-def _start(first: Trajectory, layout: Layout, n_blocks: int, half_width_A: float) -> Accumulated:
-    topology = find_topology(first.symbols, first.positions[0], first.cell[0])
-    terms = layout(first, topology, half_width_A)
+def _start(runs: Runs, layout: Layout | Accumulated) -> Accumulated:
+    n_blocks, topology, half_width = runs.n_blocks, runs.topologies[0], runs.half_width
+    if isinstance(layout, Accumulated):
+        terms, n_blocks = layout.terms, len(layout.frames_per_block)
+        check_same_kinds(topology, layout.survey.topology)
+    else:
+        terms = layout(runs.firsts[0], topology, half_width)
     cutoff = max((t.cutoff_A for t in terms if isinstance(t, FreeTerm)), default=0.0)
     if cutoff:
-        check_cutoff(cutoff, half_width_A)
+        check_cutoff(cutoff, half_width)
+    return _blank(terms, Survey(topology, cutoff), n_blocks)
+
+
+def _blank(terms: tuple[Term, ...], survey: Survey, n_blocks: int) -> Accumulated:
     functions = sum(len(t.coefficients) for t in terms)
-    equations = NormalEquations.zeros(n_blocks, len(topology.species), functions)
-    return Accumulated(terms, Survey(topology, cutoff), equations, [0] * n_blocks)
+    equations = NormalEquations.zeros(n_blocks, len(survey.topology.species), functions)
+    return Accumulated(terms, survey, equations, [0] * n_blocks)
+
+
+def _accumulate(shared: tuple[tuple[Term, ...], float, list[Topology]], group: Group) -> tuple[int, Accumulated]:
+    """The block of a group of frames, and what they add to it."""
+    (terms, cutoff, topologies), (run, block, frames) = shared, group
+    topology = topologies[run]
+    piece = _blank(terms, Survey(topology, cutoff), 1)
+    piece.frames = frames.n_frames
+    rows = [np.flatnonzero(np.repeat(topology.species_index == s, 3)) for s in range(len(topology.species))]
+    changed = {c.step for c in piece.survey.add(frames)}
+    assert frames.forces is not None
+    for f in range(frames.n_frames):
+        if int(frames.step[f]) not in changed:
+            _add_frame(piece, 0, frames.positions[f], frames.cell[f], frames.forces[f], rows)
+    return block, piece
 
 
 def _add_frame(

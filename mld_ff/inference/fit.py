@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,11 +11,14 @@ from typing import Any
 import numpy as np
 
 from mld_ff.inference.basis import Basis
-from mld_ff.inference.equations import Accumulated, accumulate, block_of
+from mld_ff.inference.equations import Accumulated, accumulate
 from mld_ff.inference.problem import Problem
+from mld_ff.inference.processes import spread
+from mld_ff.inference.runs import Group, Runs
 from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, SplineTerm, Term, wall_stiffness
 from mld_ff.survey import BIN_A, Histogram, Progress, Survey, no_progress
-from mld_ff.trajectory import FrameSource
+from mld_ff.topology import Topology
+from mld_ff.trajectory import Floats, FrameSource
 from mld_ff.units import EV_TO_MEV
 
 WALL_DEPTH_A = 0.1
@@ -27,27 +31,55 @@ LEAST_STIFFNESS = 10.0
 """[eV/Å³] of every wall."""
 
 
-def fit(source: FrameSource, basis: Basis | None = None, progress: Progress = no_progress) -> AgentLoss:
+def fit(
+    source: FrameSource | Sequence[FrameSource],
+    basis: Basis | None = None,
+    progress: Progress = no_progress,
+    processes: int = 1,
+) -> AgentLoss:
     """Infer the reciprocal loss from frames with forces, and tell how good it is on frames that it has not seen.
 
-    Two passes over the source, memory independent of the number of frames. Blocks of contiguous frames are for
+    source: one run, or several of one system. Two passes over them, the second over the frames for testing; memory
+    independent of the number of frames, numbers independent of that of processes. Blocks of contiguous frames are for
     training, every fifth for testing; only coverage, from which walls begin, is that of all frames. The errors in
     `provenance` are those of the exported functions, walls included. The agent fit, every species its own loss, comes
     along in `agents`. Raises InputError on data that cannot be used.
     """
-    data = accumulate(source, (basis or Basis()).terms, progress)
+    data = accumulate(source, (basis or Basis()).terms, progress, processes)
+    loss, problem = _solve(data)
+    errors = _measure(loss, Runs.of(source), data, problem.test, progress, processes)
+    return _with_provenance(loss, data, problem, errors)
+
+
+def solve(data: Accumulated) -> AgentLoss:
+    """The loss that `fit` infers, from accumulated frames alone (`read_shards`).
+
+    The errors in `provenance` are those of the fitted functions without walls, as normal equations know them.
+    """
+    loss, problem = _solve(data)
+    test = list(problem.test)
+    square = problem.equations.residual(test, problem.coefficients())
+    power, number = (a[test].sum(axis=0) for a in (data.equations.power_bs, data.equations.number_bs))
+    return _with_provenance(loss, data, problem, _errors(loss.species, square, power, number, walls=False))
+
+
+def _solve(data: Accumulated) -> tuple[AgentLoss, Problem]:
     problem = Problem.of(data)
     species = data.survey.topology.species
     terms = _finish(problem, None, data.survey)
     agents = {name: _finish(problem, s, data.survey) for s, name in enumerate(species)}
-    loss = AgentLoss(species, terms, agents=agents)
+    return AgentLoss(species, terms, agents=agents), problem
+
+
+def _with_provenance(loss: AgentLoss, data: Accumulated, problem: Problem, errors: dict[str, Any]) -> AgentLoss:
+    species = loss.species
     agent_errors = [float(problem.relative_rmse(problem.coefficients(s))[s]) for s in range(len(species))]
-    exported = {f"{t.name} {c}" for t in terms for c in t.coefficient_names} - set(problem.undetermined)
+    exported = {f"{t.name} {c}" for t in loss.terms for c in t.coefficient_names} - set(problem.undetermined)
     provenance: dict[str, Any] = {
-        "source": source.source,
+        "source": _source(data),
         "frames_train": sum(data.frames_per_block[b] for b in problem.train),
         "frames_test": sum(data.frames_per_block[b] for b in problem.test),
-        "frames_with_broken_bonds": len({c.step for c in data.survey.changes}),
+        "frames_with_broken_bonds": data.left_out,
         "blocks_train": list(problem.train),
         "blocks_test": list(problem.test),
         "n_coefficients": len(exported),
@@ -55,7 +87,7 @@ def fit(source: FrameSource, basis: Basis | None = None, progress: Progress = no
         "weakly_determined": [name for name in problem.weakly_determined if name in exported],
         "ridge": problem.ridge,
         "condition": problem.condition,
-        **_measure(loss, source, data, problem.test, progress),
+        **errors,
         "relative_rmse_agent": dict(zip(species, agent_errors, strict=True)),
         "net_force_eV_per_A": data.survey.forces.net_force,
         "warnings": [text for text in [data.survey.forces.warning()] if text],
@@ -68,6 +100,14 @@ def fit(source: FrameSource, basis: Basis | None = None, progress: Progress = no
             "more varied frames are needed, or a simpler basis"
         )
     return replace(loss, provenance=provenance)
+
+
+def _source(data: Accumulated) -> dict[str, Any]:
+    """Where the frames come from: the run, or all files and the runs one by one."""
+    runs = {json.dumps(run, sort_keys=True): dict(run) for share in data.shares for run in share.runs}
+    if len(runs) == 1:
+        return next(iter(runs.values()))
+    return {"files": [file for run in runs.values() for file in run.get("files", [])], "runs": list(runs.values())}
 
 
 def _finish(problem: Problem, species: int | None, survey: Survey) -> tuple[Term, ...]:
@@ -118,28 +158,43 @@ def _without_hidden(term: FreeTerm) -> FreeTerm:
 
 
 def _measure(
-    loss: AgentLoss, source: FrameSource, data: Accumulated, test: Sequence[int], progress: Progress
+    loss: AgentLoss, runs: Runs, data: Accumulated, test: Sequence[int], progress: Progress, processes: int
 ) -> dict[str, Any]:
     """Errors of the finished loss on the test blocks, evaluated as the engines will."""
-    topology, n_blocks = data.survey.topology, len(data.frames_per_block)
-    changed = {c.step for c in data.survey.changes}
-    square, power, number = (np.zeros(len(loss.species)) for _ in range(3))
-    index, done = topology.species_index, 0
-    for frames in source.chunks():
-        assert frames.forces is not None
-        for f in range(frames.n_frames):
-            block, done = block_of(done, source.n_frames, n_blocks), done + 1
-            if block not in test or int(frames.step[f]) in changed:
-                continue
-            _, forces = loss.evaluate(topology, frames.positions[f], frames.cell[f])
-            deviation = ((forces - frames.forces[f]) ** 2).sum(axis=1)
-            square += np.bincount(index, deviation, len(square))
-            power += np.bincount(index, (frames.forces[f] ** 2).sum(axis=1), len(square))
-            number += 3 * np.bincount(index, minlength=len(square))
-        progress("test on unseen frames", done, source.n_frames)
+    groups = runs.blocks(test, len(data.frames_per_block))
+    square, power, number = sums = np.zeros((3, len(loss.species)))
+    done = 0
+    for more, seen in spread(_deviations, (replace(loss, agents={}), runs.topologies), groups, processes):
+        sums += more
+        done += seen
+        progress("test on unseen frames", done, sum(data.frames_per_block[b] for b in test))
+    return _errors(loss.species, square, power, number, walls=True)
+
+
+def _deviations(shared: tuple[AgentLoss, list[Topology]], group: Group) -> tuple[Floats, int]:
+    """Σ|F_fit - F_ref|², Σ|F_ref|² and force components of a group per species, (3, S), and how many frames count."""
+    (loss, topologies), (run, _, frames) = shared, group
+    topology = topologies[run]
+    index, n = topology.species_index, len(loss.species)
+    changed = {c.step for c in topology.changes(frames)}
+    assert frames.forces is not None
+    sums = np.zeros((3, n))
+    for f in range(frames.n_frames):
+        if int(frames.step[f]) in changed:
+            continue
+        _, forces = loss.evaluate(topology, frames.positions[f], frames.cell[f])
+        sums[0] += np.bincount(index, ((forces - frames.forces[f]) ** 2).sum(axis=1), n)
+        sums[1] += np.bincount(index, (frames.forces[f] ** 2).sum(axis=1), n)
+        sums[2] += 3 * np.bincount(index, minlength=n)
+    return sums, frames.n_frames - len(changed)
+
+
+def _errors(species: Sequence[str], square: Floats, power: Floats, number: Floats, walls: bool) -> dict[str, Any]:
+    """From Σ|F_fit - F_ref|², Σ|F_ref|² and force components of the test blocks per species, (S,)."""
     per_species = np.sqrt(square / number) * EV_TO_MEV
     return {
-        "relative_rmse": dict(zip(loss.species, np.sqrt(square / power).tolist(), strict=True)),
+        "relative_rmse": dict(zip(species, np.sqrt(square / power).tolist(), strict=True)),
         "rmse_meV_per_A": float(np.sqrt(square.sum() / number.sum()) * EV_TO_MEV),
-        "rmse_meV_per_A_by_species": dict(zip(loss.species, per_species.tolist(), strict=True)),
+        "rmse_meV_per_A_by_species": dict(zip(species, per_species.tolist(), strict=True)),
+        "errors_include_walls": walls,
     }
