@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from mld_ff.cp2k import CP2KSource, open_cp2k
 from mld_ff.errors import CheckFailed, InputError, MldError
 from mld_ff.export.start import read_structure
 from mld_ff.files import to_json
-from mld_ff.inference import SUFFIX, Basis, Part
+from mld_ff.inference import SUFFIX, Basis, Part, parse_rank
 from mld_ff.inference import fit as infer
 from mld_ff.loss import AgentLoss
 from mld_ff.production import NVT
@@ -116,6 +117,13 @@ def fit(
     bond_degree: BondDegree = None,
     spacing: Spacing = None,
     cutoff: Cutoff = None,
+    collective: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[RANK]",
+            help="Add a loss quadratic in sums over neighbours: RANK channels per species; without RANK, what pays.",
+        ),
+    ] = None,
     skip: Skip = 0.0,
     processes: Processes = 1,
     file: File = None,
@@ -125,7 +133,7 @@ def fit(
     from mld_ff.inference import read_shards, solve
 
     with reporting(json_) as (progress, answer):
-        functions = _basis(basis, exponent, bond_degree, spacing, cutoff)
+        functions = _basis(basis, exponent, bond_degree, spacing, cutoff, collective)
         if shards := [run for run in runs if run.suffix == SUFFIX]:
             if len(shards) < len(runs) or functions or skip or file:
                 raise InputError(
@@ -159,7 +167,10 @@ def accumulate(
     file: File = None,
     json_: Json = False,
 ) -> None:
-    """Sum what frames say about the coefficients, in jobs of their own; `fit` takes the files of all parts."""
+    """Sum what frames say about the coefficients, in jobs of their own; `fit` takes the files of all parts.
+
+    Of pairs only: a collective loss takes several passes over all frames, which `fit --processes` shares here.
+    """
     from mld_ff.inference import accumulate as add_up
     from mld_ff.inference import read_shard, write_shard
 
@@ -267,17 +278,19 @@ def run(
     every: Annotated[float, typer.Option(help="fs between frames of the trajectory.")] = 10.0,
     platform: Annotated[str | None, typer.Option(help="OpenMM platform; default: the fastest present.")] = None,
     seed: Annotated[int, typer.Option(help="Of velocities, where the frame has none.")] = 1,
+    velocities: Annotated[bool, typer.Option("--velocities", help="Write those of every frame too.")] = False,
     file: File = None,
     json_: Json = False,
 ) -> None:
     """Run NVT molecular dynamics (Nosé–Hoover) in OpenMM or LAMMPS."""
-    from mld_ff.production import read_log
+    from mld_ff.production import excursions, read_log
     from mld_ff.production import run as produce
 
     with reporting(json_) as (progress, answer):
-        settings = NVT(temperature, time, timestep, damping, every, seed)
+        settings = NVT(temperature, time, timestep, damping, every, seed, velocities)
         start = _frame(structure, cp2k, frame, file)
-        trajectory = produce(AgentLoss.load(model), start, engine.value, output, settings, platform, progress)
+        loss = AgentLoss.load(model)
+        trajectory = produce(loss, start, engine.value, output, settings, platform, progress)
         log = read_log(output)
         answer(
             {
@@ -287,8 +300,9 @@ def run(
                 "time_ps": float(log["time_ps"][-1]),
                 "mean_temperature_K": float(log["temperature_K"].mean()),
                 "mean_potential_eV": float(log["potential_eV"].mean()),
+                "excursions": excursions(loss, trajectory),
             },
-            lambda d: f"{d['time_ps']:g} ps in {d['directory']}, mean temperature {d['mean_temperature_K']:.1f} K",
+            _run_text,
         )
 
 
@@ -422,7 +436,17 @@ def reference(
 
 def main() -> None:
     """Entry point of `mld-ff`."""
-    app()
+    app(_with_values(sys.argv[1:]))
+
+
+def _with_values(arguments: list[str]) -> list[str]:
+    """Arguments in which `--collective` without a rank says `auto`."""
+    following = [*arguments[1:], ""]
+    chosen = [
+        (a, "auto") if a == "--collective" and not re.fullmatch(r"-?\d+|auto", b) else (a,)
+        for a, b in zip(arguments, following, strict=True)
+    ]
+    return [word for words in chosen for word in words]
 
 
 Answer = Callable[[dict[str, Any], Callable[[dict[str, Any]], str]], None]
@@ -494,6 +518,7 @@ def _basis(
     bond_degree: int | None,
     spacing: float | None,
     cutoff: float | None,
+    collective: str | None = None,
 ) -> dict[str, Any]:
     """The fields of Basis that were given."""
     fields = {
@@ -502,6 +527,7 @@ def _basis(
         "bond_degree": bond_degree,
         "spacing_A": spacing,
         "cutoff_A": cutoff,
+        "collective": parse_rank(collective) if collective else None,
     }
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -603,18 +629,30 @@ def _inspection_text(d: dict[str, Any]) -> str:
     ).rstrip()
 
 
+def _run_text(d: dict[str, Any]) -> str:
+    lines = [f"{d['time_ps']:g} ps in {d['directory']}, mean temperature {d['mean_temperature_K']:.1f} K"]
+    if outside := d["excursions"]:
+        worst = max(outside, key=outside.__getitem__)
+        lines.append(
+            f"densities outside their sampled range: at most {100 * outside[worst]:.3g} % of one channel's ({worst})"
+        )
+    return "\n".join(lines)
+
+
 def _fit_text(d: dict[str, Any]) -> str:
     lines = [
         f"{d['model']}: {d['n_coefficients']} coefficients from {d['frames_train']} frames, "
         f"tested on {d['frames_test']}"
     ]
-    lines += [
-        f"  {s}: relative RMSE {e:.3f} (without reciprocity {d['relative_rmse_agent'][s]:.3f})"
-        for s, e in d["relative_rmse"].items()
-    ]
+    pairs = d.get("relative_rmse_pairs", {})
+    for s, e in d["relative_rmse"].items():
+        alone = f"pairs alone {pairs[s]:.3f}, and " if s in pairs else ""
+        lines.append(f"  {s}: relative RMSE {e:.3f} ({alone}without reciprocity {d['relative_rmse_agent'][s]:.3f})")
     lines.append(f"  all forces: {d['rmse_meV_per_A']:.0f} meV/Å")
     if not d["errors_include_walls"]:
         lines.append("  (of the fitted functions; without the frames themselves, walls cannot be included)")
+    if "collective" in d:
+        lines += _curve_lines(d["collective"])
     if d["weakly_determined"]:
         lines.append(f"resting on the ridge more than on data: {', '.join(d['weakly_determined'])}")
     if d["undetermined"]:
@@ -625,6 +663,18 @@ def _fit_text(d: dict[str, Any]) -> str:
 def _accumulate_text(d: dict[str, Any]) -> str:
     lines = [f"{d['file']}: {d['frames']} frames, part {d['part']}, {d['bytes'] / 1e6:.1f} MB"]
     return "\n".join([*lines, *(f"note: {n}" for n in d["notes"])])
+
+
+def _curve_lines(collective: dict[str, Any]) -> list[str]:
+    lines = [f"{'channels per species':<22}{'cross-validated':>16}{'unseen':>10}  meV/Å{'cost':>10}"]
+    for row in collective["curve"]:
+        validated = row["cross_validated_meV_per_A"]
+        here = "  <- this model" if row["rank"] == collective["rank"] else ""
+        lines.append(
+            f"{row['rank']:<22}{'–' if validated is None else format(validated, '.1f'):>16}"
+            f"{row['unseen_meV_per_A']:10.1f}{row['cost']:17.0f}{here}"
+        )
+    return [*lines, "cost: time per step in LAMMPS, pairs alone 1"]
 
 
 def _scan_text(d: dict[str, Any]) -> str:
@@ -659,8 +709,11 @@ def _verify_text(d: dict[str, Any]) -> str:
     }
     lines += [f"{t:<22}{e:16.6f}" + "".join(f"{x:16.6f}" for x in row) for t, (e, row) in rows.items()]
     for n, r in d["engines"].items():
+        terms = r["terms_force_difference_eV_per_A"]
+        worst = max(terms, key=terms.__getitem__, default="")
+        alone = f", of one term alone {terms[worst]:.1e} ({worst})" if terms else ""
         lines.append(
-            f"{n}: largest force difference {r['max_force_difference_eV_per_A']:.1e} eV/Å on {r['worst_atom']} "
+            f"{n}: largest force difference {r['max_force_difference_eV_per_A']:.1e} eV/Å on {r['worst_atom']}{alone} "
             f"(tolerance {r['force_tolerance_eV_per_A']:.0e}), energy {r['relative_energy_difference']:.1e} relative "
             f"(tolerance {d['energy_tolerance']:.0e}): {'passed' if r['passed'] else 'FAILED'}"
         )

@@ -16,17 +16,19 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from mld_ff.errors import InputError
-from mld_ff.inference.processes import spread
-from mld_ff.inference.runs import WHOLE, Group, Part, Runs, check_same_kinds
-from mld_ff.invariants import Pairs
-from mld_ff.loss import FreeTerm, Term
+from mld_ff.inference.runs import WHOLE, Part, Runs, Source, check_same_kinds
+from mld_ff.invariants import Pairs, both_ways, neighbour_pairs
+from mld_ff.loss import CollectiveTerm, FreeTerm, PairTerm, summed
 from mld_ff.survey import Progress, Survey, check_cutoff, no_progress
 from mld_ff.topology import Topology
-from mld_ff.trajectory import Floats, FrameSource, Trajectory
+from mld_ff.trajectory import Floats, Trajectory
 
 Indices = NDArray[np.integer[Any]]
-Layout = Callable[[Trajectory, Topology, float], tuple[Term, ...]]
+Layout = Callable[[Trajectory, Topology, float], tuple[PairTerm, ...]]
 """Gives the terms to fit, for the first frame, its topology, and half the smallest width of the cell in any frame."""
+
+Centred = tuple[CollectiveTerm, Floats]
+"""The sums of a collective term, and their means (A,)."""
 
 MOST_CHANGED = 0.1
 """More frames than this fraction with broken bonds: no force field with fixed bonds describes the system."""
@@ -35,7 +37,7 @@ RANK_TOLERANCE = 1e-11
 
 @dataclass
 class NormalEquations:
-    """Sums over frames that determine the least-squares solution; they add up over blocks and trajectories.
+    """Centred over frames that determine the least-squares solution; they add up over blocks and trajectories.
 
     b blocks, s species, k coefficients.
     """
@@ -78,6 +80,16 @@ class NormalEquations:
         gram = self.gram_bskk[:, :, functions][:, :, :, functions]
         return NormalEquations(gram, self.moment_bsk[:, :, functions], self.power_bs, self.number_bs)
 
+    def left_by(self, functions: Indices, coefficients: Floats) -> NormalEquations:
+        """The same data for all other functions, with the forces that the given ones leave."""
+        others = np.setdiff1d(np.arange(self.gram_bskk.shape[2]), functions)
+        cross = self.gram_bskk[:, :, others][:, :, :, functions]
+        own = self.select(functions)
+        every = range(len(self.power_bs))
+        left = np.array([own.residual([b], coefficients) for b in every])
+        moment = self.moment_bsk[:, :, others] - cross @ coefficients
+        return NormalEquations(self.gram_bskk[:, :, others][:, :, :, others], moment, left, self.number_bs)
+
     def residual(self, blocks: Sequence[int], coefficients: Floats) -> Floats:
         """Σ |F_fit - F_ref|² per species (S,) over the given blocks."""
         b = list(blocks)
@@ -99,7 +111,7 @@ class NormalEquations:
         return np.asarray(solution * scale, dtype=np.float64)
 
 
-def design_matrix(terms: Sequence[Term], pairs: dict[str, Pairs], n_atoms: int) -> Floats:
+def design_matrix(terms: Sequence[PairTerm], pairs: dict[str, Pairs], n_atoms: int) -> Floats:
     """Forces (3N, K) [eV/Å] that unit coefficients of the terms exert in one frame."""
     blocks = []
     for term in terms:
@@ -112,6 +124,65 @@ def design_matrix(terms: Sequence[Term], pairs: dict[str, Pairs], n_atoms: int) 
         spread = csr_array((values.ravel(), (rows.ravel(), columns)), shape=(3 * n_atoms, len(p.r)))
         blocks.append(spread @ term.basis(p.r, 1))
     return np.concatenate(blocks, axis=1)
+
+
+@dataclass
+class Form:
+    """Quadratic form of one species: Σ_{a≤b} B_ab δQ_a δQ_b of the A sums of a collective term about their means.
+
+    About the means, because what is linear in the sums is a function of pairs, and pairs have their own terms.
+    """
+
+    term: CollectiveTerm
+    """Its sums; coefficients are zero."""
+    mean: Floats
+    """(A,)."""
+    second_baa: Floats
+    """Σ δQ δQᵀ per block of frames."""
+    number_b: Floats
+    """Agents."""
+
+    @classmethod
+    def of(cls, term: CollectiveTerm, mean: Floats, blocks: int) -> Form:
+        return cls(term, mean, np.zeros((blocks, len(mean), len(mean))), np.zeros(blocks))
+
+    def merge(self, other: Form, first_block: int = 0) -> None:
+        """Add what was seen in other frames, whose blocks are those from `first_block` on."""
+        for own, more in ((self.second_baa, other.second_baa), (self.number_b, other.number_b)):
+            own[first_block : first_block + len(more)] += more
+
+    @property
+    def products(self) -> tuple[Indices, Indices]:
+        """(a, b) of every function of the form."""
+        return np.triu_indices(len(self.mean))
+
+    def design(self, topology: Topology, pairs: Pairs) -> tuple[Floats, Floats]:
+        """Forces (3N, A (A+1)/2) [eV/Å] that unit coefficients exert in one frame, and δQ (C, A) at the C centres.
+
+        pairs: every pair both ways, at least as far as the term's cutoff.
+        """
+        n, size = topology.n_atoms, len(self.mean)
+        at_centre = np.array(topology.symbols) == self.term.species[0]
+        local = np.cumsum(at_centre) - 1
+        sums = np.zeros((int(at_centre.sum()), size))
+        gradient = csr_array((3 * n * size, len(sums)))
+        for t, here in self.term.slices.items():
+            if t not in topology.species:
+                continue
+            of_kind = at_centre[pairs.i] & (topology.species_index[pairs.j] == topology.species.index(t))
+            near = pairs[of_kind & (pairs.r < self.term.cutoff_A)]
+            sums[:, here] = summed(self.term.basis(t, near.r), local[near.i], len(sums))
+            slope = self.term.basis(t, near.r, 1)
+            p, a = np.nonzero(slope)
+            on_i = slope[p, a][:, None] * near.vector[p] / near.r[p][:, None]
+            for atoms, force in ((near.i, on_i), (near.j, -on_i)):
+                rows = 3 * ((here.start + a) * n + atoms[p])[:, None] + np.arange(3)
+                columns = np.repeat(local[near.i[p]], 3)
+                gradient += csr_array((force.ravel(), (rows.ravel(), columns)), shape=gradient.shape)
+        deviation = sums - self.mean
+        first, second = self.products
+        half = (gradient @ deviation).reshape(size, 3 * n, size)
+        return (half[first, :, second] + half[second, :, first]).T, deviation
 
 
 @dataclass(frozen=True)
@@ -127,10 +198,13 @@ class Share:
 class Accumulated:
     """What frames say about the coefficients of `terms`: sums, which add up over parts and runs."""
 
-    terms: tuple[Term, ...]
+    terms: tuple[PairTerm, ...]
     survey: Survey
     equations: NormalEquations
     frames_per_block: list[int]
+    forms: tuple[Form, ...] = ()
+    together: NormalEquations | None = None
+    """Where there are forms: of the terms of pairs and after them the forms, all species as one."""
     frames: int = 0
     """Seen; those with broken bonds are in no block."""
     shares: tuple[Share, ...] = ()
@@ -139,6 +213,10 @@ class Accumulated:
         """Add other frames, whose blocks are those from `first_block` on."""
         self.survey.merge(other.survey)
         self.equations.merge(other.equations, first_block)
+        for form, more in zip(self.forms, other.forms, strict=True):
+            form.merge(more, first_block)
+        if self.together is not None and other.together is not None:
+            self.together.merge(other.together, first_block)
         for b, n in enumerate(other.frames_per_block, first_block):
             self.frames_per_block[b] += n
         self.frames += other.frames
@@ -161,26 +239,26 @@ class Accumulated:
 
 
 def accumulate(
-    source: FrameSource | Sequence[FrameSource],
+    source: Source,
     layout: Layout | Accumulated,
     progress: Progress = no_progress,
     processes: int = 1,
     part: Part = WHOLE,
+    forms: Sequence[Centred] = (),
 ) -> Accumulated:
     """Stream all frames once: normal equations per block and species, coverage per term, broken bonds.
 
     source: one run, or several of one system. layout: gives the terms; or what was accumulated before, to go on with
-    its terms. part: only these frames, in the blocks of the whole. Sums are the same, bit by bit, for any number of
-    processes. Raises InputError if runs have no forces, too few frames or bonds that keep breaking, or are not of one
-    system.
+    its terms. part: only these frames, in the blocks of the whole. forms: sums of collective terms and their means, to
+    accumulate quadratic forms of. Centred are the same, bit by bit, for any number of processes. Raises InputError if runs
+    have no forces, too few frames or bonds that keep breaking, or are not of one system.
     """
-    runs = Runs.of(source)
-    total = _start(runs, layout)
-    first, last = part.range(runs.n_frames)
-    shared = total.terms, total.survey.cutoff_A, runs.topologies
-    for block, piece in spread(_accumulate, shared, runs.part(part, len(total.frames_per_block)), processes):
+    runs = Runs.of(source, progress, processes)
+    total = _start(runs, layout, forms)
+    shared = total.terms, total.survey.cutoff_A, tuple(forms)
+    what, ranges, n_blocks = "invariants and normal equations", runs.part(part), len(total.frames_per_block)
+    for block, piece in runs.over(ranges, n_blocks, what, _accumulate, shared):
         total.merge(piece, block)
-        progress("invariants and normal equations", total.frames, last - first)
     told = [
         {**run.source, "frames": run.n_frames, "first_step": int(frame.step[0])}
         for run, frame in zip(runs.sources, runs.firsts, strict=True)
@@ -191,7 +269,7 @@ def accumulate(
     return total
 
 
-def _start(runs: Runs, layout: Layout | Accumulated) -> Accumulated:
+def _start(runs: Runs, layout: Layout | Accumulated, forms: Sequence[Centred]) -> Accumulated:
     n_blocks, topology, half_width = runs.n_blocks, runs.topologies[0], runs.half_width
     if isinstance(layout, Accumulated):
         terms, n_blocks = layout.terms, len(layout.frames_per_block)
@@ -201,20 +279,26 @@ def _start(runs: Runs, layout: Layout | Accumulated) -> Accumulated:
     cutoff = max((t.cutoff_A for t in terms if isinstance(t, FreeTerm)), default=0.0)
     if cutoff:
         check_cutoff(cutoff, half_width)
-    return _blank(terms, Survey(topology, cutoff), n_blocks)
+    return _blank(terms, Survey(topology, cutoff), n_blocks, forms)
 
 
-def _blank(terms: tuple[Term, ...], survey: Survey, n_blocks: int) -> Accumulated:
+def _blank(terms: tuple[PairTerm, ...], survey: Survey, n_blocks: int, forms: Sequence[Centred]) -> Accumulated:
     functions = sum(len(t.coefficients) for t in terms)
     equations = NormalEquations.zeros(n_blocks, len(survey.topology.species), functions)
-    return Accumulated(terms, survey, equations, [0] * n_blocks)
+    blank = Accumulated(terms, survey, equations, [0] * n_blocks)
+    if forms:
+        blank.forms = tuple(Form.of(term, mean, n_blocks) for term, mean in forms)
+        functions += sum(len(f.products[0]) for f in blank.forms)
+        blank.together = NormalEquations.zeros(n_blocks, 1, functions)
+    return blank
 
 
-def _accumulate(shared: tuple[tuple[Term, ...], float, list[Topology]], group: Group) -> tuple[int, Accumulated]:
-    """The block of a group of frames, and what they add to it."""
-    (terms, cutoff, topologies), (run, block, frames) = shared, group
-    topology = topologies[run]
-    piece = _blank(terms, Survey(topology, cutoff), 1)
+def _accumulate(
+    shared: tuple[tuple[PairTerm, ...], float, tuple[Centred, ...]], topology: Topology, frames: Trajectory
+) -> Accumulated:
+    """What frames add to their block."""
+    terms, cutoff, forms = shared
+    piece = _blank(terms, Survey(topology, cutoff), 1, forms)
     piece.frames = frames.n_frames
     rows = [np.flatnonzero(np.repeat(topology.species_index == s, 3)) for s in range(len(topology.species))]
     changed = {c.step for c in piece.survey.add(frames)}
@@ -222,7 +306,7 @@ def _accumulate(shared: tuple[tuple[Term, ...], float, list[Topology]], group: G
     for f in range(frames.n_frames):
         if int(frames.step[f]) not in changed:
             _add_frame(piece, 0, frames.positions[f], frames.cell[f], frames.forces[f], rows)
-    return block, piece
+    return piece
 
 
 def _add_frame(
@@ -233,4 +317,21 @@ def _add_frame(
         into.survey.add_distances(name, p.r)
     design = design_matrix(into.terms, pairs, len(positions))
     into.equations.add(block, design, forces.ravel(), rows)
+    if into.together is not None:
+        _add_forms(into, block, positions, cell, forces, design)
     into.frames_per_block[block] += 1
+
+
+def _add_forms(
+    into: Accumulated, block: int, positions: Floats, cell: Floats, forces: Floats, of_pairs: Floats
+) -> None:
+    assert into.together is not None
+    pairs = both_ways(neighbour_pairs(positions, cell, max(f.term.cutoff_A for f in into.forms)))
+    designs = [of_pairs]
+    for form in into.forms:
+        design, deviation = form.design(into.survey.topology, pairs)
+        designs.append(design)
+        form.second_baa[block] += deviation.T @ deviation
+        form.number_b[block] += len(deviation)
+    every = [np.arange(forces.size)]
+    into.together.add(block, np.concatenate(designs, axis=1), forces.ravel(), every)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from mld_ff.inference.basis import Basis
-from mld_ff.inference.equations import Accumulated, accumulate
+from mld_ff.inference.collective import CollectiveProblem, channel_terms
+from mld_ff.inference.equations import Accumulated, Centred, accumulate
 from mld_ff.inference.problem import Problem
-from mld_ff.inference.processes import spread
-from mld_ff.inference.runs import Group, Runs
-from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, SplineTerm, Term, wall_stiffness
-from mld_ff.survey import BIN_A, Histogram, Progress, Survey, no_progress
+from mld_ff.inference.runs import WHOLE, Runs, Source
+from mld_ff.loss import AgentLoss, BondTerm, CollectiveTerm, FreeTerm, PairTerm, SplineTerm, wall_stiffness
+from mld_ff.survey import BIN_A, Histogram, Progress, Survey, neighbour_distances, no_progress
 from mld_ff.topology import Topology
-from mld_ff.trajectory import Floats, FrameSource
+from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import EV_TO_MEV
 
 WALL_DEPTH_A = 0.1
@@ -29,49 +30,59 @@ WALL_PAIRS = 20
 """... and not before this many pairs have been seen inside."""
 LEAST_STIFFNESS = 10.0
 """[eV/Å³] of every wall."""
+PULL_DEPTH_A = 0.4
+"""This far inside, a wall outweighs whatever channels of a collective loss can do."""
+FADE = 0.05
+"""The embedding of a channel becomes straight within this part of the sampled range of densities, outside of it."""
+DENSITY_BIN = 0.25
 
 
 def fit(
-    source: FrameSource | Sequence[FrameSource],
+    source: Source,
     basis: Basis | None = None,
     progress: Progress = no_progress,
     processes: int = 1,
 ) -> AgentLoss:
     """Infer the reciprocal loss from frames with forces, and tell how good it is on frames that it has not seen.
 
-    source: one run, or several of one system. Two passes over them, the second over the frames for testing; memory
-    independent of the number of frames, numbers independent of that of processes. Blocks of contiguous frames are for
-    training, every fifth for testing; only coverage, from which walls begin, is that of all frames. The errors in
+    source: one run, or several of one system. Two passes over them, four with a collective loss; memory independent of
+    the number of frames, numbers independent of that of processes. Blocks of contiguous frames are for training, every
+    fifth for testing; only coverage, from which walls and ranges come, is that of all frames. The errors in
     `provenance` are those of the exported functions, walls included. The agent fit, every species its own loss, comes
-    along in `agents`. Raises InputError on data that cannot be used.
+    along in `agents` where pairs are all there is. Raises InputError on data that cannot be used.
     """
-    data = accumulate(source, (basis or Basis()).terms, progress, processes)
-    loss, problem = _solve(data)
-    errors = _measure(loss, Runs.of(source), data, problem.test, progress, processes)
-    return _with_provenance(loss, data, problem, errors)
+    basis, runs = basis or Basis(), Runs.of(source, progress, processes)
+    forms = _forms(runs, basis) if basis.collective else []
+    data = accumulate(runs, basis.terms, forms=forms)
+    problem = Problem.of(data)
+    loss, told = _with_channels(runs, data, problem, basis.collective) if forms else (_pairs(data, problem), {})
+    return _with_provenance(loss, data, problem, told | _measure(runs, loss, problem.test))
 
 
 def solve(data: Accumulated) -> AgentLoss:
-    """The loss that `fit` infers, from accumulated frames alone (`read_shards`).
+    """The loss of pairs that `fit` infers, from accumulated frames alone (`read_shards`).
 
     The errors in `provenance` are those of the fitted functions without walls, as normal equations know them.
     """
-    loss, problem = _solve(data)
-    test = list(problem.test)
+    problem = Problem.of(data)
+    loss, test = _pairs(data, problem), list(problem.test)
     square = problem.equations.residual(test, problem.coefficients())
     power, number = (a[test].sum(axis=0) for a in (data.equations.power_bs, data.equations.number_bs))
     return _with_provenance(loss, data, problem, _errors(loss.species, square, power, number, walls=False))
 
 
-def _solve(data: Accumulated) -> tuple[AgentLoss, Problem]:
-    problem = Problem.of(data)
+def _pairs(data: Accumulated, problem: Problem) -> AgentLoss:
+    """The loss where pairs are all there is."""
     species = data.survey.topology.species
-    terms = _finish(problem, None, data.survey)
-    agents = {name: _finish(problem, s, data.survey) for s, name in enumerate(species)}
-    return AgentLoss(species, terms, agents=agents), problem
+    terms = _finish(problem, problem.coefficients(), problem.errors(), None, data.survey)
+    agents = {
+        name: _finish(problem, problem.coefficients(s), problem.errors(s), s, data.survey)
+        for s, name in enumerate(species)
+    }
+    return AgentLoss(species, terms, agents=agents)
 
 
-def _with_provenance(loss: AgentLoss, data: Accumulated, problem: Problem, errors: dict[str, Any]) -> AgentLoss:
+def _with_provenance(loss: AgentLoss, data: Accumulated, problem: Problem, told: dict[str, Any]) -> AgentLoss:
     species = loss.species
     agent_errors = [float(problem.relative_rmse(problem.coefficients(s))[s]) for s in range(len(species))]
     exported = {f"{t.name} {c}" for t in loss.terms for c in t.coefficient_names} - set(problem.undetermined)
@@ -87,7 +98,7 @@ def _with_provenance(loss: AgentLoss, data: Accumulated, problem: Problem, error
         "weakly_determined": [name for name in problem.weakly_determined if name in exported],
         "ridge": problem.ridge,
         "condition": problem.condition,
-        **errors,
+        **told,
         "relative_rmse_agent": dict(zip(species, agent_errors, strict=True)),
         "net_force_eV_per_A": data.survey.forces.net_force,
         "warnings": [text for text in [data.survey.forces.warning()] if text],
@@ -110,9 +121,105 @@ def _source(data: Accumulated) -> dict[str, Any]:
     return {"files": [file for run in runs.values() for file in run.get("files", [])], "runs": list(runs.values())}
 
 
-def _finish(problem: Problem, species: int | None, survey: Survey) -> tuple[Term, ...]:
+def _forms(runs: Runs, basis: Basis) -> list[Centred]:
+    """The sums of the collective loss of every species, and their means, from the distances of all frames."""
+    reach = basis.reach(runs.half_width)
+    seen: dict[tuple[str, str], Histogram] = {}
+    for _, found in runs.over(runs.part(WHOLE), runs.n_blocks, "distances", neighbour_distances, reach):
+        for pair, histogram in found.items():
+            seen.setdefault(pair, Histogram()).merge(histogram)
+    forms = []
+    for term in basis.forms(seen, runs.half_width):
+        centres = sum(run.symbols.count(term.species[0]) * run.n_frames for run in runs.sources)
+        mean = np.zeros(len(term.coefficients))
+        for t, here in term.slices.items():
+            pair = (term.species[0], t)
+            counts = seen[pair if pair in seen else pair[::-1]].counts * (2 if len(set(pair)) == 1 else 1)
+            r = np.asarray(BIN_A * (np.arange(len(counts)) + 0.5), dtype=np.float64)
+            mean[here] = counts @ term.basis(t, r) / centres
+        forms.append((term, mean))
+    return forms
+
+
+def _with_channels(runs: Runs, data: Accumulated, problem: Problem, wanted: int) -> tuple[AgentLoss, dict[str, Any]]:
+    """The loss with `wanted` channels for each species, and what the model file tells of how they came about."""
+    collective = CollectiveProblem.of(data, problem)
+    rank = collective.rank(wanted)
+    fitted, errors = collective.solution(rank)
+    channels = [t for f, c in zip(data.forms, fitted.channels, strict=True) for t in channel_terms(f, c)]
+    channels = _with_ranges(channels, runs)
+    pairs = _finish(problem, problem.expand(fitted.pairs), problem.expand(errors), None, data.survey, channels)
+    pairs_alone = problem.relative_rmse(problem.coefficients())
+    species = data.survey.topology.species
+    told = {
+        "relative_rmse_pairs": dict(zip(species, pairs_alone.tolist(), strict=True)),
+        "collective": {"rank": rank, "ridge": collective.ridge, "curve": collective.curve},
+    }
+    return AgentLoss(species, (*pairs, *channels)), told
+
+
+def _with_ranges(channels: Sequence[CollectiveTerm], runs: Runs) -> list[CollectiveTerm]:
+    """Channels with the range of densities that the frames sampled."""
+    loss = AgentLoss(runs.topologies[0].species, tuple(channels))
+    seen = {t.name: _Densities(t.rest) for t in channels}
+    for _, found in runs.over(runs.part(WHOLE), runs.n_blocks, "densities", _densities, loss):
+        for name, densities in found.items():
+            seen[name].merge(densities)
+    return [
+        replace(t, range=(d.lowest, d.highest), fade=FADE * (d.highest - d.lowest), coverage=d.to_dict())
+        for t, d in zip(channels, seen.values(), strict=True)
+    ]
+
+
+@dataclass
+class _Densities:
+    """Densities of one channel that were seen; their deviation is about one."""
+
+    rest: float
+    lowest: float = math.inf
+    highest: float = -math.inf
+    bins: Counter[int] = field(default_factory=Counter)
+
+    def add(self, rho: Floats) -> None:
+        self.lowest, self.highest = min(self.lowest, float(rho.min())), max(self.highest, float(rho.max()))
+        places, counts = np.unique(np.floor((rho - self.rest) / DENSITY_BIN).astype(int), return_counts=True)
+        self.bins.update(dict(zip(places.tolist(), counts.tolist(), strict=True)))
+
+    def merge(self, other: _Densities) -> None:
+        self.lowest, self.highest = min(self.lowest, other.lowest), max(self.highest, other.highest)
+        self.bins.update(other.bins)
+
+    def to_dict(self) -> dict[str, Any]:
+        first, last = min(self.bins), max(self.bins)
+        return {
+            "lowest": round(self.lowest, 6),
+            "highest": round(self.highest, 6),
+            "start": round(self.rest + first * DENSITY_BIN, 6),
+            "width": DENSITY_BIN,
+            "counts": [self.bins[k] for k in range(first, last + 1)],
+        }
+
+
+def _densities(loss: AgentLoss, topology: Topology, frames: Trajectory) -> dict[str, _Densities]:
+    """Of every channel in frames whose bonds hold."""
+    seen = {t.name: _Densities(t.rest) for t in loss.terms if isinstance(t, CollectiveTerm)}
+    changed = {c.step for c in topology.changes(frames)}
+    for f in range(frames.n_frames):
+        if int(frames.step[f]) not in changed:
+            for name, rho in loss.densities(topology, frames.positions[f], frames.cell[f]).items():
+                seen[name].add(rho)
+    return seen
+
+
+def _finish(
+    problem: Problem,
+    best: Floats,
+    errors: Floats,
+    species: int | None,
+    survey: Survey,
+    channels: Sequence[CollectiveTerm] = (),
+) -> tuple[PairTerm, ...]:
     """Terms with coefficients, errors, coverage and walls; for an agent, those that its species takes part in."""
-    best, errors = problem.coefficients(species), problem.errors(species)
     finished = []
     for k, term in enumerate(problem.terms):
         if species is not None and survey.topology.species[species] not in term.species:
@@ -125,11 +232,11 @@ def _finish(problem: Problem, species: int | None, survey: Survey) -> tuple[Term
             coefficient_errors=tuple(errors[here].tolist()),
             coverage=histogram.to_dict(0.1 if isinstance(term, FreeTerm) else 0.02),
         )
-        finished.append(_with_walls(filled, histogram))
+        finished.append(_with_walls(filled, histogram, channels))
     return tuple(finished)
 
 
-def _with_walls(term: Term, seen: Histogram) -> Term:
+def _with_walls(term: PairTerm, seen: Histogram, channels: Sequence[CollectiveTerm] = ()) -> PairTerm:
     if isinstance(term, FreeTerm):
         if not seen.n:  # nobody came within the cutoff, and nobody shall
             return replace(term, wall_edge_A=term.cutoff_A, wall_stiffness_eV_per_A3=LEAST_STIFFNESS)
@@ -138,7 +245,8 @@ def _with_walls(term: Term, seen: Histogram) -> Term:
         edge_A = round(min(edge * BIN_A, term.cutoff_A - BIN_A), 6)
         wall = replace(term, wall_edge_A=edge_A).walls[0]
         depth = WALL_PUSHES_BACK * max(edge_A - seen.shortest, BIN_A)
-        stiffness = wall_stiffness(wall.force, wall.curvature, depth, LEAST_STIFFNESS)
+        least = max(LEAST_STIFFNESS, _strongest_pull(channels, term.species, edge_A) / (3 * PULL_DEPTH_A**2))
+        stiffness = wall_stiffness(wall.force, wall.curvature, depth, least)
         return _without_hidden(replace(term, wall_edge_A=edge_A, wall_stiffness_eV_per_A3=stiffness))
     assert isinstance(term, BondTerm)
     low, high = math.floor(seen.shortest / BIN_A), math.ceil(seen.longest / BIN_A)
@@ -146,6 +254,19 @@ def _with_walls(term: Term, seen: Histogram) -> Term:
     walls = replace(term, range_A=ends).walls
     low_wall, high_wall = (wall_stiffness(w.force, w.curvature, WALL_DEPTH_A, LEAST_STIFFNESS) for w in walls)
     return replace(term, range_A=ends, wall_stiffness_eV_per_A3=(low_wall, high_wall))
+
+
+def _strongest_pull(channels: Sequence[CollectiveTerm], pair: tuple[str, str], edge_A: float) -> float:
+    """Upper limit [eV/Å] of what channels can do to a pair below the edge of its wall: all at the steepest of their
+    embedding, all the same way."""
+    r = np.arange(BIN_A, edge_A, BIN_A)
+    pull = np.zeros(len(r))
+    for centre, neighbour in (pair, pair[::-1]):
+        for t in channels:
+            if t.species[0] == centre:
+                steepest = np.abs(t.embedding(np.array([t.range[0] - t.fade, t.range[1] + t.fade]))[1]).max()
+                pull += steepest * np.abs(t.density(neighbour, r, 1))
+    return float(pull.max())
 
 
 def _without_hidden(term: FreeTerm) -> FreeTerm:
@@ -157,24 +278,17 @@ def _without_hidden(term: FreeTerm) -> FreeTerm:
     return replace(term, coefficients=kept, coefficient_errors=errors)
 
 
-def _measure(
-    loss: AgentLoss, runs: Runs, data: Accumulated, test: Sequence[int], progress: Progress, processes: int
-) -> dict[str, Any]:
+def _measure(runs: Runs, loss: AgentLoss, test: Sequence[int]) -> dict[str, Any]:
     """Errors of the finished loss on the test blocks, evaluated as the engines will."""
-    groups = runs.blocks(test, len(data.frames_per_block))
+    alone, ranges = replace(loss, agents={}), runs.blocks(test, runs.n_blocks)
     square, power, number = sums = np.zeros((3, len(loss.species)))
-    done = 0
-    for more, seen in spread(_deviations, (replace(loss, agents={}), runs.topologies), groups, processes):
+    for _, more in runs.over(ranges, runs.n_blocks, "test on unseen frames", _deviations, alone):
         sums += more
-        done += seen
-        progress("test on unseen frames", done, sum(data.frames_per_block[b] for b in test))
     return _errors(loss.species, square, power, number, walls=True)
 
 
-def _deviations(shared: tuple[AgentLoss, list[Topology]], group: Group) -> tuple[Floats, int]:
-    """Σ|F_fit - F_ref|², Σ|F_ref|² and force components of a group per species, (3, S), and how many frames count."""
-    (loss, topologies), (run, _, frames) = shared, group
-    topology = topologies[run]
+def _deviations(loss: AgentLoss, topology: Topology, frames: Trajectory) -> Floats:
+    """Σ|F_fit - F_ref|², Σ|F_ref|² and force components per species, (3, S)."""
     index, n = topology.species_index, len(loss.species)
     changed = {c.step for c in topology.changes(frames)}
     assert frames.forces is not None
@@ -186,7 +300,7 @@ def _deviations(shared: tuple[AgentLoss, list[Topology]], group: Group) -> tuple
         sums[0] += np.bincount(index, ((forces - frames.forces[f]) ** 2).sum(axis=1), n)
         sums[1] += np.bincount(index, (frames.forces[f] ** 2).sum(axis=1), n)
         sums[2] += 3 * np.bincount(index, minlength=n)
-    return sums, frames.n_frames - len(changed)
+    return sums
 
 
 def _errors(species: Sequence[str], square: Floats, power: Floats, number: Floats, walls: bool) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 from mld_ff.errors import InputError
+from mld_ff.inference.processes import spread
+from mld_ff.survey import Progress, no_progress
 from mld_ff.topology import Topology, find_topology
 from mld_ff.trajectory import FrameSource, Trajectory, concatenate
 
@@ -14,8 +17,13 @@ N_BLOCKS = 10
 GROUP = 64
 """Frames that are summed before they join the others, cut by number, so that no sum depends on how a source streams
 or on how many processes there are."""
+Range = tuple[int, int, int]
+"""Number of a run (from 0), its first frame, and the one after its last."""
 Group = tuple[int, int, Trajectory]
-"""Number of the run (from 0), block, and frames of both."""
+"""Number of a run, block, and frames of both."""
+Shared = TypeVar("Shared")
+Result = TypeVar("Result")
+Work = Callable[[Shared, Topology, Trajectory], Result]
 
 
 @dataclass(frozen=True)
@@ -50,10 +58,15 @@ class Runs:
     """One run, or several of one system (at several temperatures, say). Block b holds the b-th tenth of every run."""
 
     sources: tuple[FrameSource, ...]
+    progress: Progress = no_progress
+    processes: int = 1
+    """That share the work of passes over the frames."""
 
     @classmethod
-    def of(cls, source: FrameSource | Sequence[FrameSource]) -> Runs:
-        return cls(tuple(source) if isinstance(source, Sequence) else (source,))
+    def of(cls, source: Source, progress: Progress = no_progress, processes: int = 1) -> Runs:
+        if isinstance(source, Runs):
+            return source
+        return cls(tuple(source) if isinstance(source, Sequence) else (source,), progress, processes)
 
     @property
     def n_frames(self) -> int:
@@ -88,22 +101,34 @@ class Runs:
             check_same_kinds(topology, found[0])
         return found
 
-    def part(self, part: Part, n_blocks: int) -> Iterator[Group]:
-        """The frames of a part in groups."""
+    def part(self, part: Part) -> list[Range]:
+        """The frames of a part."""
         first, last = part.range(self.n_frames)
-        before = 0
+        found, before = [], 0
         for number, run in enumerate(self.sources):
-            yield from self._groups(number, n_blocks, max(first - before, 0), min(last - before, run.n_frames))
+            start, stop = max(first - before, 0), min(last - before, run.n_frames)
+            if start < stop:
+                found.append((number, start, stop))
             before += run.n_frames
+        return found
 
-    def blocks(self, blocks: Iterable[int], n_blocks: int) -> Iterator[Group]:
-        """The frames of some blocks in groups."""
-        for number, run in enumerate(self.sources):
-            for block in blocks:
-                yield from self._groups(number, n_blocks, *_block_range(block, run.n_frames, n_blocks))
+    def blocks(self, blocks: Iterable[int], n_blocks: int) -> list[Range]:
+        """The frames of some blocks."""
+        sizes = [run.n_frames for run in self.sources]
+        return [(number, *_block_range(b, n, n_blocks)) for number, n in enumerate(sizes) for b in blocks]
 
-    def _groups(self, number: int, n_blocks: int, start: int, stop: int) -> Iterator[Group]:
-        """The frames of a run from `start` to before `stop`."""
+    def over(
+        self, ranges: Sequence[Range], n_blocks: int, what: str, work: Work[Shared, Result], shared: Shared
+    ) -> Iterator[tuple[int, Result]]:
+        """Block and `work(shared, topology, frames)` of groups of frames, in order; `what` is done is told."""
+        groups = ((number, block, frames) for k in ranges for number, block, frames in self._groups(*k, n_blocks))
+        done, total = 0, sum(stop - start for _, start, stop in ranges)
+        for block, seen, result in spread(_on_group, (work, shared, self.topologies), groups, self.processes):
+            done += seen
+            self.progress(what, done, total)
+            yield block, result
+
+    def _groups(self, number: int, start: int, stop: int, n_blocks: int) -> Iterator[Group]:
         run = self.sources[number]
         held: list[Trajectory] = []
         at = start
@@ -118,6 +143,15 @@ class Runs:
                 if at == end:
                     yield number, block, concatenate(held)
                     held = []
+
+
+def _on_group(state: tuple[Work[Any, Result], Any, list[Topology]], group: Group) -> tuple[int, int, Result]:
+    (work, shared, topologies), (number, block, frames) = state, group
+    return block, frames.n_frames, work(shared, topologies[number], frames)
+
+
+Source = FrameSource | Sequence[FrameSource] | Runs
+"""One run, or several of one system."""
 
 
 def _block_range(block: int, n_frames: int, n_blocks: int) -> tuple[int, int]:

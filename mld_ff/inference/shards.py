@@ -16,7 +16,7 @@ from mld_ff.errors import InputError
 from mld_ff.files import write_atomically
 from mld_ff.inference.equations import Accumulated, NormalEquations, Share
 from mld_ff.inference.runs import Part, check_same_kinds
-from mld_ff.loss import Term, terms_from
+from mld_ff.loss import PairTerm, terms_from
 from mld_ff.survey import BROKEN_LISTED, ForceQuality, Histogram, Survey
 from mld_ff.topology import Change, Topology
 
@@ -27,8 +27,11 @@ SUFFIX = ".npz"
 def write_shard(data: Accumulated, file: Path | str) -> None:
     """Write accumulated frames: a .npz file of arrays, and `head`, a JSON text, that tells what they are.
 
-    Only blocks that hold frames are written. Never half-written.
+    Only blocks that hold frames are written. Never half-written. Raises InputError if there are forms: their means,
+    and the ranges of their channels, take passes over all frames.
     """
+    if data.forms:
+        raise InputError("a collective loss cannot be inferred from shards: fit the runs themselves", file)
     survey, topology = data.survey, data.survey.topology
     filled = np.flatnonzero(data.frames_per_block)
     head = {
@@ -89,8 +92,9 @@ def _from_stored(head: dict[str, Any], stored: Any) -> Accumulated:
         stored["temperatures"].tolist(),
     )
     shares = tuple(Share(tuple(share["runs"]), Part(**share["part"])) for share in head["shares"])
-    equations = NormalEquations(**arrays)
-    return Accumulated(terms_from(head["terms"]), survey, equations, head["frames_per_block"], head["frames"], shares)
+    terms = tuple(t for t in terms_from(head["terms"]) if isinstance(t, PairTerm))
+    equations, per_block = NormalEquations(**arrays), head["frames_per_block"]
+    return Accumulated(terms, survey, equations, per_block, frames=head["frames"], shares=shares)
 
 
 def read_shards(files: Sequence[Path | str]) -> Accumulated:
@@ -162,7 +166,7 @@ def _check_complete(shares: list[tuple[str, Part]]) -> None:
         seen.append(run)
 
 
-def _told(term: Term) -> dict[str, Any]:
+def _told(term: PairTerm) -> dict[str, Any]:
     """What the term does not have by default (its range, before a fit, has no end, which is no number of JSON)."""
     fields = term.__dataclass_fields__
     return {k: v for k, v in term.to_dict().items() if k == "kind" or getattr(term, k) != fields[k].default}
