@@ -37,7 +37,7 @@ RANK_TOLERANCE = 1e-11
 
 @dataclass
 class NormalEquations:
-    """Centred over frames that determine the least-squares solution; they add up over blocks and trajectories.
+    """Sums over frames that determine the least-squares solution; they add up over blocks and trajectories.
 
     b blocks, s species, k coefficients.
     """
@@ -250,7 +250,7 @@ def accumulate(
 
     source: one run, or several of one system. layout: gives the terms; or what was accumulated before, to go on with
     its terms. part: only these frames, in the blocks of the whole. forms: sums of collective terms and their means, to
-    accumulate quadratic forms of. Centred are the same, bit by bit, for any number of processes. Raises InputError if runs
+    accumulate quadratic forms of. Sums are the same, bit by bit, for any number of processes. Raises InputError if runs
     have no forces, too few frames or bonds that keep breaking, or are not of one system.
     """
     runs = Runs.of(source, progress, processes)
