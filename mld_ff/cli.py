@@ -666,15 +666,15 @@ def _accumulate_text(d: dict[str, Any]) -> str:
 
 
 def _curve_lines(collective: dict[str, Any]) -> list[str]:
-    lines = [f"{'channels per species':<22}{'cross-validated':>16}{'unseen':>10}  meV/Å{'cost':>10}"]
+    lines = [f"{'channels per species':<22}{'cross-validated':>16}{'unseen':>10}  meV/Å{'molecules':>12}{'cost':>8}"]
     for row in collective["curve"]:
         validated = row["cross_validated_meV_per_A"]
         here = "  <- this model" if row["rank"] == collective["rank"] else ""
         lines.append(
             f"{row['rank']:<22}{'–' if validated is None else format(validated, '.1f'):>16}"
-            f"{row['unseen_meV_per_A']:10.1f}{row['cost']:17.0f}{here}"
+            f"{row['unseen_meV_per_A']:10.1f}{row['unseen_relative_rmse_molecules']:19.3f}{row['cost']:8.0f}{here}"
         )
-    return [*lines, "cost: time per step in LAMMPS, pairs alone 1"]
+    return [*lines, "molecules: relative RMSE of net forces, unseen; cost: time per step in LAMMPS, pairs alone 1"]
 
 
 def _scan_text(d: dict[str, Any]) -> str:

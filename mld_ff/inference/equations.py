@@ -33,6 +33,10 @@ Centred = tuple[CollectiveTerm, Floats]
 MOST_CHANGED = 0.1
 """More frames than this fraction with broken bonds: no force field with fixed bonds describes the system."""
 RANK_TOLERANCE = 1e-11
+MOLECULE_WEIGHT = 3.0
+"""Of squared errors of net forces on molecules beside those of forces on atoms, where a collective loss is fitted.
+Forces inside molecules are the largest, but net forces make the structure of the liquid; with this weight their error
+falls from 0.37 to 0.33 of themselves in water, and that of the forces on atoms rises by less than a hundredth."""
 
 
 @dataclass
@@ -204,7 +208,8 @@ class Accumulated:
     frames_per_block: list[int]
     forms: tuple[Form, ...] = ()
     together: NormalEquations | None = None
-    """Where there are forms: of the terms of pairs and after them the forms, all species as one."""
+    """Where there are forms: of the terms of pairs and after them the forms. In place of species: the forces on all
+    atoms, and the net forces on all molecules, weighed by MOLECULE_WEIGHT."""
     frames: int = 0
     """Seen; those with broken bonds are in no block."""
     shares: tuple[Share, ...] = ()
@@ -289,7 +294,7 @@ def _blank(terms: tuple[PairTerm, ...], survey: Survey, n_blocks: int, forms: Se
     if forms:
         blank.forms = tuple(Form.of(term, mean, n_blocks) for term, mean in forms)
         functions += sum(len(f.products[0]) for f in blank.forms)
-        blank.together = NormalEquations.zeros(n_blocks, 1, functions)
+        blank.together = NormalEquations.zeros(n_blocks, 2, functions)
     return blank
 
 
@@ -333,5 +338,14 @@ def _add_forms(
         designs.append(design)
         form.second_baa[block] += deviation.T @ deviation
         form.number_b[block] += len(deviation)
-    every = [np.arange(forces.size)]
-    into.together.add(block, np.concatenate(designs, axis=1), forces.ravel(), every)
+    design, net = np.concatenate(designs, axis=1), _net_forces(into.survey.topology) * np.sqrt(MOLECULE_WEIGHT)
+    both = np.concatenate([forces.ravel(), net @ forces.ravel()])
+    rows = [np.arange(forces.size), np.arange(forces.size, len(both))]
+    into.together.add(block, np.concatenate([design, net @ design]), both, rows)
+
+
+def _net_forces(topology: Topology) -> csr_array:
+    """Sums the forces (3N,) on atoms to those on molecules (3M,)."""
+    rows = 3 * topology.molecule_index[:, None] + np.arange(3)
+    shape = (3 * len(topology.molecules), 3 * topology.n_atoms)
+    return csr_array((np.ones(rows.size), (rows.ravel(), np.arange(rows.size))), shape=shape)
