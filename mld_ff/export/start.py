@@ -55,9 +55,7 @@ def start_from(frame: Trajectory, temperature_K: float = 300.0, seed: int = 1) -
     """
     found = find_topology(frame.symbols, frame.positions[0], frame.cell[0])
     order = found.molecule_order
-    place = np.argsort(order)
-    bonds = np.sort(place[found.bonds], axis=1).reshape(-1, 2)
-    topology = Topology(tuple(frame.symbols[i] for i in order), bonds[np.lexsort((bonds[:, 1], bonds[:, 0]))])
+    topology = found.select(order)
     frame = _engine_form(frame, order, topology)
     velocities = frame.velocities
     if velocities is None:
