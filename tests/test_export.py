@@ -25,8 +25,9 @@ from mld_ff.engines import openmm as openmm_engine
 from mld_ff.errors import InputError
 from mld_ff.export.lammps import export_lammps
 from mld_ff.export.openmm import export_openmm
-from mld_ff.export.start import Start, read_structure, start_from
+from mld_ff.export.start import Start, start_from
 from mld_ff.loss import AgentLoss
+from mld_ff.structures import read_structure
 from mld_ff.trajectory import Floats, Trajectory, concatenate
 
 EXPORTS = {"openmm": export_openmm, "lammps": export_lammps}
