@@ -101,6 +101,8 @@ def _typed(key: str, value: Any, default: Any, file: Path) -> Any:
         expected, value = "a list of numbers", tuple(map(float, value)) if ok else value
     elif isinstance(default, str):
         ok, expected = isinstance(value, str), "a text"
+    elif isinstance(default, bool):
+        ok, expected = isinstance(value, bool), "true or false"
     elif isinstance(default, int):
         ok, expected = isinstance(value, int) and not isinstance(value, bool), "a whole number"
     else:

@@ -228,6 +228,7 @@ def run(
     every: Annotated[float, typer.Option(help="fs between frames of the trajectory.")] = 10.0,
     platform: Annotated[str | None, typer.Option(help="OpenMM platform; default: the fastest present.")] = None,
     seed: Annotated[int, typer.Option(help="Of velocities, where the frame has none.")] = 1,
+    velocities: Annotated[bool, typer.Option("--velocities", help="Write those of every frame too.")] = False,
     file: File = None,
     json_: Json = False,
 ) -> None:
@@ -236,7 +237,7 @@ def run(
     from mld_ff.production import run as produce
 
     with reporting(json_) as (progress, answer):
-        settings = NVT(temperature, time, timestep, damping, every, seed)
+        settings = NVT(temperature, time, timestep, damping, every, seed, velocities)
         start = _frame(structure, cp2k, frame, file, coordinates)
         trajectory = produce(AgentLoss.load(model), start, engine.value, output, settings, platform, progress)
         log = read_log(output)

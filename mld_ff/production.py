@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from mld_ff.files import write_atomically
 from mld_ff.loss import AgentLoss
 from mld_ff.survey import Progress, no_progress
 from mld_ff.trajectory import Floats, Trajectory
-from mld_ff.units import EV_TO_KJ_PER_MOL, FS_TO_PS
+from mld_ff.units import A_PER_FS_TO_A_PER_PS, EV_TO_KJ_PER_MOL, FS_TO_PS
 
 RECORD = "run.json"
 TRAJECTORY = "trajectory.dcd"
+VELOCITIES = {"openmm": "velocities.dcd", "lammps": "velocities.lammpstrj"}
+"""[Å/ps], in the form of a DCD file; OpenMM's are those half a timestep before the frame. LAMMPS's own dump."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class NVT:
     """Between frames of the trajectory and lines of the log."""
     seed: int = 1
     """Of the velocities, where the starting frame has none."""
+    velocities: bool = False
+    """Write those of every frame too."""
 
     def __post_init__(self) -> None:
         names = ("temperature_K", "time_ps", "timestep_fs", "damping_fs", "every_fs")
@@ -121,6 +126,7 @@ def _run_openmm(out: Path, settings: NVT, platform: str | None, progress: Progre
     every_ps = settings.every * settings.timestep_fs * FS_TO_PS
     options = {"--platform": name, "--time": settings.time_ps, "--every": every_ps}
     command = [sys.executable, "run.py", *(str(word) for option in options.items() for word in option)]
+    command += ["--velocities"] * settings.velocities
 
     def listen(line: str) -> None:
         if found := re.match(r"([\d.]+)%", line):
@@ -139,6 +145,7 @@ def _run_lammps(out: Path, settings: NVT, progress: Progress) -> None:
             progress("lammps", int(found[1]), settings.steps)
 
     variables = {"steps": settings.steps, "every": settings.every, "dump": "dcd"}
+    variables["velocities"] = "yes" if settings.velocities else "no"
     launch(out, "in.nvt", variables, listen)
 
 
@@ -153,42 +160,68 @@ def read_record(directory: Path | str) -> dict[str, Any]:
 
 
 def read_run(directory: Path | str) -> Trajectory:
-    """The trajectory of a run: positions, cell, time, and potential energy where the log has it. No velocities.
+    """The trajectory of a run: positions, cell, time, potential energy where the log has it, velocities if asked for.
 
-    Raises InputError if the directory holds no run, or one without frames.
+    Velocities of OpenMM are those half a timestep before the positions, the ones that its thermostat holds at the
+    temperature and that its log counts; LAMMPS's, like CP2K's, belong to the positions. Either way `temperature()` is
+    that of the log. Raises InputError if the directory holds no run, or one without frames.
     """
     out = Path(directory)
     record = read_record(out)
-    try:
-        with _open_dcd(out / TRAJECTORY) as reader:
-            frames = [(ts.positions.astype(float), ts.triclinic_dimensions.astype(float)) for ts in reader]
-    except OSError:
-        raise InputError(
-            "cannot be read as a DCD file: did the run stop before its first frame?", out / TRAJECTORY
-        ) from None
-    log = read_log(out)
     settings = NVT(**record["settings"])
+    positions, cells = _read_dcd(out / TRAJECTORY)
+    velocities = _read_velocities(out / VELOCITIES[record["engine"]]) if settings.velocities else None
+    if velocities is not None:  # a run that was interrupted may have written one file further than the other
+        n = min(len(positions), len(velocities))
+        positions, cells, velocities = positions[:n], cells[:n], velocities[:n] / A_PER_FS_TO_A_PER_PS
+    log = read_log(out)
     first = 0 if record["engine"] == "lammps" else 1  # OpenMM's reporters leave out the starting frame
-    step = settings.every * (first + np.arange(len(frames)))
+    step = settings.every * (first + np.arange(len(positions)))
     place = {int(s): k for k, s in enumerate(log["step"])}
     rows = [place.get(int(s)) for s in step]
     energy = None if None in rows else log["potential_eV"][[r for r in rows if r is not None]]
     return Trajectory(
         symbols=tuple(record["symbols"]),
         masses=np.array(record["masses_amu"]),
-        positions=np.array([p for p, _ in frames]),
-        cell=np.array([c for _, c in frames]),
+        positions=positions,
+        cell=cells,
         time=np.asarray(step * settings.timestep_fs, dtype=np.float64),
         step=step,
+        velocities=velocities,
         energy=energy,
         source={"files": [TRAJECTORY], "engine": record["engine"], "finished": record["finished"]},
     )
 
 
-def _open_dcd(file: Path) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a change in MDAnalysis 3 that does not touch copies
-        return DCDReader(str(file))
+def _read_dcd(file: Path) -> tuple[Floats, Floats]:
+    """What a DCD file holds of every atom, (F, N, 3), and the cells, (F, 3, 3)."""
+    try:
+        file.stat()  # MDAnalysis complains of its own closing where there is no file
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a change in MDAnalysis 3 that copies do not feel
+            reader = DCDReader(str(file))
+        with reader:
+            frames = [(ts.positions.astype(float), ts.triclinic_dimensions.astype(float)) for ts in reader]
+    except OSError:
+        raise InputError("cannot be read as a DCD file: did the run stop before its first frame?", file) from None
+    return np.array([x for x, _ in frames]), np.array([c for _, c in frames])
+
+
+def _read_velocities(file: Path) -> Floats:
+    """Velocities (F, N, 3) as an engine writes them [Å/ps]; a frame that is not complete is left out."""
+    if file.suffix == ".dcd":
+        return _read_dcd(file)[0]
+    frames: list[Floats] = []
+    try:
+        with file.open(encoding="ascii") as lines:
+            while len(head := list(islice(lines, 9))) == 9:
+                rows = list(islice(lines, int(head[3])))
+                if len(rows) < int(head[3]) or not rows[-1].endswith("\n"):
+                    break
+                frames.append(np.fromstring("".join(rows), sep=" ").reshape(-1, 4)[:, 1:])
+    except (OSError, ValueError):
+        raise InputError("cannot be read as a LAMMPS dump of velocities", file) from None
+    return np.array(frames)
 
 
 def read_log(directory: Path | str) -> dict[str, Floats]:

@@ -10,16 +10,6 @@ from openmm import app
 if constraints is not None or rigidWater:
     warnings.warn("the force field is of flexible molecules: constraints and rigidWater do nothing", stacklevel=3)
 
-# The loss ends at its own cutoff, whatever nonbondedCutoff says.
-periodic = nonbondedMethod not in (app.NoCutoff, app.CutoffNonPeriodic)
-Nonbonded = openmm.CustomNonbondedForce
-for force in sys.getForces():
-    if isinstance(force, Nonbonded) and force.getEnergyFunction() in FREE:
-        name, cutoff = FREE[force.getEnergyFunction()]
-        force.setName(name)
-        force.setNonbondedMethod(Nonbonded.CutoffPeriodic if periodic else Nonbonded.CutoffNonPeriodic)
-        force.setCutoffDistance(cutoff)
-
 # Atoms one, two and three bonds apart, by the elements along the shortest path between them.
 symbols = [atom.element.symbol for atom in data.atoms]
 paths = {}
@@ -29,15 +19,27 @@ for chain in itertools.chain(((b.atom1, b.atom2) for b in data.bonds), data.angl
     ends = min(chain[0], chain[-1]), max(chain[0], chain[-1])
     if ends not in paths or (len(path), path) < (len(paths[ends]), paths[ends]):
         paths[ends] = path
+pairs = sorted(paths)
 
-forces = {}
+# The loss ends at its own cutoff, whatever nonbondedCutoff says.
+periodic = nonbondedMethod not in (app.NoCutoff, app.CutoffNonPeriodic)
+free = [f for f in sys.getForces() if isinstance(f, (openmm.CustomNonbondedForce, openmm.CustomGBForce))]
+for force, (name, cutoff) in zip(free, FREE.items(), strict=True):
+    force.setName(name)
+    force.setNonbondedMethod(force.CutoffPeriodic if periodic else force.CutoffNonPeriodic)
+    force.setCutoffDistance(cutoff)
+    if isinstance(force, openmm.CustomGBForce):
+        for i, j in pairs:
+            force.addExclusion(i, j)
+
+bonded = {}
 for path, (name, energy) in BONDED.items():
-    forces[path] = openmm.CustomBondForce(energy)
-    forces[path].setName(name)
-    forces[path].setUsesPeriodicBoundaryConditions(periodic)
-for (i, j), path in sorted(paths.items()):
-    forces[path].addBond(i, j)
-for force in forces.values():
+    bonded[path] = openmm.CustomBondForce(energy)
+    bonded[path].setName(name)
+    bonded[path].setUsesPeriodicBoundaryConditions(periodic)
+for i, j in pairs:
+    bonded[paths[i, j]].addBond(i, j)
+for force in bonded.values():
     sys.addForce(force)
 
 count, inside = Counter(symbols), Counter(frozenset((path[0], path[-1])) for path in paths.values())

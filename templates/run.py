@@ -17,8 +17,31 @@ parser.add_argument("--time", type=float, default=20.0, help="ps")
 parser.add_argument(
     "--every", type=float, default=0.01, help="ps between frames of the trajectory and lines of the log"
 )
+parser.add_argument("--velocities", action="store_true", help="write velocities.dcd beside trajectory.dcd")
 parser.add_argument("--output", default=".", help="directory for trajectory.dcd, log.csv, checkpoint.xml")
 arguments = parser.parse_args()
+
+
+class VelocityReporter:
+    """Velocities [angstrom/ps] in the form of a DCD file, as NAMD writes them.
+
+    The integrator is a leap-frog: they are those half a timestep before the positions of the same frame.
+    """
+
+    def __init__(self, file, interval):
+        self.file, self.interval, self.dcd = file.open("wb"), interval, None
+
+    def describeNextReport(self, simulation):
+        steps = self.interval - simulation.currentStep % self.interval
+        return {"steps": steps, "periodic": None, "include": ["velocities"]}
+
+    def report(self, simulation, state):
+        if self.dcd is None:
+            step = simulation.integrator.getStepSize()
+            self.dcd = app.DCDFile(self.file, simulation.topology, step, simulation.currentStep, self.interval)
+        per_ps = state.getVelocities(asNumpy=True) * unit.picosecond
+        self.dcd.writeModel(per_ps, periodicBoxVectors=state.getPeriodicBoxVectors())
+
 
 here, out = Path(__file__).parent, Path(arguments.output)
 out.mkdir(parents=True, exist_ok=True)
@@ -61,6 +84,8 @@ simulation.reporters += [
     ),
     app.CheckpointReporter(str(out / "checkpoint.xml"), 100 * every, writeState=True),
 ]
+if arguments.velocities:
+    simulation.reporters.append(VelocityReporter(out / "velocities.dcd", every))
 name = simulation.context.getPlatform().getName()
 print(f"{system.getNumParticles()} atoms, {steps} steps of {1000 * timestep:g} fs on {name}", flush=True)
 simulation.step(steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from conftest import CUBE, TRICLINIC, energy_and_forces, invent, liquid
 from mld_ff.errors import EngineError, InputError
 from mld_ff.export.start import start_from
 from mld_ff.loss import AgentLoss
-from mld_ff.production import NVT, read_log, read_run, run
+from mld_ff.production import NVT, VELOCITIES, read_log, read_run, run
 from mld_ff.trajectory import Trajectory
 
 ENGINES = ("openmm", "lammps")
-SHORT = NVT(time_ps=0.05, timestep_fs=0.5, every_fs=5.0)
+SHORT = NVT(time_ps=0.05, timestep_fs=0.5, every_fs=5.0, velocities=True)
 FILES = {
     "openmm": {"system.xml", "state.xml", "integrator.xml", "topology.pdb", "run.py", "log.csv", "checkpoint.xml"},
     "lammps": {"system.data", "forcefield.lmp", "pair.table", "bond.table", "settings.lmp", "in.nvt", "log.lammps"},
@@ -53,7 +54,7 @@ def kinetic_eV(frame: Trajectory) -> float:
 def test_files_of_a_run(engine: str, runs: dict[str, tuple[Path, Trajectory]], few: Trajectory) -> None:
     directory, _ = runs[engine]
     there = {file.name for file in directory.iterdir()}
-    assert there >= FILES[engine] | {"run.json", "trajectory.dcd"}
+    assert there >= FILES[engine] | {"run.json", "trajectory.dcd", VELOCITIES[engine]}
     record = json.loads((directory / "run.json").read_text())
     assert record["finished"] is True and record["engine"] == engine
     assert record["settings"]["time_ps"] == 0.05 and record["settings"]["temperature_K"] == 300.0
@@ -134,6 +135,49 @@ def test_log_of_a_run(engine: str, runs: dict[str, tuple[Path, Trajectory]]) -> 
     kinetic = log["total_eV"] - log["potential_eV"]
     assert kinetic == pytest.approx(1.5 * 191 * KB_EV * log["temperature_K"], rel=1e-4)
     assert (abs(log["temperature_K"] - 300) < 60).all()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_velocities_have_the_temperature_of_the_log(engine: str, runs: dict[str, tuple[Path, Trajectory]]) -> None:
+    """Half-step ones in OpenMM, on-step ones in LAMMPS: whichever its log counts, frame by frame."""
+    directory, trajectory = runs[engine]
+    log = read_log(directory)
+    logged = log["temperature_K"][np.searchsorted(log["step"], trajectory.step)]
+    assert trajectory.temperature() == pytest.approx(logged, rel=1e-5)
+    assert np.ptp(logged) > 1
+
+
+@pytest.mark.parametrize(("engine", "lag"), [("openmm", 0.5), ("lammps", 0.0)])
+def test_velocities_belong_to_the_positions(
+    engine: str, lag: float, few: Trajectory, spline_water: AgentLoss, tmp_path: Path
+) -> None:
+    """A frame every step: v of the frame is the way to it from the one before (OpenMM), or half the way between its
+    neighbours (LAMMPS), in steps."""
+    settings = NVT(time_ps=0.005, timestep_fs=0.5, every_fs=0.5, velocities=True)
+    found = run(spline_water, few[10], engine, tmp_path / "run", settings, "CPU")
+    assert found.velocities is not None
+    way = np.diff(found.positions, axis=0) / 0.5
+    expected = way[:-1] if lag else (way[1:] + way[:-1]) / 2
+    error = np.abs(found.velocities[1:-1] - expected).max()
+    assert error < 1e-4 < 0.01 * np.abs(expected).max()
+    other = (way[1:] + way[:-1]) / 2 if lag else way[:-1]
+    assert np.abs(found.velocities[1:-1] - other).max() > 10 * error
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_run_that_was_interrupted_has_as_many_velocities_as_positions(
+    engine: str, runs: dict[str, tuple[Path, Trajectory]], tmp_path: Path
+) -> None:
+    """The last line of a file is not always written when an engine is killed."""
+    shutil.copytree(runs[engine][0], tmp_path / "cut")
+    file = tmp_path / "cut" / VELOCITIES[engine]
+    file.write_bytes(file.read_bytes()[:-7])
+    found, whole = read_run(tmp_path / "cut"), runs[engine][1]
+    assert found.velocities is not None and len(found.velocities) == len(found.positions) == whole.n_frames - 1
+    assert np.array_equal(found.positions, whole.positions[:-1])
+    file.unlink()
+    with pytest.raises(InputError, match=rf"{VELOCITIES[engine]}: cannot be read as a (DCD file|LAMMPS dump)"):
+        read_run(tmp_path / "cut")
 
 
 def test_engines_follow_the_same_path(runs: dict[str, tuple[Path, Trajectory]]) -> None:

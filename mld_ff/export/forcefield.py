@@ -23,22 +23,28 @@ HEAD = (
     "The cutoff is the model's own; water is flexible "
 )
 
+TAGS = (openmm.CustomNonbondedForce, openmm.CustomGBForce)
+"""Forces between molecules, which ForceField has tags for."""
+GB_KINDS = {
+    getattr(openmm.CustomGBForce, name): name for name in ("SingleParticle", "ParticlePair", "ParticlePairNoExclusions")
+}
+
 
 def forcefield_xml(loss: AgentLoss, start: Start, forces: Sequence[openmm.Force]) -> str:
     """The force field of a system as `openmm.app.ForceField` reads it.
 
-    forces: those of the whole system, a CustomBondForce per bonded term and CustomNonbondedForces whose particles
-    differ by species only. Every kind of molecule becomes a template, free pairs are tags, and a script adds what tags
-    cannot say (`templates/forcefield.py`). Every element has the mass of its first atom.
+    forces: those of the whole system, a CustomBondForce per bonded term and TAGS whose particles differ by species
+    only. Every kind of molecule becomes a template, and a script adds what tags cannot say
+    (`templates/forcefield.py`). Every element has the mass of its first atom.
     """
     root = ET.Element("ForceField")
     root.append(ET.Comment(HEAD))
     root.append(_atom_types(start))
     root.append(_residues(root, start))
-    free = [f for f in forces if isinstance(f, openmm.CustomNonbondedForce)]
-    root.extend(_free_tag(force, start) for force in free)
+    free = [f for f in forces if isinstance(f, TAGS)]
+    root.extend(_tag(force, start) for force in free)
     constants = {
-        "FREE": {f.getEnergyFunction(): (f.getName(), f.getCutoffDistance()._value) for f in free},
+        "FREE": {f.getName(): f.getCutoffDistance()._value for f in free},
         "BONDED": _bonded(loss, forces),
         "UNKNOWN": _unknown(loss, start),
     }
@@ -83,9 +89,18 @@ def _residues(known: ET.Element, start: Start) -> ET.Element:
     return residues
 
 
-def _free_tag(force: openmm.CustomNonbondedForce, start: Start) -> ET.Element:
-    """The tag with the same expression, functions and parameters; all bonded pairs are excluded, as in the System."""
-    tag = ET.Element("CustomNonbondedForce", energy=force.getEnergyFunction(), bondCutoff=str(MAX_BONDS_APART))
+def _tag(force: openmm.CustomNonbondedForce | openmm.CustomGBForce, start: Start) -> ET.Element:
+    """The tag with the same expressions, functions and parameters."""
+    if isinstance(force, openmm.CustomNonbondedForce):
+        tag = ET.Element("CustomNonbondedForce", energy=force.getEnergyFunction(), bondCutoff=str(MAX_BONDS_APART))
+    else:
+        tag = ET.Element("CustomGBForce")
+        for k in range(force.getNumComputedValues()):
+            name, expression, kind = force.getComputedValueParameters(k)
+            ET.SubElement(tag, "ComputedValue", name=name, type=GB_KINDS[kind]).text = expression
+        for k in range(force.getNumEnergyTerms()):
+            expression, kind = force.getEnergyTermParameters(k)
+            ET.SubElement(tag, "EnergyTerm", type=GB_KINDS[kind]).text = expression
     names = [force.getPerParticleParameterName(k) for k in range(force.getNumPerParticleParameters())]
     for name in names:
         ET.SubElement(tag, "PerParticleParameter", name=name)
