@@ -94,6 +94,13 @@ Cp2kOption = Annotated[Path | None, typer.Option("--cp2k", help="CP2K run to tak
 Frame = Annotated[int, typer.Option(help="Which frame of the CP2K run; negative: from the end.")]
 Temperature = Annotated[float, typer.Option("--temperature", help="K")]
 Timestep = Annotated[float, typer.Option("--timestep", help="fs")]
+Minimize = Annotated[
+    bool | None,
+    typer.Option(
+        "--minimize/--no-minimize",
+        help="Move downhill first. Default: structures without velocities in which a force exceeds 10 eV/Å.",
+    ),
+]
 Damping = Annotated[float, typer.Option("--damping", help="Time constant of the thermostat, fs (CP2K's TIMECON).")]
 
 
@@ -167,6 +174,7 @@ def export(
     coordinates: Coordinates = None,
     cp2k: Cp2kOption = None,
     frame: Frame = -1,
+    minimize: Minimize = None,
     temperature: Temperature = 300.0,
     timestep: Timestep = 0.5,
     damping: Damping = 100.0,
@@ -176,15 +184,18 @@ def export(
     """Write the files that OpenMM or LAMMPS runs without mld_ff."""
     from mld_ff.export.lammps import export_lammps
     from mld_ff.export.openmm import export_openmm
-    from mld_ff.export.start import start_from
+    from mld_ff.production import start_at
 
-    with reporting(json_) as (_, answer):
+    with reporting(json_) as (progress, answer):
         loss = AgentLoss.load(model)
-        start = start_from(_frame(structure, cp2k, frame, file, coordinates), temperature)
+        one = _frame(structure, cp2k, frame, file, coordinates)
+        start = start_at(loss, one, temperature, minimize=minimize, progress=progress)
         write = {Engine.openmm: export_openmm, Engine.lammps: export_lammps}[engine]
         files = write(loss, start, output, temperature, timestep, damping)
+        minimized = start.frame.source.get("minimized", False)
+        molecules = start.topology.formulas()
         answer(
-            {"engine": engine.value, "files": [str(f) for f in files], "molecules": start.topology.formulas()},
+            {"engine": engine.value, "files": [str(f) for f in files], "molecules": molecules, "minimized": minimized},
             lambda d: "\n".join(d["files"]),
         )
 
@@ -221,6 +232,7 @@ def run(
     coordinates: Coordinates = None,
     cp2k: Cp2kOption = None,
     frame: Frame = -1,
+    minimize: Minimize = None,
     temperature: Temperature = 300.0,
     time: Annotated[float, typer.Option(help="ps")] = 20.0,
     timestep: Timestep = 0.5,
@@ -239,7 +251,7 @@ def run(
     with reporting(json_) as (progress, answer):
         settings = NVT(temperature, time, timestep, damping, every, seed, velocities)
         start = _frame(structure, cp2k, frame, file, coordinates)
-        trajectory = produce(AgentLoss.load(model), start, engine.value, output, settings, platform, progress)
+        trajectory = produce(AgentLoss.load(model), start, engine.value, output, settings, platform, progress, minimize)
         log = read_log(output)
         answer(
             {

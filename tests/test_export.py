@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import ase.io
 import numpy as np
 import openmm
 import pytest
@@ -27,7 +26,6 @@ from mld_ff.export.lammps import export_lammps
 from mld_ff.export.openmm import export_openmm
 from mld_ff.export.start import Start, start_from
 from mld_ff.loss import AgentLoss
-from mld_ff.structures import read_structure
 from mld_ff.trajectory import Floats, Trajectory, concatenate
 
 EXPORTS = {"openmm": export_openmm, "lammps": export_lammps}
@@ -449,16 +447,6 @@ def test_lammps_files_of_other_size(waters: Trajectory, few: Trajectory, tmp_pat
     export_lammps(invent(waters), start_from(waters), tmp_path)
     with pytest.raises(InputError, match=r"system.data: holds 24 atoms, the frames 192"):
         lammps_engine.evaluate(tmp_path, start_from(few[0]).frame)
-
-
-@pytest.mark.parametrize("name", ["box.pdb", "box.xyz", "box.cif", "box.gro"])
-def test_structures_that_others_write(name: str, waters: Trajectory, tmp_path: Path) -> None:
-    """ASE's files: what ParmEd refuses ASE reads, and zero velocities are no velocities."""
-    atoms = Atoms(waters.symbols, waters.positions[0], cell=waters.cell[0], pbc=True)
-    ase.io.write(tmp_path / name, atoms, **({"format": "extxyz"} if name.endswith("xyz") else {}))
-    start = start_from(read_structure(tmp_path / name))
-    assert start.topology.formulas() == {"H2O": 8}
-    assert start.frame.temperature()[0] > 100
 
 
 def test_system_of_other_size(waters: Trajectory, few: Trajectory, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_commands_shown_exist():
         text=True,
         check=True,
     )
-    assert shown == {"inspect", "fit", "verify", "export", "run", "report", "scan", "agents", "reference"}
+    assert shown == {"inspect", "fit", "verify", "export", "run", "report", "scan", "agents", "reference", "box"}
     assert all(re.search(rf"\b{verb}\b", done.stdout) for verb in (*shown, "build"))
 
 
