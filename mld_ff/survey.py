@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
 
 from mld_ff.errors import InputError
+from mld_ff.invariants import neighbour_pairs
 from mld_ff.topology import Change, Topology, find_topology
 from mld_ff.trajectory import Floats, FrameSource, Ints, Trajectory
 from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
@@ -259,6 +261,28 @@ class Inspection:
         return [text for text in found if text]
 
 
+def neighbour_distances(
+    source: FrameSource, cutoff_A: float, progress: Progress = no_progress
+) -> dict[tuple[str, str], Histogram]:
+    """Distances of all pairs closer than the cutoff, bonded or free, by their species in the order of the topology."""
+    found: dict[tuple[str, str], Histogram] = {}
+    done = 0
+    for frames in source.chunks():
+        if not found:
+            species = find_topology(frames.symbols, frames.positions[0], frames.cell[0]).species
+            index = np.array([species.index(s) for s in frames.symbols])
+            kinds = list(combinations_with_replacement(range(len(species)), 2))
+            found = {(species[a], species[b]): Histogram() for a, b in kinds}
+        for f in range(frames.n_frames):
+            pairs = neighbour_pairs(frames.positions[f], frames.cell[f], cutoff_A)
+            low, high = np.minimum(index[pairs.i], index[pairs.j]), np.maximum(index[pairs.i], index[pairs.j])
+            for a, b in kinds:
+                found[species[a], species[b]].add(pairs.r[(low == a) & (high == b)])
+        done += frames.n_frames
+        progress("distances", done, source.n_frames)
+    return found
+
+
 def inspect(source: FrameSource, cutoff_A: float | None = None, progress: Progress = no_progress) -> Inspection:
     """Read all frames once and tell what is there. Raises InputError on anything that cannot be read."""
     survey: Survey | None = None
@@ -290,3 +314,50 @@ def inspect(source: FrameSource, cutoff_A: float | None = None, progress: Progre
         has,
         source.source.get("temperature_K"),
     )
+
+
+SAME_FRAME_A = 1e-3
+"""Two configurations are the same if they differ by less than this, rms, after a common shift."""
+
+
+def compare_forces(frames: Trajectory, again: Trajectory) -> dict[str, Any]:
+    """How much forces change when CP2K computes some of the frames again: on a denser grid, or shifted against it.
+
+    A configuration moved as a whole by a fraction of the grid's spacing should keep its forces; how much they change
+    is √2 times the noise of the grid. On a denser grid the change is the noise itself, if the denser one has none.
+
+    again: holds any number of the configurations of `frames`, each as it is or moved as a whole. Returns the number of
+    `frames` found, and by species the `rms_difference_eV_per_A` of force components and the `relative` one: divided by
+    the rms force. Raises InputError if atoms or forces do not match, or no configuration occurs in both.
+    """
+    if again.symbols != frames.symbols:
+        raise InputError("the frames computed again hold other atoms, or the same in another order")
+    if frames.forces is None or again.forces is None:
+        raise InputError("forces are needed in both runs to tell how much they change")
+    square, power, number = np.zeros(frames.n_atoms), np.zeros(frames.n_atoms), 0
+    for x, cell, force in zip(again.positions, again.cell, again.forces, strict=True):
+        distance = [_distance(x, cell, other) for other in frames.positions]
+        best = int(np.argmin(distance))
+        if distance[best] < SAME_FRAME_A and np.allclose(frames.cell[best], cell, atol=SAME_FRAME_A):
+            number += 1
+            square += ((force - frames.forces[best]) ** 2).sum(axis=1)
+            power += (frames.forces[best] ** 2).sum(axis=1)
+    if not number:
+        raise InputError(
+            "none of the frames computed again is a frame of this run: positions must be the same, up to a shift of "
+            "the whole box"
+        )
+    difference, relative = {}, {}
+    for s in frames.species:
+        atoms = np.array(frames.symbols) == s
+        difference[s] = float(np.sqrt(square[atoms].mean() / (3 * number)))
+        relative[s] = float(np.sqrt(square[atoms].sum() / power[atoms].sum()))
+    return {"frames": number, "rms_difference_eV_per_A": difference, "relative": relative}
+
+
+def _distance(x: Floats, cell: Floats, other: Floats) -> float:
+    """Root mean square distance [Å] of two configurations after a common shift, nearest images."""
+    moved = x - other
+    moved -= moved[0]
+    moved -= np.round(moved @ np.linalg.inv(cell)) @ cell
+    return float(np.sqrt((moved**2).sum(axis=1).mean()))
