@@ -1,6 +1,7 @@
 """mld_ff: from a CP2K trajectory to a force field that stock OpenMM and stock LAMMPS run."""
 
 from mld_ff.build import build, read_config
+from mld_ff.calculator import Calculator
 from mld_ff.cp2k import open_cp2k, read_cp2k
 from mld_ff.errors import CheckFailed, EngineError, InputError, MldError
 from mld_ff.export.lammps import export_lammps
@@ -19,6 +20,7 @@ __all__ = [
     "NVT",
     "AgentLoss",
     "Basis",
+    "Calculator",
     "CheckFailed",
     "EngineError",
     "InputError",

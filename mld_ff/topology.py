@@ -223,6 +223,11 @@ class Topology:
                 found.append(Change(int(frames.step[f]), float(frames.time[f]), atoms, what))
         return found
 
+    def holds(self, positions: Floats, cell: Floats) -> bool:
+        """Whether no bond is stretched beyond BROKEN_FACTOR of its radii in a frame: (N, 3) [Å], (3, 3) [Å]."""
+        bonds, radii = minimum_image(positions, cell, self.bonds), _radii(self.symbols)
+        return bool((bonds.r <= BROKEN_FACTOR * (radii[bonds.i] + radii[bonds.j])).all())
+
     def _changes_of_frame(self, positions: Floats, cell: Floats) -> Iterator[tuple[tuple[int, ...], str]]:
         if not len(self.bonds):
             return
