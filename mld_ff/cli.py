@@ -19,12 +19,12 @@ from rich.progress import Progress as Bars
 
 from mld_ff.cp2k import CP2KSource, open_cp2k
 from mld_ff.errors import CheckFailed, InputError, MldError
-from mld_ff.export.start import read_structure
 from mld_ff.files import to_json
 from mld_ff.inference import SUFFIX, Basis, Part, parse_rank
 from mld_ff.inference import fit as infer
 from mld_ff.loss import AgentLoss
 from mld_ff.production import NVT
+from mld_ff.structures import read_structure
 from mld_ff.survey import Progress
 from mld_ff.survey import inspect as survey
 from mld_ff.trajectory import FrameSource, Trajectory
@@ -74,8 +74,23 @@ Skip = Annotated[float, typer.Option("--skip", help="Leave out the first stretch
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file written by `fit`.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write.")]
 StructureFile = Annotated[
-    Path | None, typer.Option("--structure", help="Structure with a periodic box: PDB, mmCIF, GRO, …")
+    Path | None,
+    typer.Option("--structure", help="Structure with a periodic box: PDB, mmCIF, GRO, LAMMPS data, PSF, prmtop, …"),
 ]
+Coordinates = Annotated[
+    Path | None,
+    typer.Option("--coordinates", help="Positions and box for a --structure without (PSF, prmtop): restart, PDB, …"),
+]
+Molecules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--molecule", help="H2O, CH3OH, … (names of ase.build.molecule) or a file; repeat for a mixture. Default: H2O."
+    ),
+]
+Counts = Annotated[
+    list[int] | None, typer.Option("--count", help="How many, once for every --molecule. Default: 64 of water.")
+]
+Density = Annotated[float | None, typer.Option("--density", help="g/cm³; default 0.997 for water.")]
 Cp2kOption = Annotated[Path | None, typer.Option("--cp2k", help="CP2K run to take a frame of.")]
 Frame = Annotated[int, typer.Option(help="Which frame of the CP2K run; negative: from the end.")]
 BasisKind = Annotated[Kind | None, typer.Option("--basis", help="Functions of free pairs; default: spline.")]
@@ -88,6 +103,13 @@ Cutoff = Annotated[float | None, typer.Option(help="Å; default 5.5, or half the
 Processes = Annotated[int, typer.Option(min=1, help="Processes of this machine to share the work.")]
 Temperature = Annotated[float, typer.Option("--temperature", help="K")]
 Timestep = Annotated[float, typer.Option("--timestep", help="fs")]
+Minimize = Annotated[
+    bool | None,
+    typer.Option(
+        "--minimize/--no-minimize",
+        help="Move downhill first. Default: structures without velocities in which a force exceeds 10 eV/Å.",
+    ),
+]
 Damping = Annotated[float, typer.Option("--damping", help="Time constant of the thermostat, fs (CP2K's TIMECON).")]
 
 
@@ -216,8 +238,10 @@ def export(
     engine: Annotated[Engine, typer.Option()],
     output: Output,
     structure: StructureFile = None,
+    coordinates: Coordinates = None,
     cp2k: Cp2kOption = None,
     frame: Frame = -1,
+    minimize: Minimize = None,
     temperature: Temperature = 300.0,
     timestep: Timestep = 0.5,
     damping: Damping = 100.0,
@@ -227,15 +251,18 @@ def export(
     """Write the files that OpenMM or LAMMPS runs without mld_ff."""
     from mld_ff.export.lammps import export_lammps
     from mld_ff.export.openmm import export_openmm
-    from mld_ff.export.start import start_from
+    from mld_ff.production import start_at
 
-    with reporting(json_) as (_, answer):
+    with reporting(json_) as (progress, answer):
         loss = AgentLoss.load(model)
-        start = start_from(_frame(structure, cp2k, frame, file), temperature)
+        one = _frame(structure, cp2k, frame, file, coordinates)
+        start = start_at(loss, one, temperature, minimize=minimize, progress=progress)
         write = {Engine.openmm: export_openmm, Engine.lammps: export_lammps}[engine]
         files = write(loss, start, output, temperature, timestep, damping)
+        minimized = start.frame.source.get("minimized", False)
+        molecules = start.topology.formulas()
         answer(
-            {"engine": engine.value, "files": [str(f) for f in files], "molecules": start.topology.formulas()},
+            {"engine": engine.value, "files": [str(f) for f in files], "molecules": molecules, "minimized": minimized},
             lambda d: "\n".join(d["files"]),
         )
 
@@ -269,8 +296,10 @@ def run(
     engine: Annotated[Engine, typer.Option()],
     output: Output,
     structure: StructureFile = None,
+    coordinates: Coordinates = None,
     cp2k: Cp2kOption = None,
     frame: Frame = -1,
+    minimize: Minimize = None,
     temperature: Temperature = 300.0,
     time: Annotated[float, typer.Option(help="ps")] = 20.0,
     timestep: Timestep = 0.5,
@@ -288,9 +317,9 @@ def run(
 
     with reporting(json_) as (progress, answer):
         settings = NVT(temperature, time, timestep, damping, every, seed, velocities)
-        start = _frame(structure, cp2k, frame, file)
+        start = _frame(structure, cp2k, frame, file, coordinates)
         loss = AgentLoss.load(model)
-        trajectory = produce(loss, start, engine.value, output, settings, platform, progress)
+        trajectory = produce(loss, start, engine.value, output, settings, platform, progress, minimize)
         log = read_log(output)
         answer(
             {
@@ -350,6 +379,7 @@ def agents(
     model: Model,
     output: Output,
     structure: StructureFile = None,
+    coordinates: Coordinates = None,
     cp2k: Cp2kOption = None,
     frame: Frame = -1,
     temperature: Temperature = 300.0,
@@ -370,8 +400,44 @@ def agents(
 
     with reporting(json_) as (progress, answer):
         settings = NVT(temperature, time, timestep, damping, every, seed)
-        found = learn(AgentLoss.load(model), _frame(structure, cp2k, frame, file), output, settings, progress)
+        found = learn(
+            AgentLoss.load(model), _frame(structure, cp2k, frame, file, coordinates), output, settings, progress
+        )
         answer({"directory": str(output), **found.summary()}, _agents_text)
+
+
+@app.command()
+def box(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Structure to write: .pdb, .cif, .gro or .xyz.")],
+    molecule: Molecules = None,
+    count: Counts = None,
+    density: Density = None,
+    structure: StructureFile = None,
+    coordinates: Coordinates = None,
+    cp2k: Cp2kOption = None,
+    frame: Frame = -1,
+    replicate: Annotated[
+        tuple[int, int, int], typer.Option(help="Repeat the box along its three vectors.", metavar="NA NB NC")
+    ] = (1, 1, 1),
+    seed: Annotated[int, typer.Option(help="Of packing.")] = 1,
+    file: File = None,
+    json_: Json = False,
+) -> None:
+    """Make a box to start from: molecules packed at a density, or copies of a frame side by side."""
+    from mld_ff.export.start import start_from
+    from mld_ff.export.structure import write_structure
+    from mld_ff.packing import replicate as copies
+
+    with reporting(json_) as (_, answer):
+        packed = structure is None and cp2k is None
+        one = _packed(molecule, count, density, seed) if packed else _frame(structure, cp2k, frame, file, coordinates)
+        start = start_from(copies(one, replicate))
+        write_structure(start, output)
+        cell = start.frame.cell[0].tolist()
+        answer(
+            {"file": str(output), "molecules": start.topology.formulas(), "cell_A": cell},
+            lambda d: f"{d['file']}: {', '.join(f'{n} {name}' for name, n in d['molecules'].items())}",
+        )
 
 
 @app.command()
@@ -380,15 +446,11 @@ def reference(
     method: Annotated[
         ReferenceMethod, typer.Option(help="Network of water, DFT (with D3), or GFN1-xTB (any molecules).")
     ] = ReferenceMethod.nnp,
-    molecule: Annotated[
-        list[str] | None,
-        typer.Option(help="H2O, CH3OH, … (names of ase.build.molecule) or a file; repeat for a mixture. Default: H2O."),
-    ] = None,
-    count: Annotated[
-        list[int] | None, typer.Option(help="How many, once for every --molecule. Default: 64 of water.")
-    ] = None,
-    density: Annotated[float | None, typer.Option(help="g/cm³; default 0.997 for water.")] = None,
+    molecule: Molecules = None,
+    count: Counts = None,
+    density: Density = None,
     structure: StructureFile = None,
+    coordinates: Coordinates = None,
     cp2k: Cp2kOption = None,
     frame: Frame = -1,
     label: Annotated[
@@ -429,7 +491,11 @@ def reference(
             if label:
                 ref.write_labels(output, settings, _frames_to_label(label, frames, file))
             else:
-                box = _packed(molecule, count, density, seed) if packed else _frame(structure, cp2k, frame, file)
+                box = (
+                    _packed(molecule, count, density, seed)
+                    if packed
+                    else _frame(structure, cp2k, frame, file, coordinates)
+                )
                 ref.write_reference(output, settings, box)
         answer(summarise(output, run or resume, progress), _reference_text)
 
@@ -550,12 +616,16 @@ def _open(directory: Path, named: list[str] | None, skip_ps: float = 0.0, requir
     return open_cp2k(directory, require_forces=require_forces, skip_fs=skip_ps / FS_TO_PS, **files)
 
 
-def _frame(structure: Path | None, cp2k: Path | None, index: int, named: list[str] | None) -> Trajectory:
+def _frame(
+    structure: Path | None, cp2k: Path | None, index: int, named: list[str] | None, coordinates: Path | None
+) -> Trajectory:
     """The frame to start from."""
     if (structure is None) == (cp2k is None):
         raise InputError("give the atoms to start from: either --cp2k CP2K_DIR or --structure FILE")
     if structure is not None:
-        return read_structure(structure)
+        return read_structure(structure, coordinates)
+    if coordinates is not None:
+        raise InputError("--coordinates belong to a --structure")
     assert cp2k is not None
     source: FrameSource = _open(cp2k, named, require_forces=False)
     wanted = index + source.n_frames if index < 0 else index
@@ -569,7 +639,7 @@ def _frame(structure: Path | None, cp2k: Path | None, index: int, named: list[st
 
 def _packed(molecules: list[str] | None, counts: list[int] | None, density: float | None, seed: int) -> Trajectory:
     """A box filled with molecules."""
-    from mld_ff.cp2k.packing import Ingredient, find_molecule, pack
+    from mld_ff.packing import Ingredient, find_molecule, pack
 
     names = molecules or ["H2O"]
     numbers = counts or ([64] if names == ["H2O"] else [])
