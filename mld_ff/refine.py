@@ -32,15 +32,15 @@ from mld_ff.engines.cp2k import find_cp2k
 from mld_ff.engines.reference import run_reference
 from mld_ff.errors import CheckFailed, EngineError, InputError, check_positive
 from mld_ff.files import to_json, write_atomically
-from mld_ff.inference import Accumulated, Basis, Problem, fit, gather
-from mld_ff.inference.equations import block_of, blocks_for_test
+from mld_ff.inference import Accumulated, Basis, Problem, Runs, fit, gather
 from mld_ff.inference.fit import LEAST_STIFFNESS
+from mld_ff.inference.runs import blocks_for_training
 from mld_ff.loss import AgentLoss, FreeTerm
 from mld_ff.production import NVT, read_record, read_run, run
 from mld_ff.production import RECORD as RUN_RECORD
 from mld_ff.survey import Progress, no_progress
 from mld_ff.topology import find_topology
-from mld_ff.trajectory import Extended, Floats, FrameSource, Trajectory, concatenate
+from mld_ff.trajectory import Floats, FrameSource, Trajectory, concatenate
 from mld_ff.units import EV_TO_MEV, FS_TO_PS
 from mld_ff.verify import spread_frames
 
@@ -157,7 +157,9 @@ class Leverage:
         if data.together is not None:
             equations = data.together
             functions = np.concatenate([functions, np.arange(len(every), equations.gram_bskk.shape[2])])
-        gram: Floats = equations.gram_bskk[list(blocks)].sum(axis=(0, 1))
+        gram: Floats = equations.gram_bskk[list(blocks)].sum(axis=0)
+        # `together` holds the forces on all atoms first, and those on molecules, which are no data of their own, after
+        gram = gram.sum(axis=0) if data.together is None else gram[0]
         touched = (np.diag(gram)[functions] > 0) | (functions < len(every))
         self._functions = functions[touched]
         self._gram = gram[np.ix_(self._functions, self._functions)]
@@ -231,7 +233,7 @@ class Judge:
         """loss: the fit to `data`. source: what they begin with; the threshold comes from its frames."""
         self.loss, self.topology = loss, data.survey.topology
         n_blocks = len(data.frames_per_block)
-        train = [b for b in range(n_blocks) if b not in blocks_for_test(n_blocks)]
+        train = list(blocks_for_training(n_blocks))
         self.leverage = Leverage(data, loss, train)
         self.ranges: dict[str, Range] = {}
         for name, term in loss.terms_of(self.topology).items():
@@ -259,7 +261,7 @@ class Judge:
             for f in range(frames.n_frames):
                 if int(frames.step[f]) not in broken:
                     largest = max(largest, _largest_force(frames.forces[f]))
-                block = block_of(number, source, n_blocks)
+                block = number * n_blocks // source.n_frames
                 if block != own_block:
                     others = [b for b in train if b != block]
                     own_block, own = block, self.leverage if others == train else Leverage(data, self.loss, others)
@@ -412,7 +414,7 @@ def refine(
         learned, _ = _labels(k, where, starts, settings.reference, label, progress)
         labels += [learned] if learned.n_frames else []
     finished = bool(state["rounds"][k - 1]["quiet"])
-    loss = AgentLoss.load(where / MODEL) if finished else fit(Extended(source, tuple(labels)), settings.basis, progress)
+    loss = AgentLoss.load(where / MODEL) if finished else fit(_runs(source, labels, progress), settings.basis)
     loss.save(out / MODEL)
     return Refinement(loss, tuple(state["rounds"][:k]), finished)
 
@@ -465,15 +467,15 @@ def _round(
     def tell(what: str, done: int, total: int) -> None:
         progress(f"round {k}: {what}", done, total)
 
-    extended, data = Extended(source, tuple(labels)), None
+    runs, data = _runs(source, labels, tell), None
     if (where / MODEL).exists():
         loss = AgentLoss.load(where / MODEL)
     else:
-        loss = fit(extended, settings.basis, tell, data := gather(extended, settings.basis, tell))
+        loss = fit(runs, settings.basis, data=(data := gather(runs, settings.basis)))
         loss.save(where / MODEL)
     starts = spread_frames(source, STARTS)
     if not (where / PICKED).exists():
-        judge = Judge(loss, data or gather(extended, settings.basis, tell), source, tell)
+        judge = Judge(loss, data or gather(runs, settings.basis), source, tell)
         frame = _start(starts, k)
         nvt = replace(settings.nvt, seed=settings.nvt.seed + k)
         looks = {}
@@ -493,6 +495,10 @@ def _round(
     learned, left_out = _labels(k, where, starts, settings.reference, label, tell)
     before = _rmse(loss, learned, starts[0]) * EV_TO_MEV if learned.n_frames else None
     return told | {"labelled": learned.n_frames, "left_out": left_out, "rmse_on_new_meV_per_A": before}
+
+
+def _runs(source: FrameSource, labels: Sequence[Trajectory], progress: Progress) -> Runs:
+    return Runs((source, *labels), progress, only_train=len(labels))
 
 
 def _start(starts: Trajectory, k: int) -> Trajectory:
@@ -603,8 +609,7 @@ def _labels(
         else:
             row = picked["frames"][f - 1]
             left_out.append(f"{row['run']} at {row['time_ps']:g} ps: {what}")
-    # steps of their own: those of the source name its frames with broken bonds
-    return replace(found, velocities=None, step=-found.step)[np.array(keep, np.int64)], left_out
+    return replace(found, velocities=None)[np.array(keep, np.int64)], left_out
 
 
 def _check_labels(where: Path, asked: Trajectory, found: Trajectory, known: Trajectory) -> None:

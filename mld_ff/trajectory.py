@@ -34,7 +34,7 @@ class FrameSource(Protocol):
     @property
     def half_width(self) -> float: ...
 
-    def chunks(self, size: int = ...) -> Iterator[Trajectory]: ...
+    def chunks(self, size: int = ..., start: int = ..., stop: int | None = ...) -> Iterator[Trajectory]: ...
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,11 @@ class Trajectory:
             self, cell=cells, positions=positions, forces=turn(self.forces), velocities=turn(self.velocities)
         )
 
-    def chunks(self, size: int = 64) -> Iterator[Trajectory]:
-        """Successive views of at most `size` frames."""
-        for start in range(0, self.n_frames, size):
-            yield self[start : start + size]
+    def chunks(self, size: int = 64, start: int = 0, stop: int | None = None) -> Iterator[Trajectory]:
+        """Successive views of at most `size` of the frames from `start` to before `stop`."""
+        stop = self.n_frames if stop is None else stop
+        for first in range(start, stop, size):
+            yield self[first : min(first + size, stop)]
 
     def temperature(self) -> Floats:
         """Kinetic temperature [K] per frame, (F,); 3N - 3 degrees of freedom (the centre of mass is at rest).
@@ -144,48 +145,6 @@ class Trajectory:
             raise ValueError("this trajectory holds no velocities")
         twice_kinetic = AMU_A2_PER_FS2_TO_EV * np.einsum("fpc,fpc,p->f", self.velocities, self.velocities, self.masses)
         return np.asarray(twice_kinetic) / ((3 * self.n_atoms - 3) * KB_EV_PER_K)
-
-
-@dataclass(frozen=True)
-class Extended:
-    """A run, and after its frames those of others that are only for training; a FrameSource."""
-
-    run: FrameSource
-    others: tuple[FrameSource, ...]
-    """Of the same atoms in the same order; ValueError otherwise."""
-
-    def __post_init__(self) -> None:
-        if any(other.symbols != self.run.symbols for other in self.others):
-            raise ValueError("the sources hold different atoms, or the same in another order")
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return self.run.symbols
-
-    @property
-    def masses(self) -> Floats:
-        return self.run.masses
-
-    @property
-    def source(self) -> dict[str, Any]:
-        return {**self.run.source, "only_train": [other.source for other in self.others]}
-
-    @property
-    def n_frames(self) -> int:
-        return self.run.n_frames + self.only_train
-
-    @property
-    def only_train(self) -> int:
-        """How many of the frames, the last ones, are only for training."""
-        return sum(other.n_frames for other in self.others)
-
-    @property
-    def half_width(self) -> float:
-        return min(source.half_width for source in (self.run, *self.others))
-
-    def chunks(self, size: int = 64) -> Iterator[Trajectory]:
-        for source in (self.run, *self.others):
-            yield from source.chunks(size)
 
 
 def half_width(cell: Floats) -> float:

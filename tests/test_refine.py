@@ -17,11 +17,11 @@ from mld_ff.cli import app
 from mld_ff.cp2k.reference import Reference
 from mld_ff.engines.cp2k import CP2K_VARIABLE
 from mld_ff.errors import CheckFailed, InputError
-from mld_ff.inference import Basis, fit, gather
+from mld_ff.inference import Basis, Runs, fit, gather
 from mld_ff.loss import AgentLoss
 from mld_ff.production import NVT, read_record, run
 from mld_ff.refine import Judge, Leverage, Refinement, Settings, look, pick, refine
-from mld_ff.trajectory import Extended, Trajectory
+from mld_ff.trajectory import Trajectory
 from mld_ff.units import HARTREE_PER_BOHR_TO_EV_PER_A
 
 COLD_K, HOT_K = 100.0, 450.0
@@ -316,13 +316,14 @@ def test_frames_are_chosen_to_differ(source: Trajectory) -> None:
 
 def test_frames_that_only_train_are_never_tested(source: Trajectory, few: Trajectory, teacher: Teacher) -> None:
     other = teacher.label(few[:7])
-    other = replace(other, step=-other.step)
     wrong = replace(other, forces=5 * np.asarray(other.forces))
     basis = Basis("power", (3.0,), bond_degree=2)
-    alone, more, misled = (fit(s, basis) for s in (source, Extended(source, (other,)), Extended(source, (wrong,))))
+    alone, more, misled = (
+        fit(s, basis) for s in (source, Runs((source, other), only_train=1), Runs((source, wrong), only_train=1))
+    )
     assert [m.provenance["frames_train"] for m in (alone, more)] == [16, 23]
     assert alone.provenance["frames_test"] == more.provenance["frames_test"] == 4
     assert more.provenance["rmse_meV_per_A"] < 1.3 * alone.provenance["rmse_meV_per_A"]
     assert misled.provenance["rmse_meV_per_A"] > 3 * alone.provenance["rmse_meV_per_A"]
-    with pytest.raises(ValueError, match="different atoms"):
-        Extended(source, (other.select_atoms(np.arange(191)),))
+    with pytest.raises(InputError, match="other atoms than the run"):
+        Runs((source, other.select_atoms(np.arange(191))), only_train=1)

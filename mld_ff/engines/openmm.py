@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ import openmm
 from mld_ff.errors import EngineError, InputError
 from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import A_TO_NM, EV_PER_A_TO_KJ_PER_MOL_PER_NM, EV_TO_KJ_PER_MOL
+
+DOWNHILL_EV_PER_A = 0.1
+"""Root mean square of the forces at which a minimum is near enough; thermal ones are ten times that."""
 
 
 def platform_named(name: str | None) -> openmm.Platform:
@@ -36,6 +40,24 @@ def load_system(directory: Path | str) -> openmm.System:
         ) from None
     except (openmm.OpenMMException, ValueError) as error:
         raise InputError(f"is not an OpenMM System: {error}", file) from None
+
+
+def relaxed(system: openmm.System, frame: Trajectory, above_eV_per_A: float = 0.0) -> Trajectory | None:
+    """One frame moved downhill to the nearest minimum, or None if no force on an atom exceeds `above_eV_per_A`.
+
+    Runs on the fastest platform present. Raises EngineError if a force is not finite.
+    """
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform_named(None))
+    context.setPeriodicBoxVectors(*(openmm.Vec3(*row) for row in frame.cell[0] * A_TO_NM))
+    context.setPositions(frame.positions[0] * A_TO_NM)
+    forces = context.getState(forces=True).getForces(asNumpy=True)._value / EV_PER_A_TO_KJ_PER_MOL_PER_NM
+    if not np.isfinite(forces).all():
+        raise EngineError("a force on the starting frame is not finite: do atoms lie upon each other?")
+    if np.linalg.norm(forces, axis=1).max() <= above_eV_per_A:
+        return None
+    openmm.LocalEnergyMinimizer.minimize(context, DOWNHILL_EV_PER_A * EV_PER_A_TO_KJ_PER_MOL_PER_NM)
+    positions = context.getState(positions=True).getPositions(asNumpy=True)._value / A_TO_NM
+    return replace(frame, positions=np.array(positions)[None], source={**frame.source, "minimized": True})
 
 
 def evaluate(directory: Path | str, frames: Trajectory, platform: str = "CPU") -> tuple[Floats, Floats]:

@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg import qr
 
-from mld_ff.inference.equations import RANK_TOLERANCE, Accumulated, Indices, NormalEquations, blocks_for_test
+from mld_ff.inference.equations import RANK_TOLERANCE, Accumulated, Indices, NormalEquations
+from mld_ff.inference.runs import blocks_for_test, blocks_for_training
 from mld_ff.loss import FreeTerm, PairTerm, SplineTerm
 from mld_ff.trajectory import Floats
 
@@ -38,7 +39,6 @@ class Problem:
     def of(cls, data: Accumulated) -> Problem:
         """Spline functions wholly below the shortest sampled distance, where the wall rules, are dropped."""
         n = len(data.frames_per_block)
-        test = blocks_for_test(n)
         terms: list[PairTerm] = []
         keep: list[bool] = []
         for term in data.terms:
@@ -49,8 +49,8 @@ class Problem:
                 drop = max(int(np.searchsorted(term.knots, shortest, side="right")) - 4, 0)
             terms.append(replace(term, coefficients=term.coefficients[drop:]))
             keep.extend([False] * drop + [True] * (len(term.coefficients) - drop))
-        train = tuple(b for b in range(n) if b not in test)
         chosen = np.flatnonzero(keep)
+        train, test = blocks_for_training(n), blocks_for_test(n)
         return cls(tuple(terms), data.equations.select(chosen), train, test, chosen)
 
     @cached_property
