@@ -99,10 +99,8 @@ class CollectiveProblem:
 
     def staged(self, blocks: Sequence[int], ridge: float | None = None) -> Refit:
         """Stages 1 to 3 from some blocks, every channel kept."""
-        pairs = np.arange(self.n_pairs)
-        c = self.equations.select(pairs).solve(blocks, BOTH, self.pairs.penalty, self.pairs.ridge)
-        left = self.equations.left_by(pairs, c)
-        quadratic = self._quadratic(left, blocks, self.ridge if ridge is None else ridge)
+        c = self._of_pairs.solve(blocks, BOTH, self.pairs.penalty, self.pairs.ridge)
+        quadratic = self._quadratic(c, blocks, self.ridge if ridge is None else ridge)
         return Refit(c, tuple(_diagonal(form, q, blocks) for form, q in zip(self.forms, quadratic, strict=True)))
 
     def refit(self, staged: Refit, blocks: Sequence[int], rank: int) -> Refit:
@@ -182,10 +180,24 @@ class CollectiveProblem:
 
     # --- linear algebra -----------------------------------------------------------------------------------------------
 
-    def _quadratic(self, left: NormalEquations, blocks: Sequence[int], ridge: float) -> list[Floats]:
+    @cached_property
+    def _of_pairs(self) -> NormalEquations:
+        return self.equations.select(np.arange(self.n_pairs))
+
+    @cached_property
+    def _by_block(self) -> tuple[Floats, Floats]:
+        """Gram matrices and moments, atoms and molecules together."""
+        return self.equations.gram_bskk.sum(axis=1), self.equations.moment_bsk.sum(axis=1)
+
+    def _summed(self, blocks: Sequence[int]) -> tuple[Floats, Floats]:
+        gram, moment = self._by_block
+        return gram[list(blocks)].sum(axis=0), moment[list(blocks)].sum(axis=0)
+
+    def _quadratic(self, pairs: Floats, blocks: Sequence[int], ridge: float) -> list[Floats]:
         """Coefficients of every form, fitted to what the pairs leave."""
-        gram = left.gram_bskk[list(blocks)].sum(axis=(0, 1))
-        moment = left.moment_bsk[list(blocks)].sum(axis=(0, 1))
+        n = self.n_pairs
+        gram, moment = self._summed(blocks)
+        gram, moment = gram[n:, n:], moment[n:] - gram[n:, :n] @ pairs
         # every function by its own size, and neighbouring functions of a density alike
         smooth = self._smoothness
         prior = np.diag(np.diag(gram)) + np.trace(gram) / max(np.trace(smooth), np.finfo(float).tiny) * smooth
@@ -197,8 +209,7 @@ class CollectiveProblem:
 
     def _projected(self, kept: Sequence[Channels], blocks: Sequence[int]) -> tuple[Floats, Floats]:
         """Gram matrix and moment of the pairs' functions and the squared densities."""
-        gram = self.equations.gram_bskk[list(blocks)].sum(axis=(0, 1))
-        moment = self.equations.moment_bsk[list(blocks)].sum(axis=(0, 1))
+        gram, moment = self._summed(blocks)
         products = [c.products(form) for c, form in zip(kept, self.forms, strict=True)]
         projection = block_diag(np.eye(self.n_pairs), *products)
         return projection.T @ gram @ projection, projection.T @ moment

@@ -84,16 +84,6 @@ class NormalEquations:
         gram = self.gram_bskk[:, :, functions][:, :, :, functions]
         return NormalEquations(gram, self.moment_bsk[:, :, functions], self.power_bs, self.number_bs)
 
-    def left_by(self, functions: Indices, coefficients: Floats) -> NormalEquations:
-        """The same data for all other functions, with the forces that the given ones leave."""
-        others = np.setdiff1d(np.arange(self.gram_bskk.shape[2]), functions)
-        cross = self.gram_bskk[:, :, others][:, :, :, functions]
-        own = self.select(functions)
-        every = range(len(self.power_bs))
-        left = np.array([own.residual([b], coefficients) for b in every])
-        moment = self.moment_bsk[:, :, others] - cross @ coefficients
-        return NormalEquations(self.gram_bskk[:, :, others][:, :, :, others], moment, left, self.number_bs)
-
     def residual(self, blocks: Sequence[int], coefficients: Floats) -> Floats:
         """Σ |F_fit - F_ref|² per species (S,) over the given blocks."""
         b = list(blocks)
