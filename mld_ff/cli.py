@@ -20,7 +20,7 @@ from rich.progress import Progress as Bars
 from mld_ff.cp2k import CP2KSource, open_cp2k
 from mld_ff.errors import CheckFailed, InputError, MldError
 from mld_ff.files import to_json
-from mld_ff.inference import Basis, parse_rank
+from mld_ff.inference import SUFFIX, Basis, Part, parse_rank
 from mld_ff.inference import fit as infer
 from mld_ff.loss import AgentLoss
 from mld_ff.production import NVT
@@ -101,6 +101,14 @@ Counts = Annotated[
 Density = Annotated[float | None, typer.Option("--density", help="g/cm³; default 0.997 for water.")]
 Cp2kOption = Annotated[Path | None, typer.Option("--cp2k", help="CP2K run to take a frame of.")]
 Frame = Annotated[int, typer.Option(help="Which frame of the CP2K run; negative: from the end.")]
+BasisKind = Annotated[Kind | None, typer.Option("--basis", help="Functions of free pairs; default: spline.")]
+Exponent = Annotated[
+    list[float] | None, typer.Option(help="Exponent n of a power law r^-n; may be repeated. Default: 3.")
+]
+BondDegree = Annotated[int | None, typer.Option(help="Degree of bonded polynomials; 2 is harmonic. Default: 4.")]
+Spacing = Annotated[float | None, typer.Option(help="Knot spacing of splines, Å; default 0.2.")]
+Cutoff = Annotated[float | None, typer.Option(help="Å; default 5.5, or half the cell if that is shorter.")]
+Processes = Annotated[int, typer.Option(min=1, help="Processes of this machine to share the work.")]
 Temperature = Annotated[float, typer.Option("--temperature", help="K")]
 Timestep = Annotated[float, typer.Option("--timestep", help="fs")]
 Minimize = Annotated[
@@ -133,15 +141,15 @@ def inspect(
 
 @app.command()
 def fit(
-    cp2k_dir: Cp2kDir,
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="CP2K_DIR...", help="CP2K runs of one system, or files of `accumulate`.")
+    ],
     output: Output,
-    basis: Annotated[Kind, typer.Option(help="Functions of free pairs.")] = Kind.spline,
-    exponent: Annotated[
-        list[float] | None, typer.Option(help="Exponent n of a power law r^-n; may be repeated.")
-    ] = None,
-    bond_degree: Annotated[int, typer.Option(help="Degree of bonded polynomials; 2 is harmonic.")] = 4,
-    spacing: Annotated[float, typer.Option(help="Knot spacing of splines, Å.")] = 0.2,
-    cutoff: Annotated[float | None, typer.Option(help="Å; default 5.5, or half the cell if that is shorter.")] = None,
+    basis: BasisKind = None,
+    exponent: Exponent = None,
+    bond_degree: BondDegree = None,
+    spacing: Spacing = None,
+    cutoff: Cutoff = None,
     collective: Annotated[
         str | None,
         typer.Option(
@@ -150,17 +158,67 @@ def fit(
         ),
     ] = None,
     skip: Skip = 0.0,
+    processes: Processes = 1,
     file: File = None,
     json_: Json = False,
 ) -> None:
-    """Infer the loss from a CP2K run and write the model file."""
+    """Infer the loss from CP2K runs and write the model file."""
+    from mld_ff.inference import read_shards, solve
+
     with reporting(json_) as (progress, answer):
-        source = _open(cp2k_dir, file, skip)
-        rank = parse_rank(collective or 0)
-        functions = Basis(basis.value, tuple(exponent or (3.0,)), spacing, bond_degree, cutoff, rank)
-        loss = infer(source, functions, progress)
+        functions = _basis(basis, exponent, bond_degree, spacing, cutoff, collective)
+        if shards := [run for run in runs if run.suffix == SUFFIX]:
+            if len(shards) < len(runs) or functions or skip or file:
+                raise InputError(
+                    f"{shards[0]} holds accumulated frames, functions included: give such files only, without options "
+                    "that choose functions or frames"
+                )
+            loss, notes = solve(read_shards(shards)), []
+        else:
+            sources = [_open(run, file, skip) for run in runs]
+            loss, notes = infer(sources, Basis(**functions), progress, processes), _notes(sources)
         loss.save(output)
-        answer({**loss.provenance, "notes": source.notes, "model": str(output)}, _fit_text)
+        answer({**loss.provenance, "notes": notes, "model": str(output)}, _fit_text)
+
+
+@app.command()
+def accumulate(
+    runs: Annotated[list[Path], typer.Argument(metavar="CP2K_DIR...", help="CP2K runs of one system.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write, a .npz file.")],
+    part: Annotated[str, typer.Option(metavar="K/N", help="Only the K-th of N parts of all frames.")] = "1/1",
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Take the functions of this file: runs are added to earlier ones."),
+    ] = None,
+    basis: BasisKind = None,
+    exponent: Exponent = None,
+    bond_degree: BondDegree = None,
+    spacing: Spacing = None,
+    cutoff: Cutoff = None,
+    skip: Skip = 0.0,
+    processes: Processes = 1,
+    file: File = None,
+    json_: Json = False,
+) -> None:
+    """Sum what frames say about the coefficients, in jobs of their own; `fit` takes the files of all parts.
+
+    Of pairs only: a collective loss takes several passes over all frames, which `fit --processes` shares here.
+    """
+    from mld_ff.inference import accumulate as add_up
+    from mld_ff.inference import read_shard, write_shard
+
+    with reporting(json_) as (progress, answer):
+        functions = _basis(basis, exponent, bond_degree, spacing, cutoff)
+        if like and functions:
+            raise InputError(f"{like} tells the functions: leave out the options that choose them")
+        if output.suffix != SUFFIX:
+            raise InputError(f"give it a name that ends in {SUFFIX}", output)
+        layout = read_shard(like) if like else Basis(**functions).terms
+        sources = [_open(run, file, skip) for run in runs]
+        data = add_up(sources, layout, progress, processes, Part.parse(part))
+        write_shard(data, output)
+        told = {"frames": data.frames, "frames_with_broken_bonds": data.left_out, "bytes": output.stat().st_size}
+        answer({"file": str(output), "part": part, **told, "notes": _notes(sources)}, _accumulate_text)
 
 
 @app.command()
@@ -536,6 +594,30 @@ def progress_bars() -> Iterator[Progress]:
         yield bar
 
 
+def _basis(
+    kind: Kind | None,
+    exponents: list[float] | None,
+    bond_degree: int | None,
+    spacing: float | None,
+    cutoff: float | None,
+    collective: str | None = None,
+) -> dict[str, Any]:
+    """The fields of Basis that were given."""
+    fields = {
+        "kind": kind and kind.value,
+        "exponents": tuple(exponents) if exponents else None,
+        "bond_degree": bond_degree,
+        "spacing_A": spacing,
+        "cutoff_A": cutoff,
+        "collective": parse_rank(collective) if collective else None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _notes(sources: list[CP2KSource]) -> list[str]:
+    return [f"run {k}: {n}" if len(sources) > 1 else n for k, s in enumerate(sources, 1) for n in s.notes]
+
+
 ROLES = ("positions", "forces", "velocities", "energies", "cells", "input")
 
 
@@ -655,6 +737,8 @@ def _fit_text(d: dict[str, Any]) -> str:
         alone = f"pairs alone {pairs[s]:.3f}, and " if s in pairs else ""
         lines.append(f"  {s}: relative RMSE {e:.3f} ({alone}without reciprocity {d['relative_rmse_agent'][s]:.3f})")
     lines.append(f"  all forces: {d['rmse_meV_per_A']:.0f} meV/Å")
+    if not d["errors_include_walls"]:
+        lines.append("  (of the fitted functions; without the frames themselves, walls cannot be included)")
     if "collective" in d:
         lines += _curve_lines(d["collective"])
     if d["weakly_determined"]:
@@ -664,16 +748,21 @@ def _fit_text(d: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"note: {n}" for n in d["notes"]), *(f"warning: {w}" for w in d["warnings"])])
 
 
+def _accumulate_text(d: dict[str, Any]) -> str:
+    lines = [f"{d['file']}: {d['frames']} frames, part {d['part']}, {d['bytes'] / 1e6:.1f} MB"]
+    return "\n".join([*lines, *(f"note: {n}" for n in d["notes"])])
+
+
 def _curve_lines(collective: dict[str, Any]) -> list[str]:
-    lines = [f"{'channels per species':<22}{'cross-validated':>16}{'unseen':>10}  meV/Å{'cost':>10}"]
+    lines = [f"{'channels per species':<22}{'cross-validated':>16}{'unseen':>10}  meV/Å{'molecules':>12}{'cost':>8}"]
     for row in collective["curve"]:
         validated = row["cross_validated_meV_per_A"]
         here = "  <- this model" if row["rank"] == collective["rank"] else ""
         lines.append(
             f"{row['rank']:<22}{'–' if validated is None else format(validated, '.1f'):>16}"
-            f"{row['unseen_meV_per_A']:10.1f}{row['cost']:17.0f}{here}"
+            f"{row['unseen_meV_per_A']:10.1f}{row['unseen_relative_rmse_molecules']:19.3f}{row['cost']:8.0f}{here}"
         )
-    return [*lines, "cost: time per step in LAMMPS, pairs alone 1"]
+    return [*lines, "molecules: relative RMSE of net forces, unseen; cost: time per step in LAMMPS, pairs alone 1"]
 
 
 def _scan_text(d: dict[str, Any]) -> str:

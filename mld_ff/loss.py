@@ -513,11 +513,12 @@ class AgentLoss:
             raise InputError(f"has version {data['version']!r}; this mld_ff reads version {VERSION}: fit again")
         if data["units"] != UNITS:
             raise InputError(f"has units {data['units']}; expected {UNITS}")
-        agents = {species: _terms(terms) for species, terms in data["agents"].items()}
-        return cls(tuple(data["species"]), _terms(data["terms"]), data["provenance"], agents)
+        agents = {species: terms_from(terms) for species, terms in data["agents"].items()}
+        return cls(tuple(data["species"]), terms_from(data["terms"]), data["provenance"], agents)
 
 
-def _terms(data: list[dict[str, Any]]) -> tuple[Term, ...]:
+def terms_from(data: list[dict[str, Any]]) -> tuple[Term, ...]:
+    """Terms from what `Term.to_dict` gives. Raises InputError if one is of an unknown kind, or comes twice."""
     for term in data:
         if term["kind"] not in KINDS:
             raise InputError(f"term {term['name']!r} is of unknown kind {term['kind']!r}; known: {', '.join(KINDS)}")

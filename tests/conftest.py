@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,10 @@ from mld_ff.inference import Basis, fit
 from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, PowerTerm, SplineTerm, Term
 from mld_ff.topology import Topology, find_topology
 from mld_ff.trajectory import Floats, Trajectory
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENMM_CPU_THREADS"):
+    # tests already run in a process per core, which inherits this before it loads anything
+    os.environ.setdefault(variable, "1")
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "water" / "cp2k"
 CUBE = 12.0 * np.eye(3)

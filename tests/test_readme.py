@@ -89,7 +89,19 @@ def test_commands_shown_exist():
         text=True,
         check=True,
     )
-    assert shown == {"inspect", "fit", "verify", "export", "run", "report", "scan", "agents", "reference", "box"}
+    assert shown == {
+        "inspect",
+        "fit",
+        "verify",
+        "export",
+        "run",
+        "report",
+        "scan",
+        "agents",
+        "reference",
+        "accumulate",
+        "box",
+    }
     assert all(re.search(rf"\b{verb}\b", done.stdout) for verb in (*shown, "build"))
 
 
