@@ -55,6 +55,14 @@ class ReferenceMethod(StrEnum):
     xtb = "xtb"
 
 
+class Precision(StrEnum):
+    """Of OpenMM's platforms CUDA, HIP and OpenCL."""
+
+    single = "single"
+    mixed = "mixed"
+    double = "double"
+
+
 class Kind(StrEnum):
     """Functions of free pairs."""
 
@@ -109,6 +117,9 @@ Minimize = Annotated[
         "--minimize/--no-minimize",
         help="Move downhill first. Default: structures without velocities in which a force exceeds 10 eV/Å.",
     ),
+]
+PrecisionOption = Annotated[
+    Precision | None, typer.Option("--precision", help="Of CUDA, HIP or OpenCL; default: OpenMM's own, single.")
 ]
 Damping = Annotated[float, typer.Option("--damping", help="Time constant of the thermostat, fs (CP2K's TIMECON).")]
 
@@ -274,7 +285,8 @@ def verify(
     frames: Annotated[int, typer.Option(min=1, help="How many frames, spread over the run.")] = 5,
     openmm: Annotated[Path | None, typer.Option(help="Check these exported files instead of a fresh export.")] = None,
     lammps: Annotated[Path | None, typer.Option(help="Check these exported files instead of a fresh export.")] = None,
-    platform: Annotated[str, typer.Option(help="OpenMM platform.")] = "CPU",
+    platform: Annotated[str, typer.Option(help="OpenMM platform: CPU, CUDA, HIP, OpenCL or Reference.")] = "CPU",
+    precision: PrecisionOption = None,
     file: File = None,
     json_: Json = False,
 ) -> None:
@@ -284,7 +296,7 @@ def verify(
     with reporting(json_) as (progress, answer):
         source = _open(cp2k_dir, file, require_forces=False)
         given = {k: v for k, v in (("openmm", openmm), ("lammps", lammps)) if v}
-        result = check(AgentLoss.load(model), source, frames, given or None, platform, progress=progress)
+        result = check(AgentLoss.load(model), source, frames, given or None, platform, precision, progress=progress)
         answer(result.to_dict(), _verify_text)
         if not result.passed:
             raise CheckFailed("an engine differs from the numpy reference by more than the tolerance")
@@ -305,25 +317,29 @@ def run(
     timestep: Timestep = 0.5,
     damping: Damping = 100.0,
     every: Annotated[float, typer.Option(help="fs between frames of the trajectory.")] = 10.0,
-    platform: Annotated[str | None, typer.Option(help="OpenMM platform; default: the fastest present.")] = None,
+    platform: Annotated[
+        str | None, typer.Option(help="CPU, CUDA, HIP, OpenCL or Reference; default: the fastest present.")
+    ] = None,
+    precision: PrecisionOption = None,
     seed: Annotated[int, typer.Option(help="Of velocities, where the frame has none.")] = 1,
     velocities: Annotated[bool, typer.Option("--velocities", help="Write those of every frame too.")] = False,
     file: File = None,
     json_: Json = False,
 ) -> None:
     """Run NVT molecular dynamics (Nosé–Hoover) in OpenMM or LAMMPS."""
-    from mld_ff.production import excursions, read_log
+    from mld_ff.production import excursions, read_log, read_record
     from mld_ff.production import run as produce
 
     with reporting(json_) as (progress, answer):
         settings = NVT(temperature, time, timestep, damping, every, seed, velocities)
         start = _frame(structure, cp2k, frame, file, coordinates)
         loss = AgentLoss.load(model)
-        trajectory = produce(loss, start, engine.value, output, settings, platform, progress, minimize)
+        trajectory = produce(loss, start, engine.value, output, settings, platform, progress, minimize, precision)
         log = read_log(output)
         answer(
             {
                 "engine": engine.value,
+                "device": read_record(output)["device"],
                 "directory": str(output),
                 "frames": trajectory.n_frames,
                 "time_ps": float(log["time_ps"][-1]),
@@ -757,6 +773,8 @@ def _inspection_text(d: dict[str, Any]) -> str:
 
 def _run_text(d: dict[str, Any]) -> str:
     lines = [f"{d['time_ps']:g} ps in {d['directory']}, mean temperature {d['mean_temperature_K']:.1f} K"]
+    if d["device"]:
+        lines.append("on {platform}, {device}, precision {precision}".format(**d["device"]))
     if outside := d["excursions"]:
         worst = max(outside, key=outside.__getitem__)
         lines.append(

@@ -17,7 +17,7 @@ import numpy as np
 from MDAnalysis.coordinates.DCD import DCDReader
 
 from mld_ff.engines.lammps import find_lmp, launch, thermo
-from mld_ff.engines.openmm import platform_named, relaxed
+from mld_ff.engines.openmm import device_of, relaxed
 from mld_ff.engines.process import stream
 from mld_ff.errors import EngineError, InputError, check_positive
 from mld_ff.export.lammps import export_lammps
@@ -82,21 +82,26 @@ def run(
     platform: str | None = None,
     progress: Progress = no_progress,
     minimize: bool | None = None,
+    precision: str | None = None,
 ) -> Trajectory:
     """NVT molecular dynamics from one frame (positions, velocities if it has them); returns the trajectory.
 
     engine: `openmm` or `lammps`. directory: gets the exported files, trajectory.dcd, the engine's log and checkpoint,
-    and run.json. platform: OpenMM's, None for the fastest present. minimize: as in `start_at`. Raises EngineError if
-    the engine stops or warns, InputError if the model does not cover the system or the directory holds another run.
+    and run.json. platform: OpenMM's, None for the fastest present. minimize: as in `start_at`. precision: `single`,
+    `mixed` or `double`, where the platform has the choice. Raises EngineError if the engine stops or warns, InputError
+    if the model does not cover the system or the directory holds another run.
     """
     settings, out = settings or NVT(), Path(directory)
     exports = {"openmm": export_openmm, "lammps": export_lammps}
     if engine not in exports:
         raise InputError(f"the engine is {engine!r}; known: {', '.join(exports)}")
+    device: dict[str, str] = {}
     if engine == "openmm":
-        platform_named(platform)  # what is missing is said before anything is written
+        device = device_of(platform, precision)  # what is missing is said before anything is written
     else:
         find_lmp()
+        if precision:
+            raise InputError("the precision is a setting of OpenMM's platforms; LAMMPS computes in double")
     if (out / RECORD).exists():
         raise InputError("a run lies here already: choose another directory or remove this one", out)
     start = start_at(loss, frame, settings.temperature_K, settings.seed, minimize, progress)
@@ -104,6 +109,7 @@ def run(
     record: dict[str, Any] = {
         "engine": engine,
         "finished": False,
+        "device": device,
         "settings": vars(settings),
         "started_from": {**start.frame.source, "step": int(frame.step[0])},
         "symbols": list(start.topology.symbols),
@@ -115,7 +121,7 @@ def run(
     progress(engine, 0, settings.steps)
     began = time.perf_counter()
     if engine == "openmm":
-        _run_openmm(out, settings, platform, progress)
+        _run_openmm(out, settings, device["platform"], precision, progress)
     else:
         _run_lammps(out, settings, progress)
     _write_record(out, {**record, "finished": True, "wall_s": time.perf_counter() - began})
@@ -149,12 +155,11 @@ def _write_record(out: Path, record: dict[str, Any]) -> None:
     write_atomically(out / RECORD, json.dumps(record, indent=1) + "\n")
 
 
-def _run_openmm(out: Path, settings: NVT, platform: str | None, progress: Progress) -> None:
-    name = platform_named(platform).getName()
+def _run_openmm(out: Path, settings: NVT, platform: str, precision: str | None, progress: Progress) -> None:
     every_ps = settings.every * settings.timestep_fs * FS_TO_PS
-    options = {"--platform": name, "--time": settings.time_ps, "--every": every_ps}
+    options = {"--platform": platform, "--time": settings.time_ps, "--every": every_ps}
     command = [sys.executable, "run.py", *(str(word) for option in options.items() for word in option)]
-    command += ["--velocities"] * settings.velocities
+    command += ["--velocities"] * settings.velocities + (["--precision", precision] if precision else [])
 
     def listen(line: str) -> None:
         if found := re.match(r"([\d.]+)%", line):

@@ -351,6 +351,10 @@ def test_run_py_needs_nothing_but_openmm(few: Trajectory, spline_water: AgentLos
     assert [row.split(",")[0] for row in rows] == ["10", "20", "30", "40"]
     temperatures = [float(row.split(",")[5]) for row in rows]
     assert all(200 < t < 400 for t in temperatures), temperatures
+    command = [sys.executable, "run.py", "--platform", "CPU", "--precision", "mixed"]
+    refused = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120)
+    assert refused.returncode == 1
+    assert refused.stderr.strip() == "CPU has no choice of precision; CUDA, HIP and OpenCL have one"
 
 
 # --- LAMMPS's files -------------------------------------------------------------------------------------------------
