@@ -81,8 +81,8 @@ class Term:
     coefficient_errors: tuple[float, ...] = ()
     """Standard errors by jack-knife over contiguous blocks; empty if not estimated."""
     coverage: Mapping[str, Any] = field(default_factory=dict)
-    """Distances that the training data sampled: `shortest_A`, `longest_A`, and a histogram of `counts` in bins
-    `width_A` wide from `start_A` on."""
+    """Distances that the data sampled: `shortest_A`, `longest_A`, a histogram of `counts` in bins `width_A` wide from
+    `start_A` on, and in the middle of each the standard error of the function, `errors_eV`, by the same jack-knife."""
 
     @property
     def coefficient_names(self) -> tuple[str, ...]:

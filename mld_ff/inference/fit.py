@@ -11,10 +11,10 @@ import numpy as np
 
 from mld_ff.inference.basis import Basis
 from mld_ff.inference.equations import Accumulated, accumulate, block_of
-from mld_ff.inference.problem import Problem
+from mld_ff.inference.problem import Problem, jackknife_error
 from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, SplineTerm, Term, wall_stiffness
 from mld_ff.survey import BIN_A, Histogram, Progress, Survey, no_progress
-from mld_ff.trajectory import FrameSource
+from mld_ff.trajectory import Floats, FrameSource
 from mld_ff.units import EV_TO_MEV
 
 WALL_DEPTH_A = 0.1
@@ -51,6 +51,8 @@ def fit(source: FrameSource, basis: Basis | None = None, progress: Progress = no
         "blocks_train": list(problem.train),
         "blocks_test": list(problem.test),
         "n_coefficients": len(exported),
+        "n_functions": len(problem.names),
+        "rank": problem.rank,
         "undetermined": list(problem.undetermined),
         "weakly_determined": [name for name in problem.weakly_determined if name in exported],
         "ridge": problem.ridge,
@@ -58,6 +60,7 @@ def fit(source: FrameSource, basis: Basis | None = None, progress: Progress = no
         **_measure(loss, source, data, problem.test, progress),
         "relative_rmse_agent": dict(zip(species, agent_errors, strict=True)),
         "net_force_eV_per_A": data.survey.forces.net_force,
+        "force_noise_eV_per_A": data.survey.forces.noise,
         "warnings": [text for text in [data.survey.forces.warning()] if text],
         "molecules": data.survey.topology.formulas(),
         "temperature_K": float(np.mean(data.survey.temperatures)) if data.survey.temperatures else None,
@@ -72,7 +75,8 @@ def fit(source: FrameSource, basis: Basis | None = None, progress: Progress = no
 
 def _finish(problem: Problem, species: int | None, survey: Survey) -> tuple[Term, ...]:
     """Terms with coefficients, errors, coverage and walls; for an agent, those that its species takes part in."""
-    best, errors = problem.coefficients(species), problem.errors(species)
+    best, each = problem.coefficients(species), problem.jackknife(species)
+    errors = jackknife_error(each)
     finished = []
     for k, term in enumerate(problem.terms):
         if species is not None and survey.topology.species[species] not in term.species:
@@ -83,10 +87,18 @@ def _finish(problem: Problem, species: int | None, survey: Survey) -> tuple[Term
             term,
             coefficients=tuple(best[here].tolist()),
             coefficient_errors=tuple(errors[here].tolist()),
-            coverage=histogram.to_dict(0.1 if isinstance(term, FreeTerm) else 0.02),
+            coverage=_coverage(term, histogram, each[:, here]),
         )
         finished.append(_with_walls(filled, histogram))
     return tuple(finished)
+
+
+def _coverage(term: Term, seen: Histogram, each: Floats) -> dict[str, Any]:
+    """Where the data were, and how sure the term is there; each: its coefficients without each of the blocks."""
+    found = seen.to_dict(0.1 if isinstance(term, FreeTerm) else 0.02)
+    r = found["start_A"] + found["width_A"] * (np.arange(len(found["counts"])) + 0.5)
+    errors = jackknife_error(each @ term.basis(r).T) if len(r) else np.zeros(0)
+    return {**found, "errors_eV": [float(f"{e:.4g}") for e in errors]}
 
 
 def _with_walls(term: Term, seen: Histogram) -> Term:

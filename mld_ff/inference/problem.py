@@ -20,6 +20,12 @@ RIDGE_SLACK = 1.002
 """The strongest ridge is taken whose cross-validated squared error is within this factor of the least one."""
 
 
+def jackknife_error(each: Floats) -> Floats:
+    """Standard error of what was computed without each of the blocks in turn, (B, …)."""
+    n = len(each)
+    return np.asarray(np.sqrt((n - 1) / n * ((each - each.mean(axis=0)) ** 2).sum(axis=0)))
+
+
 @dataclass(frozen=True)
 class Problem:
     """K coefficients of `terms`, S species; blocks of contiguous frames for training and testing.
@@ -121,13 +127,15 @@ class Problem:
         """Best coefficients (K,) of the reciprocal fit, or of the agent fit of one species."""
         return self._expand(self._solve(self.train, species, self.ridge))
 
+    def jackknife(self, species: int | None = None) -> Floats:
+        """Coefficients (B, K) fitted without each of the training blocks in turn; the best ones with a single block."""
+        if len(self.train) < 2:
+            return self.coefficients(species)[None]
+        return np.array([self._expand(self._solve(self._without(b), species, self.ridge)) for b in self.train])
+
     def errors(self, species: int | None = None) -> Floats:
         """Standard errors (K,) by jack-knife over the training blocks; zero with a single block."""
-        n = len(self.train)
-        if n < 2:
-            return np.zeros(len(self.names))
-        each = np.array([self._solve(self._without(b), species, self.ridge) for b in self.train])
-        return self._expand(np.sqrt((n - 1) / n * ((each - each.mean(axis=0)) ** 2).sum(axis=0)))
+        return jackknife_error(self.jackknife(species))
 
     def relative_rmse(self, coefficients: Floats) -> Floats:
         """√(Σ|F_fit - F_ref|² / Σ|F_ref|²) per species (S,) on the test blocks."""
@@ -142,6 +150,12 @@ class Problem:
         by_data = np.diag(np.linalg.pinv(gram + prior, hermitian=True) @ gram)
         weak = (np.diag(prior) > 0) & (by_data < 0.5)
         return tuple(self.names[k] for k in self.kept[weak])
+
+    @cached_property
+    def rank(self) -> int:
+        """How many of the K functions the training data tell apart, without ridge."""
+        values = np.linalg.eigvalsh(self._normalised_gram(np.arange(len(self.names))))
+        return int((values > RANK_TOLERANCE * values[-1]).sum())
 
     @cached_property
     def condition(self) -> float:
