@@ -357,16 +357,18 @@ def report(
     trajectory: Annotated[Path, typer.Option(metavar="RUN_DIR", help="Directory of `mld-ff run`.")],
     output: Output,
     skip: Skip = 0.0,
+    scan: Annotated[Path | None, typer.Option(metavar="SCAN_DIR", help="Show this `mld-ff scan` too.")] = None,
     seed: Annotated[int, typer.Option(help="Draws the hydrogens whose bonds are shown.")] = 1,
     file: File = None,
     json_: Json = False,
 ) -> None:
     """Compare a learned run with CP2K: one page, figures, and every number with its error."""
-    from mld_ff.report import study, write_report
+    from mld_ff.report import load_scan, study, write_report
 
     with reporting(json_) as (progress, answer):
+        explored = None if scan is None else load_scan(scan)
         source = _open(reference, file, skip, require_forces=False)
-        page = write_report(output, study(source, trajectory, seed=seed, progress=progress))
+        page = write_report(output, study(source, trajectory, seed=seed, scan=explored, progress=progress))
         found = json.loads((output / "report.json").read_text(encoding="utf-8"))
         del found["series"]
         answer({"page": str(page), **found}, _report_text)

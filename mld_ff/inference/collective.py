@@ -19,7 +19,7 @@ from scipy.linalg import block_diag, solve
 
 from mld_ff.inference.basis import AUTO
 from mld_ff.inference.equations import Accumulated, Form, NormalEquations
-from mld_ff.inference.problem import RIDGE_SLACK, Problem, jack_knife
+from mld_ff.inference.problem import RIDGE_SLACK, Problem
 from mld_ff.loss import CollectiveTerm
 from mld_ff.trajectory import Floats
 from mld_ff.units import EV_TO_MEV
@@ -170,13 +170,12 @@ class CollectiveProblem:
         return min(rank for rank, error in errors.items() if error <= RANK_SLACK * min(errors.values()))
 
     def solution(self, rank: int) -> tuple[Refit, Floats]:
-        """The fit, and standard errors of the pairs' coefficients by jack-knife over the last stage."""
+        """The fit, and the pairs' coefficients (B, P) by the last stage without each of the training blocks in turn."""
         train = self.pairs.train
         fitted = self.refit(self.full, train, rank)
         if len(train) < 2:
-            return fitted, np.zeros(self.n_pairs)
-        each = np.array([self.refit(self.full, self.pairs.without(b), rank).pairs for b in train])
-        return fitted, jack_knife(each)
+            return fitted, fitted.pairs[None]
+        return fitted, np.array([self.refit(self.full, self.pairs.without(b), rank).pairs for b in train])
 
     # --- linear algebra -----------------------------------------------------------------------------------------------
 
