@@ -820,7 +820,10 @@ def _curve_lines(collective: dict[str, Any]) -> list[str]:
             f"{row['rank']:<22}{'–' if validated is None else format(validated, '.1f'):>16}"
             f"{row['unseen_meV_per_A']:10.1f}{row['unseen_relative_rmse_molecules']:19.3f}{row['cost']:8.0f}{here}"
         )
-    return [*lines, "molecules: relative RMSE of net forces, unseen; cost: time per step in LAMMPS, pairs alone 1"]
+    return [
+        *lines,
+        "molecules: relative RMSE of net forces and torques, unseen; cost: time per step in LAMMPS, pairs alone 1",
+    ]
 
 
 def _scan_text(d: dict[str, Any]) -> str:
