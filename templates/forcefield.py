@@ -24,8 +24,9 @@ pairs = sorted(paths)
 # The loss ends at its own cutoff, whatever nonbondedCutoff says.
 periodic = nonbondedMethod not in (app.NoCutoff, app.CutoffNonPeriodic)
 free = [f for f in sys.getForces() if isinstance(f, (openmm.CustomNonbondedForce, openmm.CustomGBForce))]
-for force, (name, cutoff) in zip(free, FREE.items(), strict=True):
+for force, (name, (cutoff, group)) in zip(free, FREE.items(), strict=True):
     force.setName(name)
+    force.setForceGroup(group)
     force.setNonbondedMethod(force.CutoffPeriodic if periodic else force.CutoffNonPeriodic)
     force.setCutoffDistance(cutoff)
     if isinstance(force, openmm.CustomGBForce):

@@ -33,7 +33,7 @@ from mld_ff.engines import lammps as lammps_engine
 from mld_ff.engines import openmm as openmm_engine
 from mld_ff.errors import InputError
 from mld_ff.export.lammps import export_lammps
-from mld_ff.export.openmm import export_openmm
+from mld_ff.export.openmm import export_openmm, openmm_system
 from mld_ff.export.start import Start, start_from
 from mld_ff.loss import AgentLoss
 from mld_ff.trajectory import Floats, Trajectory, concatenate
@@ -183,6 +183,10 @@ def test_terms_with_cutoffs_and_exponents_of_their_own(few: Trajectory, tmp_path
     long, short = invent(frame, "power", (2.0,), cutoff=6.0), invent(frame, "power", (3.0, 1.0), cutoff=4.0)
     loss = replace(long, terms=(*long.terms[:-1], short.terms[-1]))
     start = start_from(frame)
+    system = openmm_system(loss, start)
+    free = [f for f in system.getForces() if isinstance(f, openmm.CustomNonbondedForce)]
+    groups = {round(f.getCutoffDistance()._value, 6): f.getForceGroup() for f in free}
+    assert groups == {0.6: 0, 0.4: 1}, "GPU platforms refuse two cutoffs in one group"
     expected = energy_and_forces(loss, start.frame)[1]
     for engine in EXPORTS:
         EXPORTS[engine](loss, start, tmp_path / engine)

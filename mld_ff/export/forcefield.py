@@ -44,7 +44,7 @@ def forcefield_xml(loss: AgentLoss, start: Start, forces: Sequence[openmm.Force]
     free = [f for f in forces if isinstance(f, TAGS)]
     root.extend(_tag(force, start) for force in free)
     constants = {
-        "FREE": {f.getName(): f.getCutoffDistance()._value for f in free},
+        "FREE": {f.getName(): (f.getCutoffDistance()._value, f.getForceGroup()) for f in free},
         "BONDED": _bonded(loss, forces),
         "UNKNOWN": _unknown(loss, start),
     }

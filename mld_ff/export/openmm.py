@@ -64,7 +64,10 @@ def openmm_system(loss: AgentLoss, start: Start) -> openmm.System:
     system.setDefaultPeriodicBoxVectors(*(openmm.Vec3(*row) for row in cell * A_TO_NM))
     for mass in start.frame.masses:
         system.addParticle(float(mass))
+    groups: dict[float, int] = {}
     for force in forces_of(loss, topology):
+        if isinstance(force, (openmm.CustomNonbondedForce, openmm.CustomGBForce)):  # GPUs: one cutoff in a group
+            force.setForceGroup(groups.setdefault(force.getCutoffDistance()._value, len(groups)))
         system.addForce(force)
     remover = openmm.CMMotionRemover(CENTRE_OF_MASS_EVERY)
     remover.setName("centre of mass at rest")
