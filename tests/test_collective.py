@@ -24,11 +24,11 @@ from mld_ff.inference.basis import AUTO
 from mld_ff.inference.collective import Channels, CollectiveProblem, channel_terms
 from mld_ff.inference.fit import _forms
 from mld_ff.inference.problem import Problem
+from mld_ff.inference.runs import Runs
 from mld_ff.invariants import both_ways, neighbour_pairs, tail_splines
 from mld_ff.learning import learn
 from mld_ff.loss import AgentLoss
 from mld_ff.production import excursions
-from mld_ff.survey import no_progress
 from mld_ff.trajectory import Trajectory
 from mld_ff.verify import verify
 
@@ -162,7 +162,7 @@ COARSE = Basis(spacing_A=0.4, cutoff_A=4.0, collective=AUTO, collective_cutoff_A
 
 @pytest.fixture(scope="module")
 def coarse(few: Trajectory) -> Accumulated:
-    return accumulate(few, COARSE.terms, no_progress, _forms(few, COARSE, no_progress))
+    return accumulate(few, COARSE.terms, forms=_forms(Runs.of(few), COARSE))
 
 
 def test_design_and_channels_are_the_loss(few: Trajectory, coarse: Accumulated) -> None:

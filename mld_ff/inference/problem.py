@@ -80,11 +80,16 @@ class Problem:
         splines = np.array([isinstance(t, SplineTerm) for t in self.terms])[self.term_index]
         candidates = np.flatnonzero(touched & ~splines)
         missing = {self.names[k] for k in np.flatnonzero(~touched)}
-        if len(candidates):
-            _, r, order = qr(self._normalised_gram(candidates), pivoting=True)
-            dependent = np.abs(np.diag(r)) < RANK_TOLERANCE * max(abs(r[0, 0]), 1)
-            missing |= {self.names[candidates[k]] for k in order[dependent]}
+        missing |= {self.names[k] for k in self._dependent(candidates)}
         return tuple(sorted(missing))
+
+    def _dependent(self, functions: Indices) -> Indices:
+        """Those of the functions that others of them make up, in the training data (QR with pivoting)."""
+        if not len(functions):
+            return functions
+        _, r, order = qr(self._normalised_gram(functions), pivoting=True)
+        dependent = np.abs(np.diag(r)) < RANK_TOLERANCE * max(abs(r[0, 0]), 1)
+        return np.asarray(functions[order[dependent]])
 
     @cached_property
     def kept(self) -> Indices:
@@ -155,8 +160,7 @@ class Problem:
     @cached_property
     def rank(self) -> int:
         """How many of the K functions the training data tell apart, without ridge."""
-        values = np.linalg.eigvalsh(self._normalised_gram(np.arange(len(self.names))))
-        return int((values > RANK_TOLERANCE * values[-1]).sum())
+        return len(self.names) - len(self._dependent(np.arange(len(self.names))))
 
     @cached_property
     def condition(self) -> float:
