@@ -21,7 +21,7 @@ from mld_ff.loss import AgentLoss, BondTerm, CollectiveTerm, FreeTerm, PowerTerm
 from mld_ff.survey import BIN_A
 from mld_ff.topology import Topology
 from mld_ff.trajectory import Floats, Ints
-from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM, EV_TO_KJ_PER_MOL, FS_TO_PS
+from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM, AMU_A2_PER_FS2_TO_EV, EV_TO_KJ_PER_MOL, FS_TO_PS
 
 SPECIES_PAIR = tuple[str, str]
 CENTRE_OF_MASS_EVERY = 100
@@ -279,7 +279,9 @@ def export_openmm(
     timestep_fs: float = 0.5,
     damping_fs: float = 100.0,
 ) -> list[Path]:
-    """Write system.xml, topology.pdb, state.xml (positions, velocities, box), integrator.xml, run.py, forcefield.xml.
+    """Write system.xml, topology.pdb, state.xml, integrator.xml, run.py and forcefield.xml.
+
+    state.xml holds positions, box, and the velocities of half a timestep before, as a leap-frog wants them.
 
     `damping_fs` is the time constant of the Nosé–Hoover chain: CP2K's TIMECON, LAMMPS's Tdamp, the inverse of
     OpenMM's collisionFrequency. forcefield.xml is left out where an element has atoms of different mass, which a
@@ -294,7 +296,7 @@ def export_openmm(
     texts = {
         "system.xml": openmm.XmlSerializer.serialize(system),
         "integrator.xml": openmm.XmlSerializer.serialize(integrator),
-        "state.xml": openmm.XmlSerializer.serialize(_state(start)),
+        "state.xml": openmm.XmlSerializer.serialize(_state(loss, start, timestep_fs)),
         "topology.pdb": pdb.getvalue(),
         "run.py": read_template("run.py"),
     }
@@ -305,8 +307,11 @@ def export_openmm(
     return [Path(directory) / name for name in texts]
 
 
-def _state(start: Start) -> openmm.State:
-    """Positions, velocities and box; only a Context makes a State, so one without forces does, and nothing runs."""
+def _state(loss: AgentLoss, start: Start, timestep_fs: float) -> openmm.State:
+    """Positions, box, and velocities of half a timestep earlier, which OpenMM's leap-frog integrators start from.
+
+    Only a Context makes a State, so one without forces does, and nothing runs.
+    """
     system = openmm.System()
     system.setDefaultPeriodicBoxVectors(*(openmm.Vec3(*row) for row in start.frame.cell[0] * A_TO_NM))
     for mass in start.frame.masses:
@@ -315,7 +320,10 @@ def _state(start: Start) -> openmm.State:
     system.getForce(0).setUsesPeriodicBoundaryConditions(True)
     platform = openmm.Platform.getPlatformByName("Reference")
     context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
-    assert start.frame.velocities is not None
-    context.setPositions(start.frame.positions[0] * A_TO_NM * unit.nanometer)
-    context.setVelocities(start.frame.velocities[0] * A_PER_FS_TO_NM_PER_PS)
+    frame = start.frame
+    assert frame.velocities is not None
+    _, forces = loss.evaluate(start.topology, frame.positions[0], frame.cell[0])
+    gained = forces / (frame.masses[:, None] * AMU_A2_PER_FS2_TO_EV) * timestep_fs / 2
+    context.setPositions(frame.positions[0] * A_TO_NM * unit.nanometer)
+    context.setVelocities((frame.velocities[0] - gained) * A_PER_FS_TO_NM_PER_PS)
     return context.getState(positions=True, velocities=True)
