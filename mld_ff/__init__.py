@@ -11,6 +11,7 @@ from mld_ff.inference import Basis, fit, scan
 from mld_ff.learning import learn
 from mld_ff.loss import AgentLoss
 from mld_ff.production import NVT, read_run, run
+from mld_ff.refine import refine
 from mld_ff.structures import read_structure
 from mld_ff.survey import inspect
 from mld_ff.trajectory import Trajectory
@@ -37,6 +38,7 @@ __all__ = [
     "read_cp2k",
     "read_run",
     "read_structure",
+    "refine",
     "run",
     "scan",
     "start_from",

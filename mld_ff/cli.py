@@ -357,16 +357,18 @@ def report(
     trajectory: Annotated[Path, typer.Option(metavar="RUN_DIR", help="Directory of `mld-ff run`.")],
     output: Output,
     skip: Skip = 0.0,
+    scan: Annotated[Path | None, typer.Option(metavar="SCAN_DIR", help="Show this `mld-ff scan` too.")] = None,
     seed: Annotated[int, typer.Option(help="Draws the hydrogens whose bonds are shown.")] = 1,
     file: File = None,
     json_: Json = False,
 ) -> None:
     """Compare a learned run with CP2K: one page, figures, and every number with its error."""
-    from mld_ff.report import study, write_report
+    from mld_ff.report import load_scan, study, write_report
 
     with reporting(json_) as (progress, answer):
+        explored = None if scan is None else load_scan(scan)
         source = _open(reference, file, skip, require_forces=False)
-        page = write_report(output, study(source, trajectory, seed=seed, progress=progress))
+        page = write_report(output, study(source, trajectory, seed=seed, scan=explored, progress=progress))
         found = json.loads((output / "report.json").read_text(encoding="utf-8"))
         del found["series"]
         answer({"page": str(page), **found}, _report_text)
@@ -514,6 +516,62 @@ def reference(
                 )
                 ref.write_reference(output, settings, box)
         answer(summarise(output, run or resume, progress), _reference_text)
+
+
+@app.command()
+def refine(
+    cp2k_dir: Cp2kDir,
+    output: Output,
+    method: Annotated[ReferenceMethod, typer.Option(help="Of the labels; that of the CP2K run.")] = ReferenceMethod.nnp,
+    rounds: Annotated[int, typer.Option(min=1, help="At most. Raise it to go on with a finished refinement.")] = 3,
+    frames_per_round: Annotated[int, typer.Option(min=1, help="To label at most.")] = 20,
+    temperature: Temperature = 300.0,
+    hot: Annotated[list[float] | None, typer.Option(help="K, of a second run; may be repeated. Default: 400.")] = None,
+    time: Annotated[float, typer.Option(help="Of every run, ps.")] = 5.0,
+    timestep: Timestep = 0.5,
+    damping: Damping = 100.0,
+    every: Annotated[float, typer.Option(help="fs between frames that are looked at.")] = 20.0,
+    engine: Annotated[Engine, typer.Option()] = Engine.lammps,
+    seed: Annotated[int, typer.Option(help="Of velocities.")] = 1,
+    basis: Annotated[Kind, typer.Option(help="Functions of free pairs.")] = Kind.spline,
+    exponent: Annotated[
+        list[float] | None, typer.Option(help="Exponent n of a power law r^-n; may be repeated.")
+    ] = None,
+    bond_degree: Annotated[int, typer.Option(help="Degree of bonded polynomials; 2 is harmonic.")] = 4,
+    spacing: Annotated[float, typer.Option(help="Knot spacing of splines, Å.")] = 0.2,
+    cutoff: Annotated[float | None, typer.Option(help="Å; default 5.5, or half the cell if that is shorter.")] = None,
+    collective: Annotated[
+        str | None, typer.Option(metavar="[RANK]", help="Channels per species of a collective loss, as in `fit`.")
+    ] = None,
+    functional: Annotated[str, typer.Option(help="Of DFT: BLYP, PBE or revPBE.")] = "BLYP",
+    dft_basis: Annotated[str, typer.Option(help="Name in CP2K's files.")] = "DZVP-MOLOPT-SR-GTH",
+    grid_cutoff: Annotated[float, typer.Option(help="Of the real-space grid, Ry.")] = 400.0,
+    rel_cutoff: Annotated[float, typer.Option(help="Ry")] = 50.0,
+    skip: Skip = 0.0,
+    file: File = None,
+    json_: Json = False,
+) -> None:
+    """Run what was learned, let CP2K label what is new there, fit again, until nothing new is seen.
+
+    Goes on where it was left. Where CP2K is not installed, it writes CP2K's input and says how to come back.
+    """
+    from mld_ff.cp2k.reference import Reference
+    from mld_ff.refine import Settings
+    from mld_ff.refine import refine as improve
+
+    with reporting(json_) as (progress, answer):
+        settings = Settings(
+            Basis(basis.value, tuple(exponent or (3.0,)), spacing, bond_degree, cutoff, parse_rank(collective or 0)),
+            Reference(
+                method.value, functional=functional, basis=dft_basis, cutoff_Ry=grid_cutoff, rel_cutoff_Ry=rel_cutoff
+            ),
+            NVT(temperature, time, timestep, damping, every, seed),
+            tuple(hot or (400.0,)),
+            frames_per_round,
+            engine.value,
+        )
+        found = improve(_open(cp2k_dir, file, skip), output, settings, rounds, progress=progress)
+        answer({"model": str(output / "model.json"), **found.to_dict()}, _refine_text)
 
 
 def main() -> None:
@@ -762,7 +820,10 @@ def _curve_lines(collective: dict[str, Any]) -> list[str]:
             f"{row['rank']:<22}{'–' if validated is None else format(validated, '.1f'):>16}"
             f"{row['unseen_meV_per_A']:10.1f}{row['unseen_relative_rmse_molecules']:19.3f}{row['cost']:8.0f}{here}"
         )
-    return [*lines, "molecules: relative RMSE of net forces, unseen; cost: time per step in LAMMPS, pairs alone 1"]
+    return [
+        *lines,
+        "molecules: relative RMSE of net forces and torques, unseen; cost: time per step in LAMMPS, pairs alone 1",
+    ]
 
 
 def _scan_text(d: dict[str, Any]) -> str:
@@ -786,6 +847,21 @@ def _report_text(d: dict[str, Any]) -> str:
     if "ratio" in d["speed"]:
         lines.append(f"{d['speed']['ratio']:.3g} times faster than CP2K")
     return "\n".join([*lines, *(f"note: {n}" for n in d["notes"]), f"open {d['page']}"])
+
+
+def _refine_text(d: dict[str, Any]) -> str:
+    lines = [f"{'round':<6}{'meV/Å':>8}{'on new':>8}{'new':>7}{'labelled':>10}  runs"]
+    for r in d["rounds"]:
+        before = "–" if r.get("rmse_on_new_meV_per_A") is None else f"{r['rmse_on_new_meV_per_A']:.0f}"
+        runs = "; ".join(
+            f"{name} {run['new']} of {run['frames']} new" + (f", ends {run['stopped']}" if run["stopped"] else "")
+            for name, run in r["runs"].items()
+        )
+        new, labelled = f"{100 * r['new_fraction']:.1f} %", r.get("labelled", "–")
+        lines.append(f"{r['round']:<6}{r['rmse_meV_per_A']:8.1f}{before:>8}{new:>7}{labelled:>10}  {runs}")
+        lines += [f"      left out: {text}" for text in r.get("left_out", [])]
+    end = "nothing new is seen any more" if d["finished"] else "new frames were still seen: give more --rounds"
+    return "\n".join([*lines, f"{d['model']}: {d['rmse_meV_per_A']:.1f} meV/Å on unseen frames of the run; {end}"])
 
 
 def _verify_text(d: dict[str, Any]) -> str:

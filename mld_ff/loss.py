@@ -89,8 +89,9 @@ class Term:
     coefficient_errors: tuple[float, ...] = ()
     """Standard errors by jack-knife over contiguous blocks; empty if not estimated."""
     coverage: Mapping[str, Any] = field(default_factory=dict)
-    """What the training data sampled. Distances: `shortest_A`, `longest_A`, and a histogram of `counts` in bins
-    `width_A` wide from `start_A` on. Densities: `lowest`, `highest`, and `counts` in bins of equal width between."""
+    """What the data sampled. Distances: `shortest_A`, `longest_A`, a histogram of `counts` in bins `width_A` wide from
+    `start_A` on, and in the middle of each the standard error of the function, `errors_eV`, by the same jack-knife.
+    Densities: `lowest`, `highest`, and `counts` in bins of equal width between."""
 
     @property
     def coefficient_names(self) -> tuple[str, ...]:

@@ -16,7 +16,17 @@ import openmm
 import pytest
 from ase import Atoms
 from ase.geometry import cellpar_to_cell
-from conftest import CUBE, TRICLINIC, energy_and_forces, frame_of, invent, liquid, shuffled, topology_of
+from conftest import (
+    CUBE,
+    TRICLINIC,
+    energy_and_forces,
+    frame_of,
+    invent,
+    liquid,
+    shuffled,
+    topology_of,
+    with_channels,
+)
 from openmm import app
 
 from mld_ff.engines import lammps as lammps_engine
@@ -61,6 +71,14 @@ def molecules(names: list[str], cell: Floats, kind: str = "spline", exponents: t
     return make
 
 
+def collective(make: Case) -> Case:
+    def make_with_channels(**fixtures: object) -> tuple[AgentLoss, Trajectory]:
+        loss, frames = make(**fixtures)
+        return with_channels(loss), frames
+
+    return make_with_channels
+
+
 HEXAGONAL = cellpar_to_cell([13, 13, 12, 90, 90, 120])
 OCTAHEDRON = 12.5 * np.array([[1.0, 1, -1], [-1, 1, 1], [1, -1, 1]]) / np.sqrt(3)
 """Truncated: neither lower triangular nor at right angles."""
@@ -81,6 +99,10 @@ CASES: dict[str, Case] = {
     "octahedron": molecules(["H2O"] * 8, OCTAHEDRON),
     "rings": molecules(["C6H6", "C3H6_D3h", "H2O", "H2O"], CUBE),
     "atoms only": molecules(["Ar"] * 27, CUBE),
+    "channels, water fitted": lambda collective_water, few, **_: (collective_water, few[[0, 20]]),
+    "channels, alcohols": collective(molecules(OH, CUBE)),
+    "channels, ions, triclinic": collective(molecules(SOLUTION, TRICLINIC)),
+    "channels, atoms only": collective(molecules(["Ar"] * 27, CUBE)),
 }
 
 
@@ -100,13 +122,20 @@ def waters() -> Trajectory:
 @pytest.mark.parametrize("engine", EXPORTS)
 @pytest.mark.parametrize("case", CASES)
 def test_engine_computes_what_numpy_says(
-    engine: str, case: str, tmp_path: Path, few: Trajectory, spline_water: AgentLoss, power_water: AgentLoss
+    engine: str,
+    case: str,
+    tmp_path: Path,
+    few: Trajectory,
+    spline_water: AgentLoss,
+    power_water: AgentLoss,
+    collective_water: AgentLoss,
 ) -> None:
     """Two frames whose atoms lie on both sides of the boundary, in an order of their own.
 
     numpy evaluates the frames as they are, the engines what was made of them: by molecule, in the standard cell.
     """
-    loss, frames = CASES[case](few=few, spline_water=spline_water, power_water=power_water)
+    fitted = {"spline_water": spline_water, "power_water": power_water, "collective_water": collective_water}
+    loss, frames = CASES[case](few=few, **fitted)
     start = start_from(frames[0])
     ready = start.engine_frames(frames)
     EXPORTS[engine](loss, start, tmp_path)

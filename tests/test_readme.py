@@ -98,6 +98,7 @@ def test_commands_shown_exist():
         "report",
         "scan",
         "agents",
+        "refine",
         "reference",
         "accumulate",
         "box",

@@ -19,7 +19,7 @@ from scipy.linalg import block_diag, solve
 
 from mld_ff.inference.basis import AUTO
 from mld_ff.inference.equations import Accumulated, Form, NormalEquations
-from mld_ff.inference.problem import RIDGE_SLACK, Problem, jack_knife
+from mld_ff.inference.problem import RIDGE_SLACK, Problem
 from mld_ff.loss import CollectiveTerm
 from mld_ff.trajectory import Floats
 from mld_ff.units import EV_TO_MEV
@@ -99,10 +99,8 @@ class CollectiveProblem:
 
     def staged(self, blocks: Sequence[int], ridge: float | None = None) -> Refit:
         """Stages 1 to 3 from some blocks, every channel kept."""
-        pairs = np.arange(self.n_pairs)
-        c = self.equations.select(pairs).solve(blocks, BOTH, self.pairs.penalty, self.pairs.ridge)
-        left = self.equations.left_by(pairs, c)
-        quadratic = self._quadratic(left, blocks, self.ridge if ridge is None else ridge)
+        c = self._of_pairs.solve(blocks, BOTH, self.pairs.penalty, self.pairs.ridge)
+        quadratic = self._quadratic(c, blocks, self.ridge if ridge is None else ridge)
         return Refit(c, tuple(_diagonal(form, q, blocks) for form, q in zip(self.forms, quadratic, strict=True)))
 
     def refit(self, staged: Refit, blocks: Sequence[int], rank: int) -> Refit:
@@ -172,20 +170,33 @@ class CollectiveProblem:
         return min(rank for rank, error in errors.items() if error <= RANK_SLACK * min(errors.values()))
 
     def solution(self, rank: int) -> tuple[Refit, Floats]:
-        """The fit, and standard errors of the pairs' coefficients by jack-knife over the last stage."""
+        """The fit, and the pairs' coefficients (B, P) by the last stage without each of the training blocks in turn."""
         train = self.pairs.train
         fitted = self.refit(self.full, train, rank)
         if len(train) < 2:
-            return fitted, np.zeros(self.n_pairs)
-        each = np.array([self.refit(self.full, self.pairs.without(b), rank).pairs for b in train])
-        return fitted, jack_knife(each)
+            return fitted, fitted.pairs[None]
+        return fitted, np.array([self.refit(self.full, self.pairs.without(b), rank).pairs for b in train])
 
     # --- linear algebra -----------------------------------------------------------------------------------------------
 
-    def _quadratic(self, left: NormalEquations, blocks: Sequence[int], ridge: float) -> list[Floats]:
+    @cached_property
+    def _of_pairs(self) -> NormalEquations:
+        return self.equations.select(np.arange(self.n_pairs))
+
+    @cached_property
+    def _by_block(self) -> tuple[Floats, Floats]:
+        """Gram matrices and moments, atoms and molecules together."""
+        return self.equations.gram_bskk.sum(axis=1), self.equations.moment_bsk.sum(axis=1)
+
+    def _summed(self, blocks: Sequence[int]) -> tuple[Floats, Floats]:
+        gram, moment = self._by_block
+        return gram[list(blocks)].sum(axis=0), moment[list(blocks)].sum(axis=0)
+
+    def _quadratic(self, pairs: Floats, blocks: Sequence[int], ridge: float) -> list[Floats]:
         """Coefficients of every form, fitted to what the pairs leave."""
-        gram = left.gram_bskk[list(blocks)].sum(axis=(0, 1))
-        moment = left.moment_bsk[list(blocks)].sum(axis=(0, 1))
+        n = self.n_pairs
+        gram, moment = self._summed(blocks)
+        gram, moment = gram[n:, n:], moment[n:] - gram[n:, :n] @ pairs
         # every function by its own size, and neighbouring functions of a density alike
         smooth = self._smoothness
         prior = np.diag(np.diag(gram)) + np.trace(gram) / max(np.trace(smooth), np.finfo(float).tiny) * smooth
@@ -197,8 +208,7 @@ class CollectiveProblem:
 
     def _projected(self, kept: Sequence[Channels], blocks: Sequence[int]) -> tuple[Floats, Floats]:
         """Gram matrix and moment of the pairs' functions and the squared densities."""
-        gram = self.equations.gram_bskk[list(blocks)].sum(axis=(0, 1))
-        moment = self.equations.moment_bsk[list(blocks)].sum(axis=(0, 1))
+        gram, moment = self._summed(blocks)
         products = [c.products(form) for c, form in zip(kept, self.forms, strict=True)]
         projection = block_diag(np.eye(self.n_pairs), *products)
         return projection.T @ gram @ projection, projection.T @ moment
