@@ -18,6 +18,7 @@ from mld_ff.export.lammps import export_lammps
 from mld_ff.export.openmm import export_openmm
 from mld_ff.export.start import start_from
 from mld_ff.inference import Basis, fit
+from mld_ff.inference.basis import AUTO
 from mld_ff.loss import AgentLoss
 from mld_ff.production import NVT, read_log, run
 from mld_ff.survey import Inspection, Progress, inspect, no_progress
@@ -72,6 +73,8 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
     if unknown := [e for e in engines if e not in ENGINES]:
         raise InputError(f"engines are {', '.join(ENGINES)}; found {unknown[0]!r}", file)
     where = Path(output) if output else file.parent / data.get("output", "output")
+    if isinstance(data.get("fit"), dict) and data["fit"].get("collective") == "auto":
+        data["fit"]["collective"] = AUTO
     basis, nvt = _section(Basis, data, "fit", file), _section(NVT, data, "run", file)
     return Config(file.parent / data["cp2k"], where, basis, nvt, tuple(engines), data.get("platform"), skip)
 

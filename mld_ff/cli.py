@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from mld_ff.cp2k import CP2KSource, open_cp2k
 from mld_ff.errors import CheckFailed, InputError, MldError
 from mld_ff.export.start import read_structure
 from mld_ff.files import to_json
-from mld_ff.inference import Basis
+from mld_ff.inference import Basis, parse_rank
 from mld_ff.inference import fit as infer
 from mld_ff.loss import AgentLoss
 from mld_ff.production import NVT
@@ -108,6 +109,13 @@ def fit(
     bond_degree: Annotated[int, typer.Option(help="Degree of bonded polynomials; 2 is harmonic.")] = 4,
     spacing: Annotated[float, typer.Option(help="Knot spacing of splines, Å.")] = 0.2,
     cutoff: Annotated[float | None, typer.Option(help="Å; default 5.5, or half the cell if that is shorter.")] = None,
+    collective: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[RANK]",
+            help="Add a loss quadratic in sums over neighbours: RANK channels per species; without RANK, what pays.",
+        ),
+    ] = None,
     skip: Skip = 0.0,
     file: File = None,
     json_: Json = False,
@@ -115,7 +123,8 @@ def fit(
     """Infer the loss from a CP2K run and write the model file."""
     with reporting(json_) as (progress, answer):
         source = _open(cp2k_dir, file, skip)
-        functions = Basis(basis.value, tuple(exponent or (3.0,)), spacing, bond_degree, cutoff)
+        rank = parse_rank(collective or 0)
+        functions = Basis(basis.value, tuple(exponent or (3.0,)), spacing, bond_degree, cutoff, rank)
         loss = infer(source, functions, progress)
         loss.save(output)
         answer({**loss.provenance, "notes": source.notes, "model": str(output)}, _fit_text)
@@ -216,13 +225,14 @@ def run(
     json_: Json = False,
 ) -> None:
     """Run NVT molecular dynamics (Nosé–Hoover) in OpenMM or LAMMPS."""
-    from mld_ff.production import read_log
+    from mld_ff.production import excursions, read_log
     from mld_ff.production import run as produce
 
     with reporting(json_) as (progress, answer):
         settings = NVT(temperature, time, timestep, damping, every, seed, velocities)
         start = _frame(structure, cp2k, frame, file)
-        trajectory = produce(AgentLoss.load(model), start, engine.value, output, settings, platform, progress)
+        loss = AgentLoss.load(model)
+        trajectory = produce(loss, start, engine.value, output, settings, platform, progress)
         log = read_log(output)
         answer(
             {
@@ -232,8 +242,9 @@ def run(
                 "time_ps": float(log["time_ps"][-1]),
                 "mean_temperature_K": float(log["temperature_K"].mean()),
                 "mean_potential_eV": float(log["potential_eV"].mean()),
+                "excursions": excursions(loss, trajectory),
             },
-            lambda d: f"{d['time_ps']:g} ps in {d['directory']}, mean temperature {d['mean_temperature_K']:.1f} K",
+            _run_text,
         )
 
 
@@ -367,7 +378,17 @@ def reference(
 
 def main() -> None:
     """Entry point of `mld-ff`."""
-    app()
+    app(_with_values(sys.argv[1:]))
+
+
+def _with_values(arguments: list[str]) -> list[str]:
+    """Arguments in which `--collective` without a rank says `auto`."""
+    following = [*arguments[1:], ""]
+    chosen = [
+        (a, "auto") if a == "--collective" and not re.fullmatch(r"-?\d+|auto", b) else (a,)
+        for a, b in zip(arguments, following, strict=True)
+    ]
+    return [word for words in chosen for word in words]
 
 
 Answer = Callable[[dict[str, Any], Callable[[dict[str, Any]], str]], None]
@@ -526,21 +547,45 @@ def _inspection_text(d: dict[str, Any]) -> str:
     ).rstrip()
 
 
+def _run_text(d: dict[str, Any]) -> str:
+    lines = [f"{d['time_ps']:g} ps in {d['directory']}, mean temperature {d['mean_temperature_K']:.1f} K"]
+    if outside := d["excursions"]:
+        worst = max(outside, key=outside.__getitem__)
+        lines.append(
+            f"densities outside their sampled range: at most {100 * outside[worst]:.3g} % of one channel's ({worst})"
+        )
+    return "\n".join(lines)
+
+
 def _fit_text(d: dict[str, Any]) -> str:
     lines = [
         f"{d['model']}: {d['n_coefficients']} coefficients from {d['frames_train']} frames, "
         f"tested on {d['frames_test']}"
     ]
-    lines += [
-        f"  {s}: relative RMSE {e:.3f} (without reciprocity {d['relative_rmse_agent'][s]:.3f})"
-        for s, e in d["relative_rmse"].items()
-    ]
+    pairs = d.get("relative_rmse_pairs", {})
+    for s, e in d["relative_rmse"].items():
+        alone = f"pairs alone {pairs[s]:.3f}, and " if s in pairs else ""
+        lines.append(f"  {s}: relative RMSE {e:.3f} ({alone}without reciprocity {d['relative_rmse_agent'][s]:.3f})")
     lines.append(f"  all forces: {d['rmse_meV_per_A']:.0f} meV/Å")
+    if "collective" in d:
+        lines += _curve_lines(d["collective"])
     if d["weakly_determined"]:
         lines.append(f"resting on the ridge more than on data: {', '.join(d['weakly_determined'])}")
     if d["undetermined"]:
         lines.append(f"not determined by the data and left at zero: {', '.join(d['undetermined'])}")
     return "\n".join([*lines, *(f"note: {n}" for n in d["notes"]), *(f"warning: {w}" for w in d["warnings"])])
+
+
+def _curve_lines(collective: dict[str, Any]) -> list[str]:
+    lines = [f"{'channels per species':<22}{'cross-validated':>16}{'unseen':>10}  meV/Å{'cost':>10}"]
+    for row in collective["curve"]:
+        validated = row["cross_validated_meV_per_A"]
+        here = "  <- this model" if row["rank"] == collective["rank"] else ""
+        lines.append(
+            f"{row['rank']:<22}{'–' if validated is None else format(validated, '.1f'):>16}"
+            f"{row['unseen_meV_per_A']:10.1f}{row['cost']:17.0f}{here}"
+        )
+    return [*lines, "cost: time per step in LAMMPS, pairs alone 1"]
 
 
 def _scan_text(d: dict[str, Any]) -> str:
@@ -575,8 +620,11 @@ def _verify_text(d: dict[str, Any]) -> str:
     }
     lines += [f"{t:<22}{e:16.6f}" + "".join(f"{x:16.6f}" for x in row) for t, (e, row) in rows.items()]
     for n, r in d["engines"].items():
+        terms = r["terms_force_difference_eV_per_A"]
+        worst = max(terms, key=terms.__getitem__, default="")
+        alone = f", of one term alone {terms[worst]:.1e} ({worst})" if terms else ""
         lines.append(
-            f"{n}: largest force difference {r['max_force_difference_eV_per_A']:.1e} eV/Å on {r['worst_atom']} "
+            f"{n}: largest force difference {r['max_force_difference_eV_per_A']:.1e} eV/Å on {r['worst_atom']}{alone} "
             f"(tolerance {r['force_tolerance_eV_per_A']:.0e}), energy {r['relative_energy_difference']:.1e} relative "
             f"(tolerance {d['energy_tolerance']:.0e}): {'passed' if r['passed'] else 'FAILED'}"
         )

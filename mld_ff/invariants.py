@@ -59,6 +59,23 @@ def bspline_basis(r: Floats, knots: Floats, derivative: int = 0) -> Floats:
     return dense
 
 
+def tail_splines(r: Floats, cutoff_A: float, spacing_A: float, n: int, derivative: int = 0) -> Floats:
+    """n cubic B-splines (P, n) that end at the cutoff, or a derivative of them; the first goes on inwards as 1.
+
+    r (P,) [Å]; knots `spacing_A` apart, the last at `cutoff_A`; functions in the order of distance. All are twice
+    differentiable everywhere, constant below cutoff - (n + 2) spacing, and zero from the cutoff on.
+    """
+    knots = cutoff_A + spacing_A * np.arange(-(n + 6), 4.0)
+    functions = bspline_basis(np.clip(r, knots[3] + spacing_A / 2, cutoff_A), knots, derivative)[:, :-3]
+    return np.concatenate([functions[:, :4].sum(axis=1, keepdims=True), functions[:, 4:]], axis=1)
+
+
+def both_ways(pairs: Pairs) -> Pairs:
+    """Every pair (P,) also from j to i, (2P,)."""
+    i, j = np.concatenate([pairs.i, pairs.j]), np.concatenate([pairs.j, pairs.i])
+    return Pairs(i, j, np.concatenate([pairs.vector, -pairs.vector]), np.tile(pairs.r, 2))
+
+
 def _derivative_matrix(knots: Floats, derivative: int) -> Floats:
     """Coefficients of the derivative in the basis of lower degree, per unit coefficient of the cubic spline."""
     matrix = np.eye(len(knots) - 4)

@@ -1,14 +1,19 @@
 """The loss: terms, the model file, and the numpy energy and forces that every engine is held against.
 
-A term is one function of one invariant, the distance r of a pair of given species and relation:
+A term of pairs is one function of one invariant, the distance r of a pair of given species and relation:
 
 - `power`  quadratic in the invariants q_n = (1 - (r/cutoff)²)³ r^-n: l = Σ_a A_a q_a + Σ_{a≤b} B_ab q_a q_b
            (arXiv:2504.10560, there without the factor that ends them at the cutoff)
 - `spline` linear in cubic B-splines: the most flexible function of r
 - `bond`   polynomial in r - r0; degree 2 is quadratic in the invariant r, degree 4 in the invariants r and r²
 
-Outside the sampled distances every term goes on as a `Wall`: the Taylor parabola at the edge plus a cubic that
-drives the pair back.
+Outside the sampled distances every term of pairs goes on as a `Wall`: the Taylor parabola at the edge plus a cubic
+that drives the pair back.
+
+A collective term is quadratic in sums of invariants over all neighbours of an agent, ½ Q·B·Q with Q_a = Σ_j f_a(r_j).
+Diagonalised, it is a few channels, each a term of its own:
+
+- `collective` strength × (ρ - rest)², with the density ρ = Σ_j φ(r_j): embedded atoms, many-body and still isotropic
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations_with_replacement
@@ -24,13 +29,15 @@ from pathlib import Path as FilePath
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from mld_ff.errors import InputError
 from mld_ff.files import write_atomically
-from mld_ff.invariants import Pairs, bspline_basis
+from mld_ff.invariants import Pairs, both_ways, bspline_basis, neighbour_pairs, tail_splines
 from mld_ff.topology import Topology
-from mld_ff.trajectory import Floats
+from mld_ff.trajectory import Floats, Ints
 
+NOT_NUMBERS = ("name", "species", "path", "neighbours", "coverage")
 FORMAT, VERSION = "mld_ff agent loss", 1
 _LIST_OF_SCALARS = re.compile(r"\[\n\s*([^\[\]{}]*?)\n\s*\]")
 UNITS = {"energy": "eV", "length": "angstrom"}
@@ -70,23 +77,52 @@ def wall_stiffness(force: float, curvature: float, depth: float, least: float) -
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
-    """One function of the distance of one kind of pair; linear in its coefficients."""
+    """A part of the loss that has a name; all parts add up."""
 
     kind: ClassVar[str]
     name: str
     """`relation:species`, e.g. `free:O-H`; the same in the model file, in every engine and in every report."""
-    species: tuple[str, str]
+    species: tuple[str, ...]
+    """Of the agents that it ties together, or of the agent at the centre."""
     coefficients: tuple[float, ...]
     """[eV and Å]; see `coefficient_names`."""
     coefficient_errors: tuple[float, ...] = ()
     """Standard errors by jack-knife over contiguous blocks; empty if not estimated."""
     coverage: Mapping[str, Any] = field(default_factory=dict)
-    """Distances that the training data sampled: `shortest_A`, `longest_A`, and a histogram of `counts` in bins
-    `width_A` wide from `start_A` on."""
+    """What the training data sampled. Distances: `shortest_A`, `longest_A`, and a histogram of `counts` in bins
+    `width_A` wide from `start_A` on. Densities: `lowest`, `highest`, and `counts` in bins of equal width between."""
 
     @property
     def coefficient_names(self) -> tuple[str, ...]:
         raise NotImplementedError
+
+    def zeroed(self) -> Self:
+        """The same term, but nothing comes from it."""
+        return replace(self, coefficients=(0.0,) * len(self.coefficients))
+
+    def to_dict(self) -> dict[str, Any]:
+        own: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {"kind": self.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        known = set(cls.__dataclass_fields__)
+        if unknown := set(data) - known - {"kind"}:
+            raise InputError(f"term {data.get('name')!r} has fields that this version does not know: {sorted(unknown)}")
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "kind"}
+        for name, value in values.items():
+            if name not in NOT_NUMBERS:
+                _check_numbers(f"term {data.get('name')!r}: {name}", value)
+        if not values["coefficients"]:
+            raise InputError(f"term {data.get('name')!r} has no coefficients")
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairTerm(Term):
+    """One function of the distance of one kind of pair; linear in its coefficients."""
+
+    species: tuple[str, str]
 
     def basis(self, r: Floats, derivative: int = 0) -> Floats:
         """Functions (P, K), or their first or second derivative, whose linear combination is the energy."""
@@ -105,35 +141,14 @@ class Term:
             energy[beyond], slope[beyond] = wall.evaluate(r[beyond])
         return energy, slope
 
-    def zeroed(self) -> Self:
-        """The same term with all coefficients and walls zero."""
-        return replace(self, coefficients=(0.0,) * len(self.coefficients))
-
     def _wall(self, edge_A: float, stiffness: float, inward: int) -> Wall:
         c, edge = np.array(self.coefficients), np.array([edge_A])
         energy, slope, curvature = (float((self.basis(edge, d) @ c)[0]) for d in range(3))
         return Wall(edge_A, stiffness, energy, -inward * slope, curvature, inward)
 
-    def to_dict(self) -> dict[str, Any]:
-        own: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {"kind": self.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        known = set(cls.__dataclass_fields__)
-        if unknown := set(data) - known - {"kind"}:
-            raise InputError(f"term {data.get('name')!r} has fields that this version does not know: {sorted(unknown)}")
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "kind"}
-        for name, value in values.items():
-            if name not in ("name", "species", "path", "coverage"):
-                _check_numbers(f"term {data.get('name')!r}: {name}", value)
-        if not values["coefficients"]:
-            raise InputError(f"term {data.get('name')!r} has no coefficients")
-        return cls(**values)
-
 
 @dataclass(frozen=True, kw_only=True)
-class FreeTerm(Term):
+class FreeTerm(PairTerm):
     """A term of pairs that no short path of bonds connects: zero beyond the cutoff, a wall below the sampled range."""
 
     cutoff_A: float
@@ -212,7 +227,7 @@ class SplineTerm(FreeTerm):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BondTerm(Term):
+class BondTerm(PairTerm):
     """Polynomial in r - r0 without constant, degree = number of coefficients; a wall beyond either end."""
 
     kind: ClassVar[str] = "bond"
@@ -241,7 +256,90 @@ class BondTerm(Term):
         return replace(super().zeroed(), wall_stiffness_eV_per_A3=(0.0, 0.0))
 
 
-KINDS: dict[str, type[Term]] = {t.kind: t for t in (PowerTerm, SplineTerm, BondTerm)}
+@dataclass(frozen=True, kw_only=True)
+class CollectiveTerm(Term):
+    """One channel of a loss that is quadratic in sums: strength (ρ_i - rest)² for every atom i of one species.
+
+    ρ_i = Σ_j φ_t(r_ij) over all atoms closer than the cutoff, bonded or free; φ_t, one function for each species t of
+    neighbours, is linear in the invariants `tail_splines`. Beyond the sampled range of ρ the curvature of the embedding
+    fades within `fade`, and it goes on linearly: no excursion meets a stiff wall, nor a parabola that falls for ever.
+
+    Densities of higher order (a vector ρ_i = Σ_j φ(r_ij) r̂_ij, a quadrupole, …) would be one more invariant of this
+    kind: components of ρ_i in a last axis, their sum of squares in place of ρ², and the order as one more field.
+    """
+
+    kind: ClassVar[str] = "collective"
+    species: tuple[str]
+    """Of the agent at the centre."""
+    neighbours: tuple[str, ...]
+    functions: tuple[int, ...]
+    """Number of functions, and so of coefficients, for each species of neighbours; there may be none."""
+    spacing_A: float
+    cutoff_A: float
+    strength_eV: float = 0.0
+    rest: float = 0.0
+    """Density that costs nothing; the mean of the data, so that pairs carry all that is linear in ρ."""
+    range: tuple[float, float] = (-math.inf, math.inf)
+    """Densities that the data sampled."""
+    fade: float = 1.0
+
+    def __post_init__(self) -> None:
+        if sum(self.functions) != len(self.coefficients) or len(self.functions) != len(self.neighbours):
+            raise InputError(
+                f"term {self.name!r} has {len(self.coefficients)} coefficients for {list(self.functions)} functions of "
+                f"{list(self.neighbours)}"
+            )
+
+    @property
+    def coefficient_names(self) -> tuple[str, ...]:
+        """Neighbour and the distance where its function is largest; the innermost goes on to zero."""
+        every = zip(self.neighbours, self.functions, strict=True)
+        ends = ((t, self.cutoff_A - self.spacing_A * (k + 1)) for t, n in every for k in range(n, 0, -1))
+        return tuple(f"{t} {centre:.2f}" for t, centre in ends)
+
+    @property
+    def layout(self) -> tuple[Any, ...]:
+        """Channels of the same layout are sums of the same invariants."""
+        return self.species, self.neighbours, self.functions, self.spacing_A, self.cutoff_A
+
+    @property
+    def grid(self) -> tuple[float, float]:
+        """What the knots of its densities are made of."""
+        return self.spacing_A, self.cutoff_A
+
+    @property
+    def slices(self) -> dict[str, slice]:
+        """Where the coefficients of each species of neighbours are."""
+        ends = np.cumsum((0, *self.functions)).tolist()
+        return {t: slice(ends[k], ends[k + 1]) for k, t in enumerate(self.neighbours)}
+
+    def basis(self, neighbour: str, r: Floats, derivative: int = 0) -> Floats:
+        """Invariants (P, n) of neighbours of one species at r (P,) [Å], or a derivative; their sums make densities."""
+        here = self.slices[neighbour]
+        if here.start == here.stop:
+            return np.zeros((len(r), 0))
+        return tail_splines(r, self.cutoff_A, self.spacing_A, here.stop - here.start, derivative)
+
+    def density(self, neighbour: str, r: Floats, derivative: int = 0) -> Floats:
+        """What one neighbour at r (P,) [Å] adds to the density, or a derivative [1/Å]."""
+        return np.asarray(self.basis(neighbour, r, derivative) @ self.coefficients[self.slices[neighbour]])
+
+    def embedding(self, rho: Floats) -> tuple[Floats, Floats]:
+        """Energy [eV] and derivative with respect to the density of atoms with densities rho (P,)."""
+        inside = np.clip(rho, *self.range)
+        beyond = rho - inside
+        out = np.abs(beyond)
+        fading = np.minimum(out, self.fade)
+        x = inside - self.rest
+        energy = x**2 + 2 * x * beyond + fading**2 - fading**3 / (3 * self.fade) + (out - fading) * self.fade
+        slope = 2 * x + np.sign(beyond) * (2 * fading - fading**2 / self.fade)
+        return self.strength_eV * energy, self.strength_eV * slope
+
+    def zeroed(self) -> Self:
+        return replace(self, strength_eV=0.0)
+
+
+KINDS: dict[str, type[Term]] = {t.kind: t for t in (PowerTerm, SplineTerm, BondTerm, CollectiveTerm)}
 
 
 @dataclass(frozen=True)
@@ -258,8 +356,8 @@ class AgentLoss:
 
     @property
     def cutoff_A(self) -> float:
-        """The longest distance at which free pairs interact."""
-        return max((t.cutoff_A for t in self.free_terms), default=0.0)
+        """The longest distance at which agents that no bonds connect interact."""
+        return max((t.cutoff_A for t in self.terms if isinstance(t, (FreeTerm, CollectiveTerm))), default=0.0)
 
     @property
     def free_terms(self) -> tuple[FreeTerm, ...]:
@@ -268,6 +366,25 @@ class AgentLoss:
     @property
     def bond_terms(self) -> tuple[BondTerm, ...]:
         return tuple(t for t in self.terms if isinstance(t, BondTerm))
+
+    @property
+    def channels(self) -> tuple[CollectiveTerm, ...]:
+        return tuple(t for t in self.terms if isinstance(t, CollectiveTerm))
+
+    def channels_of(self, topology: Topology) -> list[dict[str, CollectiveTerm]]:
+        """Channels of a system by species at the centre: the first of every species, the second, … together.
+
+        An engine sums all densities of one such set at once, as every atom is the centre of one. Those of a set have
+        the same grid; channels without strength, and those of species that are not there, are left out.
+        """
+        found: list[dict[str, CollectiveTerm]] = []
+        for t in self.channels:
+            if t.strength_eV and t.species[0] in topology.species:
+                fits = (f for f in found if t.species[0] not in f and next(iter(f.values())).grid == t.grid)
+                if (together := next(fits, None)) is None:
+                    found.append(together := {})
+                together[t.species[0]] = t
+        return found
 
     def only(self, *names: str) -> AgentLoss:
         """The same model with every term but the named ones set to zero."""
@@ -279,10 +396,12 @@ class AgentLoss:
         Raises InputError if the model was written without it.
         """
         if species not in self.agents:
-            raise InputError(f"the model holds no loss of {species}'s own: fit it again with `mld-ff fit`")
+            raise InputError(
+                f"the model holds no loss of {species}'s own: fit it again with `mld-ff fit`, without --collective"
+            )
         return replace(self, terms=self.agents[species], agents={})
 
-    def terms_of(self, topology: Topology, agent: str | None = None) -> dict[str, Term]:
+    def terms_of(self, topology: Topology, agent: str | None = None) -> dict[str, PairTerm]:
         """The term of every kind of pair of a system, by the name that Topology.pairs gives it.
 
         With `agent`, a species: the terms of its own loss, for the pairs that it takes part in. Raises InputError if
@@ -293,7 +412,7 @@ class AgentLoss:
         loss = self if agent is None else self.agent(agent)
         by_path = {t.path: t for t in loss.bond_terms}
         by_name = {t.name: t for t in loss.free_terms}
-        found: dict[str, Term | None] = {
+        found: dict[str, PairTerm | None] = {
             name: by_path.get(p) for p, name in topology.bonded_names.items() if agent in (None, p[0], p[-1])
         }
         free = [f"free:{a}-{b}" for a, b in topology.free if agent in (None, a, b)]
@@ -316,7 +435,24 @@ class AgentLoss:
         terms = self.terms_of(topology)
         for name, pairs in topology.pairs(positions, cell, self.cutoff_A):
             energies[terms[name].name] += _add_term(terms[name], pairs, forces)
+        for sums in self._sums(topology, positions, cell):
+            energies |= sums.add(forces)
         return energies, forces
+
+    def densities(self, topology: Topology, positions: Floats, cell: Floats) -> dict[str, Floats]:
+        """The density of every channel at all of its centres, (C,): positions (N, 3) [Å], cell (3, 3) [Å]."""
+        every = self._sums(topology, positions, cell)
+        return {t.name: rho for sums in every for t, rho in zip(sums.channels, sums.densities.T, strict=True)}
+
+    def _sums(self, topology: Topology, positions: Floats, cell: Floats) -> Iterator[Sums]:
+        """The channels of the system, those of the same layout together."""
+        alike: dict[tuple[Any, ...], list[CollectiveTerm]] = {}
+        for t in self.channels:
+            if t.species[0] in topology.species:
+                alike.setdefault(t.layout, []).append(t)
+        if alike:
+            pairs = both_ways(neighbour_pairs(positions, cell, max(t.cutoff_A for t in self.channels)))
+            yield from (Sums(channels, topology, pairs) for channels in alike.values())
 
     def evaluate_agents(self, topology: Topology, positions: Floats, cell: Floats) -> Floats:
         """Forces (N, 3) [eV/Å] of one frame by which every atom follows the gradient of its own species' loss.
@@ -394,7 +530,49 @@ def _check_numbers(what: str, value: Any) -> None:
             raise InputError(f"{what} should hold finite numbers; found {number!r}")
 
 
-def _add_term(term: Term, pairs: Pairs, forces: Floats) -> float:
+class Sums:
+    """Densities of K channels of the same layout at their C centres, and the forces that come of them."""
+
+    def __init__(self, channels: Sequence[CollectiveTerm], topology: Topology, pairs: Pairs) -> None:
+        """pairs: every pair both ways, at least as far as the cutoff."""
+        first = channels[0]
+        self.channels = channels
+        self.neighbours: dict[str, Pairs] = {}
+        """Pairs whose first atom is at the centre, by the species of the second."""
+        self.centres = np.flatnonzero(np.array(topology.symbols) == first.species[0])
+        at_centre = np.isin(pairs.i, self.centres) & (pairs.r < first.cutoff_A)
+        coefficients = np.array([t.coefficients for t in channels]).T
+        self.densities: Floats = np.zeros((len(self.centres), len(channels)))
+        self.slopes: dict[str, Floats] = {}
+        """dφ/dr of every pair (P, K) [1/Å]."""
+        for t, here in first.slices.items():
+            if t in topology.species:
+                near = pairs[at_centre & (topology.species_index[pairs.j] == topology.species.index(t))]
+                self.neighbours[t] = near
+                self.densities += (
+                    summed(first.basis(t, near.r), near.i, topology.n_atoms)[self.centres] @ coefficients[here]
+                )
+                self.slopes[t] = first.basis(t, near.r, 1) @ coefficients[here]
+
+    def add(self, forces: Floats) -> dict[str, float]:
+        """Energy [eV] of every channel; their forces are added to `forces` (N, 3)."""
+        found = [t.embedding(rho) for t, rho in zip(self.channels, self.densities.T, strict=True)]
+        on_density = np.zeros((len(forces), len(self.channels)))
+        on_density[self.centres] = np.array([slope for _, slope in found]).T
+        for t, near in self.neighbours.items():
+            slope = (on_density[near.i] * self.slopes[t]).sum(axis=1)
+            on_i = (slope / near.r)[:, None] * near.vector
+            forces += summed(on_i, near.i, len(forces)) - summed(on_i, near.j, len(forces))
+        return {t.name: float(energy.sum()) for t, (energy, _) in zip(self.channels, found, strict=True)}
+
+
+def summed(values: Floats, at: Ints, n: int) -> Floats:
+    """Sums (n, K) of values (P, K) that belong to the places `at` (P,)."""
+    ones = csr_array((np.ones(len(at)), (at, np.arange(len(at)))), shape=(n, len(at)))
+    return np.asarray(ones @ values)
+
+
+def _add_term(term: PairTerm, pairs: Pairs, forces: Floats) -> float:
     """Energy of a term; its forces are added to `forces` (N, 3)."""
     if isinstance(term, FreeTerm):
         pairs = pairs[pairs.r < term.cutoff_A]

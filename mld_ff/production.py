@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import time
@@ -25,7 +26,8 @@ from mld_ff.export.start import start_from
 from mld_ff.files import write_atomically
 from mld_ff.loss import AgentLoss
 from mld_ff.survey import Progress, no_progress
-from mld_ff.trajectory import Floats, Trajectory
+from mld_ff.topology import find_topology
+from mld_ff.trajectory import Floats, FrameSource, Trajectory
 from mld_ff.units import A_PER_FS_TO_A_PER_PS, EV_TO_KJ_PER_MOL, FS_TO_PS
 
 RECORD = "run.json"
@@ -240,3 +242,24 @@ def read_log(directory: Path | str) -> dict[str, Floats]:
         step, time, temperature = columns["Step"], columns["Time"], columns["Temp"]
         potential, total = columns["PotEng"], columns["TotEng"]
     return {"step": step, "time_ps": time, "temperature_K": temperature, "potential_eV": potential, "total_eV": total}
+
+
+def excursions(loss: AgentLoss, source: FrameSource, most: int = 200) -> dict[str, float]:
+    """Fraction of the densities of every channel outside the range that the training data sampled.
+
+    Looks at every frame, or at `most` of them spread evenly. Empty for a loss of pairs.
+    """
+    outside, number = ({t.name: 0 for t in loss.channels} for _ in range(2))
+    if not loss.channels:
+        return {}
+    every, at, topology = math.ceil(source.n_frames / most), 0, None
+    ranges = {t.name: t.range for t in loss.channels}
+    for frames in source.chunks():
+        topology = topology or find_topology(frames.symbols, frames.positions[0], frames.cell[0])
+        for f in range(-at % every, frames.n_frames, every):
+            for name, rho in loss.densities(topology, frames.positions[f], frames.cell[f]).items():
+                low, high = ranges[name]
+                outside[name] += int(((rho < low) | (rho > high)).sum())
+                number[name] += len(rho)
+        at += frames.n_frames
+    return {name: outside[name] / n for name, n in number.items() if n}

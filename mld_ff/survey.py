@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
 
 from mld_ff.errors import InputError
+from mld_ff.invariants import neighbour_pairs
 from mld_ff.topology import Change, Topology, find_topology
 from mld_ff.trajectory import Floats, FrameSource, Ints, Trajectory
 from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
@@ -257,6 +259,28 @@ class Inspection:
                 f"({c.time_fs:g} fs): {c.what}. A fit leaves such frames out"
             )
         return [text for text in found if text]
+
+
+def neighbour_distances(
+    source: FrameSource, cutoff_A: float, progress: Progress = no_progress
+) -> dict[tuple[str, str], Histogram]:
+    """Distances of all pairs closer than the cutoff, bonded or free, by their species in the order of the topology."""
+    found: dict[tuple[str, str], Histogram] = {}
+    done = 0
+    for frames in source.chunks():
+        if not found:
+            species = find_topology(frames.symbols, frames.positions[0], frames.cell[0]).species
+            index = np.array([species.index(s) for s in frames.symbols])
+            kinds = list(combinations_with_replacement(range(len(species)), 2))
+            found = {(species[a], species[b]): Histogram() for a, b in kinds}
+        for f in range(frames.n_frames):
+            pairs = neighbour_pairs(frames.positions[f], frames.cell[f], cutoff_A)
+            low, high = np.minimum(index[pairs.i], index[pairs.j]), np.maximum(index[pairs.i], index[pairs.j])
+            for a, b in kinds:
+                found[species[a], species[b]].add(pairs.r[(low == a) & (high == b)])
+        done += frames.n_frames
+        progress("distances", done, source.n_frames)
+    return found
 
 
 def inspect(source: FrameSource, cutoff_A: float | None = None, progress: Progress = no_progress) -> Inspection:

@@ -57,7 +57,7 @@ def evaluate(directory: Path | str, frames: Trajectory) -> tuple[Floats, Floats]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         for file in Path(directory).iterdir():
-            if file.suffix in (".table", ".lmp", ".data"):
+            if file.suffix in (".table", ".eam", ".lmp", ".data"):
                 shutil.copy(file, work)
         (work / "frames.lammpstrj").write_text("".join(_dump(frames)), encoding="ascii")
         (work / "in.evaluate").write_text(EVALUATE.format(out="forces.lammpstrj", frames="frames.lammpstrj"))

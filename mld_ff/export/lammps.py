@@ -1,4 +1,7 @@
-"""Loss → LAMMPS: pair and bond tables, data file and input for a stock build with the MOLECULE package."""
+"""Loss → LAMMPS: pair and bond tables, embedded atoms, data file and input for a stock build.
+
+It needs the MOLECULE package, and for collective losses MANYBODY.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ from itertools import combinations_with_replacement
 from pathlib import Path
 
 import numpy as np
+from ase.data import atomic_numbers
 
 from mld_ff.errors import check_positive
 from mld_ff.export.start import Start
 from mld_ff.files import read_template, write_atomically
-from mld_ff.loss import AgentLoss, BondTerm, FreeTerm
+from mld_ff.loss import AgentLoss, BondTerm, CollectiveTerm, FreeTerm
 from mld_ff.survey import BIN_A
 from mld_ff.topology import Topology
 from mld_ff.trajectory import Floats
@@ -27,6 +31,12 @@ BOND_MARGIN_A = 1.0
 """Bond tables reach this far beyond the longest sampled distance, and down to BOND_INNER of the shortest."""
 BOND_INNER = 0.5
 NOTHING = "nothing"
+DENSITY_POINTS_PER_BIN = 5
+"""Of the tables of densities, between points of the grid of BIN_A, on which their knots are."""
+EMBEDDING_POINTS = 2001
+EMBEDDING_BEYOND = 4
+"""Points beyond the straight ends of every embedding: LAMMPS's spline is inexact in the outermost, and goes on
+straight from there."""
 
 
 def export_lammps(
@@ -38,6 +48,8 @@ def export_lammps(
     damping_fs: float = 100.0,
 ) -> list[Path]:
     """Write pair.table, bond.table, forcefield.lmp, system.data, settings.lmp and in.nvt (units metal).
+
+    A collective loss adds collective.1.eam, …: in each a channel of every species.
 
     `damping_fs` is the time constant of the Nosé–Hoover chain: CP2K's TIMECON, LAMMPS's Tdamp. Returns the files.
     Raises InputError if the model does not cover the system.
@@ -55,6 +67,7 @@ def export_lammps(
     }
     if topology.bonded:
         texts["bond.table"] = bond_table(loss, topology)
+    texts |= {channel_file(k): embedded_atoms(c, start) for k, c in enumerate(loss.channels_of(topology), 1)}
     for name, text in texts.items():
         write_atomically(Path(directory) / name, text)
     return [Path(directory) / name for name in texts]
@@ -85,6 +98,45 @@ def bond_table(loss: AgentLoss, topology: Topology) -> str:
         header = f"N {BOND_POINTS} FP {curvature[0]:.15g} {curvature[1]:.15g} EQ {term.r0_A!r}"
         sections.append(_section(term.name, header, r, energy, -slope))
     return _head("bond") + "\n".join(sections)
+
+
+def channel_file(number: int) -> str:
+    return f"collective.{number}.eam"
+
+
+def embedded_atoms(channels: dict[str, CollectiveTerm], start: Start) -> str:
+    """One channel of every species as a file of pair style eam/he: densities of either sign, a function F(ρ) for every
+    species, and a density for every species at every other."""
+    species = start.topology.species
+    first = next(iter(channels.values()))
+    points = round(first.cutoff_A / BIN_A) * DENSITY_POINTS_PER_BIN + 1
+    r = np.linspace(0, first.cutoff_A, points)
+    ends = np.array([(t.range[0] - t.fade, t.range[1] + t.fade) for t in channels.values()])
+    low, high = ends[:, 0].min(), ends[:, 1].max()
+    spacing = (high - low) / (EMBEDDING_POINTS - 1 - 2 * EMBEDDING_BEYOND)
+    rho = low + spacing * (np.arange(EMBEDDING_POINTS) - EMBEDDING_BEYOND)
+    lines = ["collective loss written by mld_ff (units metal)", " ".join(t.name for t in channels.values())]
+    lines += ["every density is that of the atom at the centre", f"{len(species)} {' '.join(species)}"]
+    grids = (EMBEDDING_POINTS, spacing, points, first.cutoff_A / (points - 1), first.cutoff_A, rho[-1])
+    lines.append(" ".join(f"{x:.17g}" for x in grids))
+    masses = dict(zip(start.topology.symbols, start.frame.masses.tolist(), strict=True))
+    nothing = np.zeros(points)
+    for s in species:
+        lines.append(f"{atomic_numbers[s]} {masses[s]:.10g} 0.0 none")
+        lines += _numbers(channels[s].embedding(rho)[0] if s in channels else np.zeros(EMBEDDING_POINTS))
+        for centre in species:
+            channel = channels.get(centre)
+            inside = channel is not None and s in channel.neighbours
+            lines += _numbers(channel.density(s, r) if inside and channel else nothing)
+    for _ in combinations_with_replacement(species, 2):
+        lines += _numbers(nothing)
+    return "\n".join(lines) + "\n"
+
+
+def _numbers(values: Floats) -> list[str]:
+    """Five to a line; zeros short."""
+    words = [f"{x:.15g}" for x in values.tolist()]
+    return [" ".join(words[k : k + 5]) for k in range(0, len(words), 5)]
 
 
 def _free_terms(loss: AgentLoss, topology: Topology) -> dict[tuple[str, str], FreeTerm]:
@@ -132,21 +184,33 @@ def atom_types(start: Start) -> list[tuple[str, float]]:
 
 
 def _force_field(loss: AgentLoss, topology: Topology, types: list[tuple[str, float]]) -> str:
-    """Styles and coefficients; only the bonded pairs themselves are excluded from the pair tables."""
-    free = _free_terms(loss, topology)
+    """Styles and coefficients; only the bonded pairs themselves are excluded from the pair tables.
+
+    Densities see bonded pairs too, which a factor of zero would take off LAMMPS's list of neighbours; one so small
+    that nothing is left of any energy does not.
+    """
+    free, channels = _free_terms(loss, topology), loss.channels_of(topology)
     lines = [f"# atom types: {', '.join(f'{k} {s}' for k, s in enumerate((s for s, _ in types), 1))}"]
     if topology.bonded:
-        lines += [f"bond_style table spline {BOND_POINTS}", "special_bonds lj/coul 0.0 1.0 1.0"]
+        lines += [
+            f"bond_style table spline {BOND_POINTS}",
+            f"special_bonds lj/coul {'1e-20' if channels else '0.0'} 1.0 1.0",
+        ]
         bonds = _bond_terms(loss, topology)
         lines += [f"bond_coeff {k} bond.table {t.name}" for k, t in enumerate(bonds, 1)]
         # LAMMPS warns if atoms are not communicated as far as 1.5 times the longest bond
         if (reach := 1.5 * max(t.r0_A for t in bonds) + BIN_A) > loss.cutoff_A:
             lines.append(f"comm_modify cutoff {reach:.6g}")
-    lines.append(f"pair_style table spline {PAIR_POINTS}")
+    table, overlay = f"table spline {PAIR_POINTS}", " ".join(["eam/he"] * len(channels))
+    lines.append(f"pair_style hybrid/overlay {table} {overlay}" if channels else f"pair_style {table}")
+    style = "table " if channels else ""
     for (i, (a, _)), (j, (b, _)) in combinations_with_replacement(enumerate(types, 1), 2):
         term = free.get((a, b))
         name, cutoff = (term.name, term.cutoff_A) if term else (NOTHING, loss.cutoff_A)
-        lines.append(f"pair_coeff {i} {j} pair.table {name} {cutoff!r}")
+        lines.append(f"pair_coeff {i} {j} {style}pair.table {name} {cutoff!r}")
+    for k in range(1, len(channels) + 1):
+        number = f" {k}" if len(channels) > 1 else ""
+        lines.append(f"pair_coeff * * eam/he{number} {channel_file(k)} {' '.join(s for s, _ in types)}")
     return "\n".join(lines) + "\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations_with_replacement
 from pathlib import Path
@@ -14,10 +15,10 @@ from openmm import app, unit
 from mld_ff.errors import check_positive
 from mld_ff.export.start import Start
 from mld_ff.files import read_template, write_atomically
-from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, PowerTerm, SplineTerm, Term, Wall
+from mld_ff.loss import AgentLoss, BondTerm, CollectiveTerm, FreeTerm, PowerTerm, SplineTerm, Term, Wall
 from mld_ff.survey import BIN_A
 from mld_ff.topology import Topology
-from mld_ff.trajectory import Ints
+from mld_ff.trajectory import Floats, Ints
 from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM, EV_TO_KJ_PER_MOL, FS_TO_PS
 
 SPECIES_PAIR = tuple[str, str]
@@ -34,11 +35,24 @@ POWER_EXPRESSION = "; ".join(
 )
 """The quadratic loss at y = r, or at the wall's edge with the wall of depth x on top."""
 SPLINE_EXPRESSION = "table(r,kind)"
+DENSITY_EXPRESSION = "densities(r+shift)"
+EMBEDDING_EXPRESSION = "; ".join(
+    [
+        "strength*(x*(x+2*beyond) + fading^2*(1-fading/(3*fade)) + (out-fading)*fade)",
+        "fading=min(out,fade)",
+        "out=abs(beyond)",
+        "x=inside-rest",
+        "beyond=rho-inside",
+        "inside=min(max(rho,low),high)",
+    ]
+)
+"""The parabola in its range; outside, its curvature fades, and it goes on straight."""
 BOND_EXPRESSION = "select(step(r-({low})), select(step(({high})-r), {inside}, {above}), {below})"
 
 
 def openmm_system(loss: AgentLoss, start: Start) -> openmm.System:
-    """System with one Force per bonded term and one per kind of free term, named after their terms.
+    """System with one Force per bonded term, one per kind of free term and one per set of channels, named after their
+    terms.
 
     Raises InputError if the model does not cover the system, or the cutoff is longer than half the cell.
     """
@@ -70,7 +84,8 @@ def forces_of(loss: AgentLoss, topology: Topology) -> list[openmm.Force]:
             # one expression holds power laws of the same exponents and cutoff; a table holds any splines
             own = (term.exponents, term.cutoff_A) if isinstance(term, PowerTerm) else ()
             alike.setdefault((type(term), *own), []).append(term)
-    return forces + [_free_force(kind, members, topology) for (kind, *_), members in alike.items()]
+    forces += [_free_force(kind, members, topology) for (kind, *_), members in alike.items()]
+    return forces + [_density_force(channels, topology) for channels in loss.channels_of(topology)]
 
 
 def _number(value: float) -> str:
@@ -196,6 +211,56 @@ FREE_FORCES: dict[type[Term], Callable[[Sequence[FreeTerm], Sequence[str]], open
     PowerTerm: _power_force,
     SplineTerm: _spline_force,
 }
+
+
+def _density_force(channels: Mapping[str, CollectiveTerm], topology: Topology) -> openmm.CustomGBForce:
+    """A channel of every species: one density for each atom, and what it costs.
+
+    All densities stand behind each other in one table, so that every pair costs one lookup in one dimension.
+    """
+    species = topology.species
+    (spacing, cutoff), *_ = {t.grid for t in channels.values()}
+    kinds = [(centre, t) for centre, channel in channels.items() for t in species if t in channel.neighbours]
+    coefficients = [np.array(channels[centre].coefficients[channels[centre].slices[t]]) for centre, t in kinds]
+    table, length = _in_a_row(coefficients, math.ceil(cutoff / spacing))
+    shift = {kind: ((k + 1) * length * spacing - cutoff) * A_TO_NM for k, kind in enumerate(kinds, 1)}
+    force = openmm.CustomGBForce()
+    force.setName(" ".join(t.name for t in channels.values()))
+    parameters = ("strength", "rest", "low", "high", "fade")
+    for name in (*species, *parameters):
+        force.addPerParticleParameter(name)
+    end = (len(table) - 1) * spacing * A_TO_NM
+    force.addTabulatedFunction("densities", openmm.Continuous1DFunction(table, 0.0, end))
+    of_pair = "+".join(f"{_number(x)}*{a}1*{b}2" for (a, b), x in shift.items())
+    expression = f"{DENSITY_EXPRESSION}; shift={of_pair}"
+    force.addComputedValue("rho", expression, openmm.CustomGBForce.ParticlePairNoExclusions)
+    force.addEnergyTerm(EMBEDDING_EXPRESSION, openmm.CustomGBForce.SingleParticle)
+    nothing = (0.0, 0.0, 0.0, 0.0, 1.0)
+    embeddings = {s: (_energy(t.strength_eV), t.rest, *t.range, t.fade) for s, t in channels.items()}
+    for k in topology.species_index:
+        force.addParticle([*np.eye(len(species))[k], *embeddings.get(species[k], nothing)])
+    for pairs in topology.bonded.values():
+        for i, j in pairs:
+            force.addExclusion(int(i), int(j))
+    force.setNonbondedMethod(openmm.CustomGBForce.CutoffPeriodic)
+    force.setCutoffDistance(cutoff * A_TO_NM)
+    return force
+
+
+def _in_a_row(every: Sequence[Floats], reach: int) -> tuple[Floats, int]:
+    """Values at the knots of functions (linear in `tail_splines`) behind each other, and the number of knots of each.
+
+    The first is zero, for pairs without a density. `reach` knots lie between the centre and the cutoff. Splines fade
+    out inwards too, before the next one's cutoff, with two derivatives; so OpenMM's natural cubic spline through these
+    values is the functions themselves.
+    """
+    most = max(reach, *(len(c) + 2 for c in every))
+    parts = [np.zeros(most + 3)]
+    for c in every:
+        first = c[0] if len(c) else 0.0
+        spline = np.concatenate([np.full(most - len(c), first), c])
+        parts.append(np.append(np.convolve(spline, [1 / 6, 4 / 6, 1 / 6]), 0.0))
+    return np.concatenate([[0.0], *parts]), most + 3
 
 
 def export_openmm(

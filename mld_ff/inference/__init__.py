@@ -1,6 +1,6 @@
 """Inference: from a stream of frames to the loss, by linear least squares on normal equations."""
 
-from mld_ff.inference.basis import Basis
+from mld_ff.inference.basis import Basis, parse_rank
 from mld_ff.inference.equations import Accumulated, NormalEquations, accumulate, design_matrix
 from mld_ff.inference.fit import fit
 from mld_ff.inference.problem import Problem
@@ -15,5 +15,6 @@ __all__ = [
     "accumulate",
     "design_matrix",
     "fit",
+    "parse_rank",
     "scan",
 ]

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from mld_ff.errors import InputError
-from mld_ff.invariants import Pairs
-from mld_ff.loss import FreeTerm, Term
+from mld_ff.invariants import Pairs, both_ways, neighbour_pairs
+from mld_ff.loss import CollectiveTerm, FreeTerm, PairTerm, summed
 from mld_ff.survey import Progress, Survey, check_cutoff, no_progress
 from mld_ff.topology import Topology, find_topology
 from mld_ff.trajectory import Floats, FrameSource, Trajectory
 
 Indices = NDArray[np.integer[Any]]
-Layout = Callable[[Trajectory, Topology, float], tuple[Term, ...]]
+Layout = Callable[[Trajectory, Topology, float], tuple[PairTerm, ...]]
 """Gives the terms to fit, for the first frame, its topology, and half the smallest width of the cell in any frame."""
 
 N_BLOCKS = 10
@@ -71,6 +71,16 @@ class NormalEquations:
         gram = self.gram_bskk[:, :, functions][:, :, :, functions]
         return NormalEquations(gram, self.moment_bsk[:, :, functions], self.power_bs, self.number_bs)
 
+    def left_by(self, functions: Indices, coefficients: Floats) -> NormalEquations:
+        """The same data for all other functions, with the forces that the given ones leave."""
+        others = np.setdiff1d(np.arange(self.gram_bskk.shape[2]), functions)
+        cross = self.gram_bskk[:, :, others][:, :, :, functions]
+        own = self.select(functions)
+        every = range(len(self.power_bs))
+        left = np.array([own.residual([b], coefficients) for b in every])
+        moment = self.moment_bsk[:, :, others] - cross @ coefficients
+        return NormalEquations(self.gram_bskk[:, :, others][:, :, :, others], moment, left, self.number_bs)
+
     def residual(self, blocks: Sequence[int], coefficients: Floats) -> Floats:
         """Σ |F_fit - F_ref|² per species (S,) over the given blocks."""
         b = list(blocks)
@@ -92,7 +102,7 @@ class NormalEquations:
         return np.asarray(solution * scale, dtype=np.float64)
 
 
-def design_matrix(terms: Sequence[Term], pairs: dict[str, Pairs], n_atoms: int) -> Floats:
+def design_matrix(terms: Sequence[PairTerm], pairs: dict[str, Pairs], n_atoms: int) -> Floats:
     """Forces (3N, K) [eV/Å] that unit coefficients of the terms exert in one frame."""
     blocks = []
     for term in terms:
@@ -108,19 +118,82 @@ def design_matrix(terms: Sequence[Term], pairs: dict[str, Pairs], n_atoms: int) 
 
 
 @dataclass
+class Form:
+    """Quadratic form of one species: Σ_{a≤b} B_ab δQ_a δQ_b of the A sums of a collective term about their means.
+
+    About the means, because what is linear in the sums is a function of pairs, and pairs have their own terms.
+    """
+
+    term: CollectiveTerm
+    """Its sums; coefficients are zero."""
+    mean: Floats
+    """(A,)."""
+    second_baa: Floats
+    """Σ δQ δQᵀ per block of frames."""
+    number_b: Floats
+    """Agents."""
+
+    @classmethod
+    def of(cls, term: CollectiveTerm, mean: Floats, blocks: int) -> Form:
+        return cls(term, mean, np.zeros((blocks, len(mean), len(mean))), np.zeros(blocks))
+
+    @property
+    def products(self) -> tuple[Indices, Indices]:
+        """(a, b) of every function of the form."""
+        return np.triu_indices(len(self.mean))
+
+    def design(self, topology: Topology, pairs: Pairs) -> tuple[Floats, Floats]:
+        """Forces (3N, A (A+1)/2) [eV/Å] that unit coefficients exert in one frame, and δQ (C, A) at the C centres.
+
+        pairs: every pair both ways, at least as far as the term's cutoff.
+        """
+        n, size = topology.n_atoms, len(self.mean)
+        at_centre = np.array(topology.symbols) == self.term.species[0]
+        local = np.cumsum(at_centre) - 1
+        sums = np.zeros((int(at_centre.sum()), size))
+        gradient = csr_array((3 * n * size, len(sums)))
+        for t, here in self.term.slices.items():
+            if t not in topology.species:
+                continue
+            of_kind = at_centre[pairs.i] & (topology.species_index[pairs.j] == topology.species.index(t))
+            near = pairs[of_kind & (pairs.r < self.term.cutoff_A)]
+            sums[:, here] = summed(self.term.basis(t, near.r), local[near.i], len(sums))
+            slope = self.term.basis(t, near.r, 1)
+            p, a = np.nonzero(slope)
+            on_i = slope[p, a][:, None] * near.vector[p] / near.r[p][:, None]
+            for atoms, force in ((near.i, on_i), (near.j, -on_i)):
+                rows = 3 * ((here.start + a) * n + atoms[p])[:, None] + np.arange(3)
+                columns = np.repeat(local[near.i[p]], 3)
+                gradient += csr_array((force.ravel(), (rows.ravel(), columns)), shape=gradient.shape)
+        deviation = sums - self.mean
+        first, second = self.products
+        half = (gradient @ deviation).reshape(size, 3 * n, size)
+        return (half[first, :, second] + half[second, :, first]).T, deviation
+
+
+@dataclass
 class Accumulated:
     """One pass over the data."""
 
-    terms: tuple[Term, ...]
+    terms: tuple[PairTerm, ...]
     survey: Survey
     equations: NormalEquations
     frames_per_block: list[int]
+    forms: tuple[Form, ...] = ()
+    together: NormalEquations | None = None
+    """Where there are forms: of the terms of pairs and after them the forms, all species as one."""
 
 
-def accumulate(source: FrameSource, layout: Layout, progress: Progress = no_progress) -> Accumulated:
+def accumulate(
+    source: FrameSource,
+    layout: Layout,
+    progress: Progress = no_progress,
+    forms: Sequence[tuple[CollectiveTerm, Floats]] = (),
+) -> Accumulated:
     """Stream all frames once: normal equations per block and species, coverage per term, broken bonds.
 
-    Raises InputError if the source has no forces, too few frames, or bonds that keep breaking.
+    forms: sums of collective terms and their means, to accumulate quadratic forms of. Raises InputError if the source
+    has no forces, too few frames, or bonds that keep breaking.
     """
     n_frames = source.n_frames
     if n_frames < 4:
@@ -133,7 +206,7 @@ def accumulate(source: FrameSource, layout: Layout, progress: Progress = no_prog
         if frames.forces is None:
             raise InputError("the trajectory holds no forces: print &MOTION/&PRINT/&FORCES in the CP2K run")
         if result is None:
-            result = _start(frames[0], layout, n_blocks, source.half_width)
+            result = _start(frames[0], layout, n_blocks, source.half_width, forms)
             species = result.survey.topology.species_index
             rows = [np.flatnonzero(np.repeat(species == s, 3)) for s in range(species.max() + 1)]
         changed = {c.step for c in result.survey.add(frames)}
@@ -160,7 +233,13 @@ def block_of(frame: int, n_frames: int, n_blocks: int) -> int:
     return frame * n_blocks // n_frames
 
 
-def _start(first: Trajectory, layout: Layout, n_blocks: int, half_width_A: float) -> Accumulated:
+def _start(
+    first: Trajectory,
+    layout: Layout,
+    n_blocks: int,
+    half_width_A: float,
+    forms: Sequence[tuple[CollectiveTerm, Floats]],
+) -> Accumulated:
     topology = find_topology(first.symbols, first.positions[0], first.cell[0])
     terms = layout(first, topology, half_width_A)
     cutoff = max((t.cutoff_A for t in terms if isinstance(t, FreeTerm)), default=0.0)
@@ -168,7 +247,12 @@ def _start(first: Trajectory, layout: Layout, n_blocks: int, half_width_A: float
         check_cutoff(cutoff, half_width_A)
     functions = sum(len(t.coefficients) for t in terms)
     equations = NormalEquations.zeros(n_blocks, len(topology.species), functions)
-    return Accumulated(terms, Survey(topology, cutoff), equations, [0] * n_blocks)
+    result = Accumulated(terms, Survey(topology, cutoff), equations, [0] * n_blocks)
+    if forms:
+        result.forms = tuple(Form.of(term, mean, n_blocks) for term, mean in forms)
+        functions += sum(len(f.products[0]) for f in result.forms)
+        result.together = NormalEquations.zeros(n_blocks, 1, functions)
+    return result
 
 
 def _add_frame(
@@ -179,4 +263,21 @@ def _add_frame(
         into.survey.add_distances(name, p.r)
     design = design_matrix(into.terms, pairs, len(positions))
     into.equations.add(block, design, forces.ravel(), rows)
+    if into.together is not None:
+        _add_forms(into, block, positions, cell, forces, design)
     into.frames_per_block[block] += 1
+
+
+def _add_forms(
+    into: Accumulated, block: int, positions: Floats, cell: Floats, forces: Floats, of_pairs: Floats
+) -> None:
+    assert into.together is not None
+    pairs = both_ways(neighbour_pairs(positions, cell, max(f.term.cutoff_A for f in into.forms)))
+    designs = [of_pairs]
+    for form in into.forms:
+        design, deviation = form.design(into.survey.topology, pairs)
+        designs.append(design)
+        form.second_baa[block] += deviation.T @ deviation
+        form.number_b[block] += len(deviation)
+    every = [np.arange(forces.size)]
+    into.together.add(block, np.concatenate(designs, axis=1), forces.ravel(), every)

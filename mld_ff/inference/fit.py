@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from mld_ff.inference.basis import Basis
+from mld_ff.inference.collective import CollectiveProblem, channel_terms
 from mld_ff.inference.equations import Accumulated, accumulate, block_of
 from mld_ff.inference.problem import Problem
-from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, SplineTerm, Term, wall_stiffness
-from mld_ff.survey import BIN_A, Histogram, Progress, Survey, no_progress
-from mld_ff.trajectory import FrameSource
+from mld_ff.loss import AgentLoss, BondTerm, CollectiveTerm, FreeTerm, PairTerm, SplineTerm, wall_stiffness
+from mld_ff.survey import BIN_A, Histogram, Progress, Survey, neighbour_distances, no_progress
+from mld_ff.trajectory import Floats, FrameSource
 from mld_ff.units import EV_TO_MEV
 
 WALL_DEPTH_A = 0.1
@@ -25,24 +27,39 @@ WALL_PAIRS = 20
 """... and not before this many pairs have been seen inside."""
 LEAST_STIFFNESS = 10.0
 """[eV/Å³] of every wall."""
+PULL_DEPTH_A = 0.4
+"""This far inside, a wall outweighs whatever channels of a collective loss can do."""
+FADE = 0.05
+"""The embedding of a channel becomes straight within this part of the sampled range of densities, outside of it."""
+DENSITY_BIN = 0.25
 
 
 def fit(source: FrameSource, basis: Basis | None = None, progress: Progress = no_progress) -> AgentLoss:
     """Infer the reciprocal loss from frames with forces, and tell how good it is on frames that it has not seen.
 
-    Two passes over the source, memory independent of the number of frames. Blocks of contiguous frames are for
-    training, every fifth for testing; only coverage, from which walls begin, is that of all frames. The errors in
-    `provenance` are those of the exported functions, walls included. The agent fit, every species its own loss, comes
-    along in `agents`. Raises InputError on data that cannot be used.
+    Two passes over the source, four with a collective loss; memory independent of the number of frames. Blocks of
+    contiguous frames are for training, every fifth for testing; only coverage, from which walls and ranges come, is
+    that of all frames. The errors in `provenance` are those of the exported functions, walls included. The agent fit,
+    every species its own loss, comes along in `agents` where pairs are all there is. Raises InputError on data that
+    cannot be used.
     """
-    data = accumulate(source, (basis or Basis()).terms, progress)
+    basis = basis or Basis()
+    forms = _forms(source, basis, progress) if basis.collective else []
+    data = accumulate(source, basis.terms, progress, forms)
     problem = Problem.of(data)
     species = data.survey.topology.species
-    terms = _finish(problem, None, data.survey)
-    agents = {name: _finish(problem, s, data.survey) for s, name in enumerate(species)}
-    loss = AgentLoss(species, terms, agents=agents)
     agent_errors = [float(problem.relative_rmse(problem.coefficients(s))[s]) for s in range(len(species))]
-    exported = {f"{t.name} {c}" for t in terms for c in t.coefficient_names} - set(problem.undetermined)
+    told: dict[str, Any] = {}
+    if forms:
+        loss, told = _with_channels(source, data, problem, basis.collective, progress)
+    else:
+        terms = _finish(problem, problem.coefficients(), problem.errors(), None, data.survey)
+        agents = {
+            name: _finish(problem, problem.coefficients(s), problem.errors(s), s, data.survey)
+            for s, name in enumerate(species)
+        }
+        loss = AgentLoss(species, terms, agents=agents)
+    exported = {f"{t.name} {c}" for t in loss.terms for c in t.coefficient_names} - set(problem.undetermined)
     provenance: dict[str, Any] = {
         "source": source.source,
         "frames_train": sum(data.frames_per_block[b] for b in problem.train),
@@ -55,6 +72,7 @@ def fit(source: FrameSource, basis: Basis | None = None, progress: Progress = no
         "weakly_determined": [name for name in problem.weakly_determined if name in exported],
         "ridge": problem.ridge,
         "condition": problem.condition,
+        **told,
         **_measure(loss, source, data, problem.test, progress),
         "relative_rmse_agent": dict(zip(species, agent_errors, strict=True)),
         "net_force_eV_per_A": data.survey.forces.net_force,
@@ -70,9 +88,96 @@ def fit(source: FrameSource, basis: Basis | None = None, progress: Progress = no
     return replace(loss, provenance=provenance)
 
 
-def _finish(problem: Problem, species: int | None, survey: Survey) -> tuple[Term, ...]:
+def _forms(source: FrameSource, basis: Basis, progress: Progress) -> list[tuple[CollectiveTerm, Floats]]:
+    """The sums of the collective loss of every species, and their means, from the distances of all frames."""
+    seen = neighbour_distances(source, basis.reach(source.half_width), progress)
+    forms = []
+    for term in basis.forms(seen, source.half_width):
+        centres = source.symbols.count(term.species[0]) * source.n_frames
+        mean = np.zeros(len(term.coefficients))
+        for t, here in term.slices.items():
+            pair = (term.species[0], t)
+            counts = seen[pair if pair in seen else pair[::-1]].counts * (2 if len(set(pair)) == 1 else 1)
+            r = np.asarray(BIN_A * (np.arange(len(counts)) + 0.5), dtype=np.float64)
+            mean[here] = counts @ term.basis(t, r) / centres
+        forms.append((term, mean))
+    return forms
+
+
+def _with_channels(
+    source: FrameSource, data: Accumulated, problem: Problem, wanted: int, progress: Progress
+) -> tuple[AgentLoss, dict[str, Any]]:
+    """The loss with `wanted` channels for each species, and what the model file tells of how they came about."""
+    collective = CollectiveProblem.of(data, problem)
+    rank = collective.rank(wanted)
+    fitted, errors = collective.solution(rank)
+    channels = [t for f, c in zip(data.forms, fitted.channels, strict=True) for t in channel_terms(f, c)]
+    channels = _with_ranges(channels, source, data.survey, progress)
+    pairs = _finish(problem, problem.expand(fitted.pairs), problem.expand(errors), None, data.survey, channels)
+    pairs_alone = problem.relative_rmse(problem.coefficients())
+    species = data.survey.topology.species
+    told = {
+        "relative_rmse_pairs": dict(zip(species, pairs_alone.tolist(), strict=True)),
+        "collective": {"rank": rank, "ridge": collective.ridge, "curve": collective.curve},
+    }
+    return AgentLoss(species, (*pairs, *channels)), told
+
+
+def _with_ranges(
+    channels: Sequence[CollectiveTerm], source: FrameSource, survey: Survey, progress: Progress
+) -> list[CollectiveTerm]:
+    """Channels with the range of densities that the frames sampled."""
+    loss = AgentLoss(survey.topology.species, tuple(channels))
+    changed = {c.step for c in survey.changes}
+    seen = {t.name: _Densities(t.rest) for t in channels}
+    done = 0
+    for frames in source.chunks():
+        for f in range(frames.n_frames):
+            if int(frames.step[f]) not in changed:
+                for name, rho in loss.densities(survey.topology, frames.positions[f], frames.cell[f]).items():
+                    seen[name].add(rho)
+        done += frames.n_frames
+        progress("densities", done, source.n_frames)
+    return [
+        replace(t, range=(d.lowest, d.highest), fade=FADE * (d.highest - d.lowest), coverage=d.to_dict())
+        for t, d in zip(channels, seen.values(), strict=True)
+    ]
+
+
+@dataclass
+class _Densities:
+    """Densities of one channel that were seen; their deviation is about one."""
+
+    rest: float
+    lowest: float = math.inf
+    highest: float = -math.inf
+    bins: Counter[int] = field(default_factory=Counter)
+
+    def add(self, rho: Floats) -> None:
+        self.lowest, self.highest = min(self.lowest, float(rho.min())), max(self.highest, float(rho.max()))
+        places, counts = np.unique(np.floor((rho - self.rest) / DENSITY_BIN).astype(int), return_counts=True)
+        self.bins.update(dict(zip(places.tolist(), counts.tolist(), strict=True)))
+
+    def to_dict(self) -> dict[str, Any]:
+        first, last = min(self.bins), max(self.bins)
+        return {
+            "lowest": round(self.lowest, 6),
+            "highest": round(self.highest, 6),
+            "start": round(self.rest + first * DENSITY_BIN, 6),
+            "width": DENSITY_BIN,
+            "counts": [self.bins[k] for k in range(first, last + 1)],
+        }
+
+
+def _finish(
+    problem: Problem,
+    best: Floats,
+    errors: Floats,
+    species: int | None,
+    survey: Survey,
+    channels: Sequence[CollectiveTerm] = (),
+) -> tuple[PairTerm, ...]:
     """Terms with coefficients, errors, coverage and walls; for an agent, those that its species takes part in."""
-    best, errors = problem.coefficients(species), problem.errors(species)
     finished = []
     for k, term in enumerate(problem.terms):
         if species is not None and survey.topology.species[species] not in term.species:
@@ -85,11 +190,11 @@ def _finish(problem: Problem, species: int | None, survey: Survey) -> tuple[Term
             coefficient_errors=tuple(errors[here].tolist()),
             coverage=histogram.to_dict(0.1 if isinstance(term, FreeTerm) else 0.02),
         )
-        finished.append(_with_walls(filled, histogram))
+        finished.append(_with_walls(filled, histogram, channels))
     return tuple(finished)
 
 
-def _with_walls(term: Term, seen: Histogram) -> Term:
+def _with_walls(term: PairTerm, seen: Histogram, channels: Sequence[CollectiveTerm] = ()) -> PairTerm:
     if isinstance(term, FreeTerm):
         if not seen.n:  # nobody came within the cutoff, and nobody shall
             return replace(term, wall_edge_A=term.cutoff_A, wall_stiffness_eV_per_A3=LEAST_STIFFNESS)
@@ -98,7 +203,8 @@ def _with_walls(term: Term, seen: Histogram) -> Term:
         edge_A = round(min(edge * BIN_A, term.cutoff_A - BIN_A), 6)
         wall = replace(term, wall_edge_A=edge_A).walls[0]
         depth = WALL_PUSHES_BACK * max(edge_A - seen.shortest, BIN_A)
-        stiffness = wall_stiffness(wall.force, wall.curvature, depth, LEAST_STIFFNESS)
+        least = max(LEAST_STIFFNESS, _strongest_pull(channels, term.species, edge_A) / (3 * PULL_DEPTH_A**2))
+        stiffness = wall_stiffness(wall.force, wall.curvature, depth, least)
         return _without_hidden(replace(term, wall_edge_A=edge_A, wall_stiffness_eV_per_A3=stiffness))
     assert isinstance(term, BondTerm)
     low, high = math.floor(seen.shortest / BIN_A), math.ceil(seen.longest / BIN_A)
@@ -106,6 +212,19 @@ def _with_walls(term: Term, seen: Histogram) -> Term:
     walls = replace(term, range_A=ends).walls
     low_wall, high_wall = (wall_stiffness(w.force, w.curvature, WALL_DEPTH_A, LEAST_STIFFNESS) for w in walls)
     return replace(term, range_A=ends, wall_stiffness_eV_per_A3=(low_wall, high_wall))
+
+
+def _strongest_pull(channels: Sequence[CollectiveTerm], pair: tuple[str, str], edge_A: float) -> float:
+    """Upper limit [eV/Å] of what channels can do to a pair below the edge of its wall: all at the steepest of their
+    embedding, all the same way."""
+    r = np.arange(BIN_A, edge_A, BIN_A)
+    pull = np.zeros(len(r))
+    for centre, neighbour in (pair, pair[::-1]):
+        for t in channels:
+            if t.species[0] == centre:
+                steepest = np.abs(t.embedding(np.array([t.range[0] - t.fade, t.range[1] + t.fade]))[1]).max()
+                pull += steepest * np.abs(t.density(neighbour, r, 1))
+    return float(pull.max())
 
 
 def _without_hidden(term: FreeTerm) -> FreeTerm:

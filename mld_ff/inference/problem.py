@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg import qr
 
 from mld_ff.inference.equations import RANK_TOLERANCE, Accumulated, Indices, NormalEquations
-from mld_ff.loss import FreeTerm, SplineTerm, Term
+from mld_ff.loss import FreeTerm, PairTerm, SplineTerm
 from mld_ff.trajectory import Floats
 
 TEST_EVERY = 5
@@ -28,18 +28,20 @@ class Problem:
     of one agent: from the forces on that species alone.
     """
 
-    terms: tuple[Term, ...]
+    terms: tuple[PairTerm, ...]
     equations: NormalEquations
     """Their functions, in the order of `names`."""
     train: tuple[int, ...]
     test: tuple[int, ...]
+    accumulated: Indices
+    """Which of the functions that were accumulated they are, (K,)."""
 
     @classmethod
     def of(cls, data: Accumulated) -> Problem:
         """Spline functions wholly below the shortest sampled distance, where the wall rules, are dropped."""
         n = len(data.frames_per_block)
         test = tuple(b for b in range(n) if b % TEST_EVERY == TEST_EVERY - 1) or (n - 1,)
-        terms: list[Term] = []
+        terms: list[PairTerm] = []
         keep: list[bool] = []
         for term in data.terms:
             drop = 0
@@ -50,7 +52,8 @@ class Problem:
             terms.append(replace(term, coefficients=term.coefficients[drop:]))
             keep.extend([False] * drop + [True] * (len(term.coefficients) - drop))
         train = tuple(b for b in range(n) if b not in test)
-        return cls(tuple(terms), data.equations.select(np.flatnonzero(keep)), train, test)
+        chosen = np.flatnonzero(keep)
+        return cls(tuple(terms), data.equations.select(chosen), train, test, chosen)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -113,21 +116,20 @@ class Problem:
             return RIDGES[0]
         errors = []
         for ridge in RIDGES:
-            left_out = ((b, self._solve(self._without(b), None, ridge)) for b in self.train)
+            left_out = ((b, self.solve(self.without(b), None, ridge)) for b in self.train)
             errors.append(sum(self._reduced.residual([b], c).sum() for b, c in left_out))
         return max(r for r, e in zip(RIDGES, errors, strict=True) if e <= RIDGE_SLACK * min(errors))
 
     def coefficients(self, species: int | None = None) -> Floats:
         """Best coefficients (K,) of the reciprocal fit, or of the agent fit of one species."""
-        return self._expand(self._solve(self.train, species, self.ridge))
+        return self.expand(self.solve(self.train, species))
 
     def errors(self, species: int | None = None) -> Floats:
         """Standard errors (K,) by jack-knife over the training blocks; zero with a single block."""
-        n = len(self.train)
-        if n < 2:
+        if len(self.train) < 2:
             return np.zeros(len(self.names))
-        each = np.array([self._solve(self._without(b), species, self.ridge) for b in self.train])
-        return self._expand(np.sqrt((n - 1) / n * ((each - each.mean(axis=0)) ** 2).sum(axis=0)))
+        each = np.array([self.solve(self.without(b), species) for b in self.train])
+        return self.expand(jack_knife(each))
 
     def relative_rmse(self, coefficients: Floats) -> Floats:
         """√(Σ|F_fit - F_ref|² / Σ|F_ref|²) per species (S,) on the test blocks."""
@@ -149,14 +151,18 @@ class Problem:
         values = np.linalg.eigvalsh(self._normalised_gram(self.kept))
         return float(f"{np.sqrt(values[-1] / max(values[0], np.finfo(float).eps * values[-1])):.4g}")
 
-    def _without(self, block: int) -> list[int]:
+    def without(self, block: int) -> list[int]:
+        """The training blocks but one."""
         return [b for b in self.train if b != block]
 
-    def _solve(self, blocks: Sequence[int], species: int | None, ridge: float) -> Floats:
+    def solve(self, blocks: Sequence[int], species: int | None = None, ridge: float | None = None) -> Floats:
+        """Best coefficients (kept,) for some blocks."""
         every = range(self.equations.power_bs.shape[1])
-        return self._reduced.solve(blocks, every if species is None else [species], self.penalty, ridge)
+        chosen = every if species is None else [species]
+        return self._reduced.solve(blocks, chosen, self.penalty, self.ridge if ridge is None else ridge)
 
-    def _expand(self, kept: Floats) -> Floats:
+    def expand(self, kept: Floats) -> Floats:
+        """The values (K,) of all coefficients from those of the kept ones; zero for the others."""
         full = np.zeros(len(self.names))
         full[self.kept] = kept
         return full
@@ -169,3 +175,9 @@ class Problem:
         gram = self._gram(functions)
         scale = 1 / np.sqrt(np.maximum(np.diag(gram), np.finfo(float).tiny))
         return np.asarray(gram * np.outer(scale, scale))
+
+
+def jack_knife(each: Floats) -> Floats:
+    """Standard errors (K,) from solutions (B, K) that each leave out one block."""
+    n = len(each)
+    return np.asarray(np.sqrt((n - 1) / n * ((each - each.mean(axis=0)) ** 2).sum(axis=0)))

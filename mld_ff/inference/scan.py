@@ -13,7 +13,7 @@ from mld_ff.errors import InputError
 from mld_ff.inference.basis import Basis
 from mld_ff.inference.equations import Accumulated, Indices, NormalEquations, accumulate
 from mld_ff.inference.problem import Problem
-from mld_ff.loss import BondTerm, FreeTerm, PowerTerm, Term, power_basis
+from mld_ff.loss import BondTerm, FreeTerm, PairTerm, PowerTerm, power_basis
 from mld_ff.survey import Progress, no_progress
 from mld_ff.topology import Topology
 from mld_ff.trajectory import Floats, FrameSource, Trajectory
@@ -121,7 +121,7 @@ def scan(
     return replace(found, sensitivities=tuple(_sensitivities(best, species)))
 
 
-def _grid(basis: Basis, frame: Trajectory, topology: Topology, half_width_A: float) -> tuple[Term, ...]:
+def _grid(basis: Basis, frame: Trajectory, topology: Topology, half_width_A: float) -> tuple[PairTerm, ...]:
     """The bonded terms of the basis, and for free pairs all functions of the grid."""
     sums = sorted({round(n + m, DIGITS) for n, m in combinations_with_replacement(basis.exponents, 2)})
     functions = (*((1, round(n, DIGITS)) for n in basis.exponents), *((2, p) for p in sums))
@@ -141,7 +141,7 @@ def _grid(basis: Basis, frame: Trajectory, topology: Topology, half_width_A: flo
 
 def _problem(data: Accumulated, exponents: Sequence[float]) -> Problem:
     """The problem of a power law with the given exponents, from the normal equations of the grid."""
-    terms: list[Term] = []
+    terms: list[PairTerm] = []
     chosen: list[int] = []
     at = 0
     for term in data.terms:

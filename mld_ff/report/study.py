@@ -18,7 +18,7 @@ from mld_ff.cp2k import CP2KSource
 from mld_ff.errors import InputError
 from mld_ff.files import read_template, to_json, write_atomically
 from mld_ff.invariants import minimum_image
-from mld_ff.loss import AgentLoss
+from mld_ff.loss import AgentLoss, CollectiveTerm
 from mld_ff.production import read_log, read_record, read_run
 from mld_ff.report.plots import plot_bonded, plot_radial_distributions, plot_temperature
 from mld_ff.report.statistics import (
@@ -344,22 +344,27 @@ def _speed_sentence(found: Study) -> str:
 
 def _errors(loss: AgentLoss) -> str:
     p = loss.provenance
-    rows = [
-        [
-            s,
-            f"{p['relative_rmse'][s]:.4f}",
-            f"{p['relative_rmse_agent'][s]:.4f}",
-            f"{p['relative_rmse'][s] - p['relative_rmse_agent'][s]:.4f}",
-        ]
-        for s in loss.species
-    ]
-    return table(["species", "reciprocal", "agents", "price of reciprocity"], rows)
+    pairs = p.get("relative_rmse_pairs", p["relative_rmse"])
+    head = ["species", "reciprocal", "agents", "price of reciprocity"]
+    if loss.channels:
+        head = ["species", "with channels", "pairs alone, reciprocal", "pairs alone, agents", "price of reciprocity"]
+    rows = []
+    for s in loss.species:
+        values = [pairs[s], p["relative_rmse_agent"][s], pairs[s] - p["relative_rmse_agent"][s]]
+        first = [p["relative_rmse"][s]] if loss.channels else []
+        rows.append([s, *(f"{x:.4f}" for x in (*first, *values))])
+    return table(head, rows)
 
 
 def _coefficients(loss: AgentLoss) -> str:
     """The paper's table 1."""
     rows = []
     for term in loss.terms:
+        if isinstance(term, CollectiveTerm):
+            rows += [
+                [term.name, "strength", f"{term.strength_eV:.6g}", ""],
+                [term.name, "rest", f"{term.rest:.6g}", ""],
+            ]
         errors = term.coefficient_errors or (math.nan,) * len(term.coefficients)
         for name, value, error in zip(term.coefficient_names, term.coefficients, errors, strict=True):
             rows.append([term.name, name, f"{value:.6g}", f"{error:.2g}"])

@@ -63,17 +63,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _errors_table(loss: AgentLoss) -> str:
     p = loss.provenance
-    rows = [
-        [
-            s,
-            f"{p['relative_rmse'][s]:.3f}",
-            f"{p['relative_rmse_agent'][s]:.3f}",
-            f"{p['rmse_meV_per_A_by_species'][s]:.0f}",
-        ]
-        for s in loss.species
-    ]
-    rows.append(["all", "", "", f"{p['rmse_meV_per_A']:.0f}"])
-    return table(["species", "relative RMSE", "without reciprocity", "RMSE [meV/Å]"], rows)
+    heads = {"relative_rmse": "relative RMSE", "relative_rmse_pairs": "pairs alone"}
+    heads |= {"relative_rmse_agent": "pairs without reciprocity" if loss.channels else "without reciprocity"}
+    kinds = [kind for kind in heads if kind in p]
+    rows = [[s, *(f"{p[k][s]:.3f}" for k in kinds), f"{p['rmse_meV_per_A_by_species'][s]:.0f}"] for s in loss.species]
+    rows.append(["all", *("" for _ in kinds), f"{p['rmse_meV_per_A']:.0f}"])
+    return table(["species", *(heads[k] for k in kinds), "RMSE [meV/Å]"], rows)
 
 
 def _verification_table(verification: Verification) -> str:

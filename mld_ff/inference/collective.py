@@ -1,0 +1,266 @@
+"""From quadratic forms in sums of invariants to a few channels: staged fit, diagonalisation, choice of the rank.
+
+1. Pairs are fitted alone (Problem). 2. The forms are fitted to what the pairs leave. 3. Each form is diagonalised in
+the metric of the second moment of its sums, so that every channel's density has variance one and its strength tells
+what it contributes; those of largest strength are kept. 4. Pairs and strengths are fitted again together, held near
+their staged values. A fit in one stage has lower errors, and collapses in molecular dynamics: pairs and forms can
+cancel each other where data are few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.linalg import block_diag, solve
+
+from mld_ff.inference.basis import AUTO
+from mld_ff.inference.equations import Accumulated, Form, NormalEquations
+from mld_ff.inference.problem import RIDGE_SLACK, Problem, jack_knife
+from mld_ff.loss import CollectiveTerm
+from mld_ff.trajectory import Floats
+from mld_ff.units import EV_TO_MEV
+
+RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+TOWARDS_STAGED = 1e-2
+"""Ridge of the last stage, in units of the normalised Gram matrix."""
+RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
+COST = 2.2
+"""Time that one channel of every species adds to a step of LAMMPS, in units of that of the pairs."""
+RANK_SLACK = 1.02
+"""The smallest rank is chosen whose cross-validated error is within this factor of the least one: cost grows with
+every channel, the error hardly falls any more."""
+HARDLY_VARIES = 1e-6
+"""Combinations of sums whose variance is below this part of the largest make no channel: a few contacts alone move
+them, and elsewhere they would be far outside their range."""
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The channels of one form, K of them, strongest first; A sums."""
+
+    strengths: Floats
+    """(K,) [eV]."""
+    vectors: Floats
+    """Density as a combination of the sums, (A, K); its variance is one."""
+
+    def products(self, form: Form) -> Floats:
+        """The squared densities as combinations of the form's functions (A (A+1)/2, K)."""
+        a, b = form.products
+        return np.asarray(self.vectors[a] * self.vectors[b] * np.where(a == b, 1, 2)[:, None])
+
+
+@dataclass(frozen=True)
+class Refit:
+    """Everything after the last stage, for some rank."""
+
+    pairs: Floats
+    """Coefficients of the kept functions of the Problem."""
+    channels: tuple[Channels, ...]
+    """Of every form."""
+
+
+@dataclass(frozen=True)
+class CollectiveProblem:
+    """Forms beside the terms of a Problem: P coefficients of pairs, Q of the forms."""
+
+    pairs: Problem
+    forms: tuple[Form, ...]
+    equations: NormalEquations
+    """P functions of pairs, then Q of the forms; all species as one."""
+
+    @classmethod
+    def of(cls, data: Accumulated, pairs: Problem) -> CollectiveProblem:
+        assert data.together is not None
+        of_pairs = pairs.accumulated[pairs.kept]
+        of_forms = np.arange(data.equations.gram_bskk.shape[2], data.together.gram_bskk.shape[2])
+        return cls(pairs, data.forms, data.together.select(np.concatenate([of_pairs, of_forms])))
+
+    @property
+    def n_pairs(self) -> int:
+        return len(self.pairs.kept)
+
+    @cached_property
+    def full(self) -> Refit:
+        """The staged fit to the training blocks."""
+        return self.staged(self.pairs.train)
+
+    @property
+    def most(self) -> int:
+        """The highest rank: all channels of the largest form."""
+        return max(len(c.strengths) for c in self.full.channels)
+
+    # --- stages ------------------------------------------------------------------------------------------------------
+
+    def staged(self, blocks: Sequence[int], ridge: float | None = None) -> Refit:
+        """Stages 1 to 3 from some blocks, every channel kept."""
+        c = self.pairs.solve(blocks)
+        left = self.equations.left_by(np.arange(self.n_pairs), c)
+        quadratic = self._quadratic(left, blocks, self.ridge if ridge is None else ridge)
+        return Refit(c, tuple(_diagonal(form, q, blocks) for form, q in zip(self.forms, quadratic, strict=True)))
+
+    def refit(self, staged: Refit, blocks: Sequence[int], rank: int) -> Refit:
+        """Stage 4 with the strongest `rank` channels of every form: pairs and strengths together."""
+        kept = [Channels(c.strengths[:rank], c.vectors[:, :rank]) for c in staged.channels]
+        gram, moment = self._projected(kept, blocks)
+        start = np.concatenate([staged.pairs, *(c.strengths for c in kept)])
+        change = _ridge(gram, moment - gram @ start, TOWARDS_STAGED * np.diag(np.diag(gram)))
+        pairs, *strengths = _parts(start + change, [self.n_pairs, *(len(c.strengths) for c in kept)])
+        return Refit(pairs, tuple(replace(c, strengths=s) for c, s in zip(kept, strengths, strict=True)))
+
+    def squares(self, fitted: Refit, blocks: Sequence[int]) -> float:
+        """Σ |F_fit - F_ref|² over blocks, all species."""
+        forms = [c.products(f) @ c.strengths for c, f in zip(fitted.channels, self.forms, strict=True)]
+        return float(self.equations.residual(blocks, np.concatenate([fitted.pairs, *forms]))[0])
+
+    def rmse(self, squares: float, blocks: Sequence[int]) -> float:
+        """Error of a force component [meV/Å]."""
+        return float(np.sqrt(squares / self.equations.number_bs[list(blocks)].sum()) * EV_TO_MEV)
+
+    # --- choices, by cross-validation over the training blocks --------------------------------------------------------
+
+    @cached_property
+    def ridge(self) -> float:
+        """Strongest of RIDGES that cross-validation does not tell from the best."""
+        train = self.pairs.train
+        if len(train) < 2:
+            return RIDGES[-1]
+        errors = []
+        for ridge in RIDGES:
+            left_out = ((b, self.staged(self.pairs.without(b), ridge)) for b in train)
+            errors.append(sum(self.squares(fitted, [b]) for b, fitted in left_out))
+        return max(r for r, e in zip(RIDGES, errors, strict=True) if e <= RIDGE_SLACK * min(errors))
+
+    @cached_property
+    def curve(self) -> list[dict[str, Any]]:
+        """Over the rank: cost, and error [meV/Å], cross-validated over the training blocks and on the test blocks."""
+        train, test = self.pairs.train, self.pairs.test
+        ranks = sorted({min(rank, self.most) for rank in (*RANKS, self.most)})
+        left_out = [(b, self.pairs.without(b)) for b in train if len(train) > 1]
+        staged = [(b, others, self.staged(others)) for b, others in left_out]
+        rows = []
+        for rank in ranks:
+            validated = sum(self.squares(self.refit(s, others, rank), [b]) for b, others, s in staged)
+            fitted = self.refit(self.full, train, rank)
+            rows.append(
+                {
+                    "rank": rank,
+                    "channels": sum(len(c.strengths) for c in fitted.channels),
+                    "cost": 1 + COST * rank,
+                    "cross_validated_meV_per_A": self.rmse(validated, train) if staged else None,
+                    "unseen_meV_per_A": self.rmse(self.squares(fitted, test), test),
+                }
+            )
+        return rows
+
+    def rank(self, wanted: int) -> int:
+        """The rank wanted, or for AUTO the smallest whose cross-validated error comes near the least one."""
+        if wanted != AUTO:
+            return min(wanted, self.most)
+        errors: dict[int, Any] = {row["rank"]: row["cross_validated_meV_per_A"] for row in self.curve}
+        if None in errors.values():
+            return min(errors)
+        return min(rank for rank, error in errors.items() if error <= RANK_SLACK * min(errors.values()))
+
+    def solution(self, rank: int) -> tuple[Refit, Floats]:
+        """The fit, and standard errors of the pairs' coefficients by jack-knife over the last stage."""
+        train = self.pairs.train
+        fitted = self.refit(self.full, train, rank)
+        if len(train) < 2:
+            return fitted, np.zeros(self.n_pairs)
+        each = np.array([self.refit(self.full, self.pairs.without(b), rank).pairs for b in train])
+        return fitted, jack_knife(each)
+
+    # --- linear algebra -----------------------------------------------------------------------------------------------
+
+    def _quadratic(self, left: NormalEquations, blocks: Sequence[int], ridge: float) -> list[Floats]:
+        """Coefficients of every form, fitted to what the pairs leave."""
+        gram = left.gram_bskk[list(blocks)].sum(axis=(0, 1))
+        moment = left.moment_bsk[list(blocks)].sum(axis=(0, 1))
+        # every function by its own size, and neighbouring functions of a density alike
+        smooth = self._smoothness
+        prior = np.diag(np.diag(gram)) + np.trace(gram) / max(np.trace(smooth), np.finfo(float).tiny) * smooth
+        return _parts(_ridge(gram, moment, ridge * prior), [len(f.products[0]) for f in self.forms])
+
+    @cached_property
+    def _smoothness(self) -> Floats:
+        return np.asarray(block_diag(*(_smoothness(form) for form in self.forms)))
+
+    def _projected(self, kept: Sequence[Channels], blocks: Sequence[int]) -> tuple[Floats, Floats]:
+        """Gram matrix and moment of the pairs' functions and the squared densities."""
+        gram = self.equations.gram_bskk[list(blocks)].sum(axis=(0, 1))
+        moment = self.equations.moment_bsk[list(blocks)].sum(axis=(0, 1))
+        products = [c.products(form) for c, form in zip(kept, self.forms, strict=True)]
+        projection = block_diag(np.eye(self.n_pairs), *products)
+        return projection.T @ gram @ projection, projection.T @ moment
+
+
+def channel_terms(form: Form, channels: Channels) -> list[CollectiveTerm]:
+    """Terms of the channels, strongest first: `collective:O:1`, …; their sampled ranges are still to be found."""
+    terms = []
+    for k, (strength, vector) in enumerate(zip(channels.strengths, channels.vectors.T, strict=True), 1):
+        vector = vector * np.sign(vector[np.argmax(np.abs(vector))])
+        terms.append(
+            replace(
+                form.term,
+                name=f"{form.term.name}:{k}",
+                coefficients=tuple(vector.tolist()),
+                strength_eV=float(strength),
+                rest=float(vector @ form.mean),
+            )
+        )
+    return terms
+
+
+def _parts(values: Floats, lengths: Sequence[int]) -> list[Floats]:
+    return np.split(values, np.cumsum(lengths)[:-1])
+
+
+def _ridge(gram: Floats, moment: Floats, prior: Floats) -> Floats:
+    """Least squares with a prior; functions that occur in none of the data get zero."""
+    occurs = np.flatnonzero(np.diag(gram) > 0)
+    found = np.zeros(len(moment))
+    matrix = (gram + prior)[np.ix_(occurs, occurs)]
+    scale = 1 / np.sqrt(np.diag(matrix))
+    found[occurs] = scale * solve(matrix * np.outer(scale, scale), moment[occurs] * scale, assume_a="pos")
+    return found
+
+
+def _symmetric(form: Form, coefficients: Floats) -> Floats:
+    """B (A, A) with δQ·B·δQ = Σ_{a≤b} c_ab δQ_a δQ_b."""
+    a, b = form.products
+    half = np.zeros((len(form.mean), len(form.mean)))
+    half[a, b] = coefficients / 2
+    return np.asarray(half + half.T)
+
+
+def _diagonal(form: Form, coefficients: Floats, blocks: Sequence[int]) -> Channels:
+    """Channels of a form in the metric of the second moment of its sums: δQ = L z with z of unit variance."""
+    b = list(blocks)
+    second = form.second_baa[b].sum(axis=0) / form.number_b[b].sum()
+    share, axes = np.linalg.eigh(second)
+    varies = share > HARDLY_VARIES * share[-1]
+    size, axes = np.sqrt(share[varies]), axes[:, varies]
+    outer = axes * size
+    strengths, rotation = np.linalg.eigh(outer.T @ _symmetric(form, coefficients) @ outer)
+    vectors = (axes / size) @ rotation
+    order = np.argsort(-np.abs(strengths))
+    return Channels(strengths[order], vectors[:, order])
+
+
+def _smoothness(form: Form) -> Floats:
+    """Squared second differences of neighbouring functions along B, weighed by how the other sum varies.
+
+    A matrix for the form's functions. Inwards a density goes on as a constant, beyond the cutoff it is zero.
+    """
+    differences = []
+    for n in form.term.functions:
+        continued = np.concatenate([np.eye(n)[:1], np.eye(n), np.zeros((2, n))])
+        differences.append(np.diff(continued, 2, axis=0))
+    units = np.array([_symmetric(form, unit) for unit in np.eye(len(form.products[0]))])
+    weight = np.sqrt(np.diagonal(form.second_baa.sum(axis=0)))
+    rough = (block_diag(*differences) @ units * weight).reshape(len(units), -1)
+    return np.asarray(rough @ rough.T)
