@@ -12,12 +12,12 @@ from typing import Any
 from mld_ff.errors import InputError
 
 
-def write_atomically(file: Path, text: str) -> None:
+def write_atomically(file: Path, content: str | bytes) -> None:
     """Write beside, then rename: a reader never sees half a file. Raises InputError if that is not possible."""
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text, encoding="utf-8")
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
         beside.replace(file)
     except OSError as error:
         if beside.parent.is_dir():

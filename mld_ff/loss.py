@@ -425,18 +425,21 @@ class AgentLoss:
             )
         return {name: term for name, term in found.items() if term is not None}
 
-    def evaluate(self, topology: Topology, positions: Floats, cell: Floats) -> tuple[dict[str, float], Floats]:
+    def evaluate(
+        self, topology: Topology, positions: Floats, cell: Floats, virial: Floats | None = None
+    ) -> tuple[dict[str, float], Floats]:
         """Energy per term [eV] and forces (N, 3) [eV/Å] of one frame: positions (N, 3) [Å], cell (3, 3) [Å].
 
-        Raises InputError as `terms_of` does.
+        virial: (3, 3) [eV], to which the derivative of the energy with respect to strain is added if it is given;
+        divided by the volume that is the stress. Raises InputError as `terms_of` does.
         """
         forces = np.zeros((topology.n_atoms, 3))
         energies = {t.name: 0.0 for t in self.terms}
         terms = self.terms_of(topology)
         for name, pairs in topology.pairs(positions, cell, self.cutoff_A):
-            energies[terms[name].name] += _add_term(terms[name], pairs, forces)
+            energies[terms[name].name] += _add_term(terms[name], pairs, forces, virial)
         for sums in self._sums(topology, positions, cell):
-            energies |= sums.add(forces)
+            energies |= sums.add(forces, virial)
         return energies, forces
 
     def densities(self, topology: Topology, positions: Floats, cell: Floats) -> dict[str, Floats]:
@@ -510,11 +513,12 @@ class AgentLoss:
             raise InputError(f"has version {data['version']!r}; this mld_ff reads version {VERSION}: fit again")
         if data["units"] != UNITS:
             raise InputError(f"has units {data['units']}; expected {UNITS}")
-        agents = {species: _terms(terms) for species, terms in data["agents"].items()}
-        return cls(tuple(data["species"]), _terms(data["terms"]), data["provenance"], agents)
+        agents = {species: terms_from(terms) for species, terms in data["agents"].items()}
+        return cls(tuple(data["species"]), terms_from(data["terms"]), data["provenance"], agents)
 
 
-def _terms(data: list[dict[str, Any]]) -> tuple[Term, ...]:
+def terms_from(data: list[dict[str, Any]]) -> tuple[Term, ...]:
+    """Terms from what `Term.to_dict` gives. Raises InputError if one is of an unknown kind, or comes twice."""
     for term in data:
         if term["kind"] not in KINDS:
             raise InputError(f"term {term['name']!r} is of unknown kind {term['kind']!r}; known: {', '.join(KINDS)}")
@@ -554,8 +558,8 @@ class Sums:
                 )
                 self.slopes[t] = first.basis(t, near.r, 1) @ coefficients[here]
 
-    def add(self, forces: Floats) -> dict[str, float]:
-        """Energy [eV] of every channel; their forces are added to `forces` (N, 3)."""
+    def add(self, forces: Floats, virial: Floats | None = None) -> dict[str, float]:
+        """Energy [eV] of every channel; their forces are added to `forces` (N, 3), and to `virial` if it is given."""
         found = [t.embedding(rho) for t, rho in zip(self.channels, self.densities.T, strict=True)]
         on_density = np.zeros((len(forces), len(self.channels)))
         on_density[self.centres] = np.array([slope for _, slope in found]).T
@@ -563,6 +567,8 @@ class Sums:
             slope = (on_density[near.i] * self.slopes[t]).sum(axis=1)
             on_i = (slope / near.r)[:, None] * near.vector
             forces += summed(on_i, near.i, len(forces)) - summed(on_i, near.j, len(forces))
+            if virial is not None:
+                virial += near.vector.T @ on_i
         return {t.name: float(energy.sum()) for t, (energy, _) in zip(self.channels, found, strict=True)}
 
 
@@ -572,12 +578,14 @@ def summed(values: Floats, at: Ints, n: int) -> Floats:
     return np.asarray(ones @ values)
 
 
-def _add_term(term: PairTerm, pairs: Pairs, forces: Floats) -> float:
-    """Energy of a term; its forces are added to `forces` (N, 3)."""
+def _add_term(term: PairTerm, pairs: Pairs, forces: Floats, virial: Floats | None = None) -> float:
+    """Energy of a term; its forces are added to `forces` (N, 3), and to `virial` (3, 3) if it is given."""
     if isinstance(term, FreeTerm):
         pairs = pairs[pairs.r < term.cutoff_A]
     energy, slope = term.evaluate(pairs.r)
     on_i = (slope / pairs.r)[:, None] * pairs.vector
     for c in range(3):
         forces[:, c] += np.bincount(pairs.i, on_i[:, c], len(forces)) - np.bincount(pairs.j, on_i[:, c], len(forces))
+    if virial is not None:
+        virial += pairs.vector.T @ on_i
     return float(energy.sum())

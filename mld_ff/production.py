@@ -8,7 +8,7 @@ import re
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ import numpy as np
 from MDAnalysis.coordinates.DCD import DCDReader
 
 from mld_ff.engines.lammps import find_lmp, launch, thermo
-from mld_ff.engines.openmm import platform_named
+from mld_ff.engines.openmm import device_of, relaxed
 from mld_ff.engines.process import stream
 from mld_ff.errors import EngineError, InputError, check_positive
 from mld_ff.export.lammps import export_lammps
-from mld_ff.export.openmm import export_openmm
-from mld_ff.export.start import start_from
+from mld_ff.export.openmm import export_openmm, openmm_system
+from mld_ff.export.start import Start, start_from
 from mld_ff.files import write_atomically
 from mld_ff.loss import AgentLoss
 from mld_ff.survey import Progress, no_progress
@@ -32,6 +32,8 @@ from mld_ff.units import A_PER_FS_TO_A_PER_PS, EV_TO_KJ_PER_MOL, FS_TO_PS
 
 RECORD = "run.json"
 TRAJECTORY = "trajectory.dcd"
+CONTACT_EV_PER_A = 10.0
+"""Forces beyond this are of contacts; those of liquids at 300 K stay below 7."""
 VELOCITIES = {"openmm": "velocities.dcd", "lammps": "velocities.lammpstrj"}
 """[Å/ps], in the form of a DCD file; OpenMM's are those half a timestep before the frame. LAMMPS's own dump."""
 
@@ -79,28 +81,35 @@ def run(
     settings: NVT | None = None,
     platform: str | None = None,
     progress: Progress = no_progress,
+    minimize: bool | None = None,
+    precision: str | None = None,
 ) -> Trajectory:
     """NVT molecular dynamics from one frame (positions, velocities if it has them); returns the trajectory.
 
     engine: `openmm` or `lammps`. directory: gets the exported files, trajectory.dcd, the engine's log and checkpoint,
-    and run.json. platform: OpenMM's, None for the fastest present. Raises EngineError if the engine stops or warns,
-    InputError if the model does not cover the system or the directory holds another run.
+    and run.json. platform: OpenMM's, None for the fastest present. minimize: as in `start_at`. precision: `single`,
+    `mixed` or `double`, where the platform has the choice. Raises EngineError if the engine stops or warns, InputError
+    if the model does not cover the system or the directory holds another run.
     """
     settings, out = settings or NVT(), Path(directory)
     exports = {"openmm": export_openmm, "lammps": export_lammps}
     if engine not in exports:
         raise InputError(f"the engine is {engine!r}; known: {', '.join(exports)}")
+    device: dict[str, str] = {}
     if engine == "openmm":
-        platform_named(platform)  # what is missing is said before anything is written
+        device = device_of(platform, precision)  # what is missing is said before anything is written
     else:
         find_lmp()
+        if precision:
+            raise InputError("the precision is a setting of OpenMM's platforms; LAMMPS computes in double")
     if (out / RECORD).exists():
         raise InputError("a run lies here already: choose another directory or remove this one", out)
-    start = start_from(frame, settings.temperature_K, settings.seed)
+    start = start_at(loss, frame, settings.temperature_K, settings.seed, minimize, progress)
     exports[engine](loss, start, out, settings.temperature_K, settings.timestep_fs, settings.damping_fs)
     record: dict[str, Any] = {
         "engine": engine,
         "finished": False,
+        "device": device,
         "settings": vars(settings),
         "started_from": {**start.frame.source, "step": int(frame.step[0])},
         "symbols": list(start.topology.symbols),
@@ -112,23 +121,45 @@ def run(
     progress(engine, 0, settings.steps)
     began = time.perf_counter()
     if engine == "openmm":
-        _run_openmm(out, settings, platform, progress)
+        _run_openmm(out, settings, device["platform"], precision, progress)
     else:
         _run_lammps(out, settings, progress)
     _write_record(out, {**record, "finished": True, "wall_s": time.perf_counter() - began})
     return read_run(out)
 
 
+def start_at(
+    loss: AgentLoss,
+    frame: Trajectory,
+    temperature_K: float = 300.0,
+    seed: int = 1,
+    minimize: bool | None = None,
+    progress: Progress = no_progress,
+) -> Start:
+    """What `start_from` makes of a frame, moved downhill first where it holds contacts.
+
+    minimize: None leaves alone frames with velocities, which come out of dynamics, and those without a force beyond
+    CONTACT_EV_PER_A. A frame that was moved says so in its source. Raises what `openmm_system` raises.
+    """
+    start = start_from(frame, temperature_K, seed)
+    if minimize is False or (minimize is None and frame.velocities is not None):
+        return start
+    moved = relaxed(openmm_system(loss, start), start.frame, 0.0 if minimize else CONTACT_EV_PER_A)
+    if moved is None:
+        return start
+    progress("minimize", 1, 1)
+    return replace(start, frame=moved)
+
+
 def _write_record(out: Path, record: dict[str, Any]) -> None:
     write_atomically(out / RECORD, json.dumps(record, indent=1) + "\n")
 
 
-def _run_openmm(out: Path, settings: NVT, platform: str | None, progress: Progress) -> None:
-    name = platform_named(platform).getName()
+def _run_openmm(out: Path, settings: NVT, platform: str, precision: str | None, progress: Progress) -> None:
     every_ps = settings.every * settings.timestep_fs * FS_TO_PS
-    options = {"--platform": name, "--time": settings.time_ps, "--every": every_ps}
+    options = {"--platform": platform, "--time": settings.time_ps, "--every": every_ps}
     command = [sys.executable, "run.py", *(str(word) for option in options.items() for word in option)]
-    command += ["--velocities"] * settings.velocities
+    command += ["--velocities"] * settings.velocities + (["--precision", precision] if precision else [])
 
     def listen(line: str) -> None:
         if found := re.match(r"([\d.]+)%", line):

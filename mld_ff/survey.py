@@ -67,6 +67,15 @@ class Histogram:
         self.total += float(r.sum())
         self.total_squares += float(r @ r)
 
+    def merge(self, other: Histogram) -> None:
+        """Add what another histogram counted."""
+        few, many = sorted((self.counts, other.counts), key=len)
+        self.counts = many.copy()
+        self.counts[: len(few)] += few
+        self.shortest, self.longest = min(self.shortest, other.shortest), max(self.longest, other.longest)
+        self.total += other.total
+        self.total_squares += other.total_squares
+
     @property
     def n(self) -> int:
         return int(self.counts.sum())
@@ -123,6 +132,15 @@ class ForceQuality:
         self.net_absolute += float(np.abs(net).sum())
         self.n_net += net.size
         self.n_heavy = int((~hydrogen).sum())
+
+    def merge(self, other: ForceQuality) -> None:
+        """Add what was seen in other frames of the same atoms."""
+        self.squares += other.squares
+        self.numbers += other.numbers
+        self.net_squares += other.net_squares
+        self.net_absolute += other.net_absolute
+        self.n_net += other.n_net
+        self.n_heavy = max(self.n_heavy, other.n_heavy)
 
     @property
     def net_force(self) -> float:
@@ -185,6 +203,15 @@ class Survey:
         found = self.topology.changes(frames)
         self.changes.extend(found)
         return found
+
+    def merge(self, other: Survey) -> None:
+        """Add what was seen in other frames of such a system."""
+        for name, histogram in other.distances.items():
+            self.distances.setdefault(name, Histogram()).merge(histogram)
+        self.forces.merge(other.forces)
+        self.changes += other.changes
+        self.times += other.times
+        self.temperatures += other.temperatures
 
 
 @dataclass(frozen=True)
@@ -261,25 +288,16 @@ class Inspection:
         return [text for text in found if text]
 
 
-def neighbour_distances(
-    source: FrameSource, cutoff_A: float, progress: Progress = no_progress
-) -> dict[tuple[str, str], Histogram]:
+def neighbour_distances(cutoff_A: float, topology: Topology, frames: Trajectory) -> dict[tuple[str, str], Histogram]:
     """Distances of all pairs closer than the cutoff, bonded or free, by their species in the order of the topology."""
-    found: dict[tuple[str, str], Histogram] = {}
-    done = 0
-    for frames in source.chunks():
-        if not found:
-            species = find_topology(frames.symbols, frames.positions[0], frames.cell[0]).species
-            index = np.array([species.index(s) for s in frames.symbols])
-            kinds = list(combinations_with_replacement(range(len(species)), 2))
-            found = {(species[a], species[b]): Histogram() for a, b in kinds}
-        for f in range(frames.n_frames):
-            pairs = neighbour_pairs(frames.positions[f], frames.cell[f], cutoff_A)
-            low, high = np.minimum(index[pairs.i], index[pairs.j]), np.maximum(index[pairs.i], index[pairs.j])
-            for a, b in kinds:
-                found[species[a], species[b]].add(pairs.r[(low == a) & (high == b)])
-        done += frames.n_frames
-        progress("distances", done, source.n_frames)
+    species, index = topology.species, topology.species_index
+    kinds = list(combinations_with_replacement(range(len(species)), 2))
+    found = {(species[a], species[b]): Histogram() for a, b in kinds}
+    for f in range(frames.n_frames):
+        pairs = neighbour_pairs(frames.positions[f], frames.cell[f], cutoff_A)
+        low, high = np.minimum(index[pairs.i], index[pairs.j]), np.maximum(index[pairs.i], index[pairs.j])
+        for a, b in kinds:
+            found[species[a], species[b]].add(pairs.r[(low == a) & (high == b)])
     return found
 
 

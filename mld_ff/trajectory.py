@@ -34,7 +34,7 @@ class FrameSource(Protocol):
     @property
     def half_width(self) -> float: ...
 
-    def chunks(self, size: int = ...) -> Iterator[Trajectory]: ...
+    def chunks(self, size: int = ..., start: int = ..., stop: int | None = ...) -> Iterator[Trajectory]: ...
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,11 @@ class Trajectory:
             self, cell=cells, positions=positions, forces=turn(self.forces), velocities=turn(self.velocities)
         )
 
-    def chunks(self, size: int = 64) -> Iterator[Trajectory]:
-        """Successive views of at most `size` frames."""
-        for start in range(0, self.n_frames, size):
-            yield self[start : start + size]
+    def chunks(self, size: int = 64, start: int = 0, stop: int | None = None) -> Iterator[Trajectory]:
+        """Successive views of at most `size` of the frames from `start` to before `stop`."""
+        stop = self.n_frames if stop is None else stop
+        for first in range(start, stop, size):
+            yield self[first : min(first + size, stop)]
 
     def temperature(self) -> Floats:
         """Kinetic temperature [K] per frame, (F,); 3N - 3 degrees of freedom (the centre of mass is at rest).

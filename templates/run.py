@@ -12,6 +12,7 @@ from openmm import app, unit
 
 parser = argparse.ArgumentParser(description="NVT with the exported force field (Nosé–Hoover chain).")
 parser.add_argument("--platform", default=None, help="CPU, CUDA, OpenCL or Reference (default: the fastest present)")
+parser.add_argument("--precision", choices=["single", "mixed", "double"], help="of CUDA, HIP or OpenCL")
 parser.add_argument("--temperature", type=float, default=None, help="K (default: as exported)")
 parser.add_argument("--time", type=float, default=20.0, help="ps")
 parser.add_argument(
@@ -51,8 +52,13 @@ integrator = openmm.XmlSerializer.deserialize((here / "integrator.xml").read_tex
 if arguments.temperature is not None:
     integrator.setTemperature(arguments.temperature * unit.kelvin)
 
-platform = [openmm.Platform.getPlatformByName(arguments.platform)] if arguments.platform else []
-simulation = app.Simulation(pdb.topology, system, integrator, *platform)
+present = [openmm.Platform.getPlatform(k) for k in range(openmm.Platform.getNumPlatforms())]
+fastest = max(present, key=lambda p: p.getSpeed())
+platform = openmm.Platform.getPlatformByName(arguments.platform) if arguments.platform else fastest
+if arguments.precision and "Precision" not in platform.getPropertyNames():
+    sys.exit(f"{platform.getName()} has no choice of precision; CUDA, HIP and OpenCL have one")
+properties = {"Precision": arguments.precision} if arguments.precision else {}
+simulation = app.Simulation(pdb.topology, system, integrator, platform, properties)
 state = openmm.XmlSerializer.deserialize((here / "state.xml").read_text())
 simulation.context.setPeriodicBoxVectors(*state.getPeriodicBoxVectors())
 simulation.context.setPositions(state.getPositions())
@@ -86,7 +92,8 @@ simulation.reporters += [
 ]
 if arguments.velocities:
     simulation.reporters.append(VelocityReporter(out / "velocities.dcd", every))
-name = simulation.context.getPlatform().getName()
+told = [p for p in ("DeviceName", "Precision", "Threads") if p in platform.getPropertyNames()]
+name = ", ".join([platform.getName(), *(f"{p} {platform.getPropertyValue(simulation.context, p)}" for p in told)])
 print(f"{system.getNumParticles()} atoms, {steps} steps of {1000 * timestep:g} fs on {name}", flush=True)
 simulation.step(steps)
 simulation.saveState(str(out / "checkpoint.xml"))

@@ -38,8 +38,8 @@ class Pieces:
         self.symbols, self.masses, self.source = self.frames.symbols, self.frames.masses, self.frames.source
         self.n_frames, self.half_width = self.frames.n_frames, self.frames.half_width
 
-    def chunks(self, size: int = 64) -> Iterator[Trajectory]:
-        return self.frames.chunks(self.size)
+    def chunks(self, size: int = 64, start: int = 0, stop: int | None = None) -> Iterator[Trajectory]:
+        return self.frames.chunks(self.size, start, stop)
 
 
 def planted(basis: Basis, frame: Trajectory, seed: int = 0) -> AgentLoss:

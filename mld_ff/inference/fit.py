@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -12,11 +13,13 @@ import numpy as np
 
 from mld_ff.inference.basis import Basis
 from mld_ff.inference.collective import CollectiveProblem, channel_terms
-from mld_ff.inference.equations import Accumulated, accumulate, block_of
+from mld_ff.inference.equations import Accumulated, Centred, accumulate
 from mld_ff.inference.problem import Problem
+from mld_ff.inference.runs import WHOLE, Runs, Source
 from mld_ff.loss import AgentLoss, BondTerm, CollectiveTerm, FreeTerm, PairTerm, SplineTerm, wall_stiffness
 from mld_ff.survey import BIN_A, Histogram, Progress, Survey, neighbour_distances, no_progress
-from mld_ff.trajectory import Floats, FrameSource
+from mld_ff.topology import Topology
+from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import EV_TO_MEV
 
 WALL_DEPTH_A = 0.1
@@ -34,37 +37,67 @@ FADE = 0.05
 DENSITY_BIN = 0.25
 
 
-def fit(source: FrameSource, basis: Basis | None = None, progress: Progress = no_progress) -> AgentLoss:
+def gather(source: Source, basis: Basis, progress: Progress = no_progress, processes: int = 1) -> Accumulated:
+    """What `fit` solves: one pass over the runs, two with a collective loss."""
+    runs = Runs.of(source, progress, processes)
+    return accumulate(runs, basis.terms, forms=_forms(runs, basis) if basis.collective else [])
+
+
+def fit(
+    source: Source,
+    basis: Basis | None = None,
+    progress: Progress = no_progress,
+    processes: int = 1,
+    data: Accumulated | None = None,
+) -> AgentLoss:
     """Infer the reciprocal loss from frames with forces, and tell how good it is on frames that it has not seen.
 
-    Two passes over the source, four with a collective loss; memory independent of the number of frames. Blocks of
-    contiguous frames are for training, every fifth for testing; only coverage, from which walls and ranges come, is
-    that of all frames. The errors in `provenance` are those of the exported functions, walls included. The agent fit,
-    every species its own loss, comes along in `agents` where pairs are all there is. Raises InputError on data that
-    cannot be used.
+    source: one run, or several of one system. Two passes over them, four with a collective loss; memory independent of
+    the number of frames, numbers independent of that of processes. Blocks of contiguous frames are for training, every
+    fifth for testing; only coverage, from which walls and ranges come, is that of all frames. The errors in
+    `provenance` are those of the exported functions, walls included. The agent fit, every species its own loss, comes
+    along in `agents` where pairs are all there is. data: what `gather` found, if that has been done. Raises InputError
+    on data that cannot be used.
     """
-    basis = basis or Basis()
-    forms = _forms(source, basis, progress) if basis.collective else []
-    data = accumulate(source, basis.terms, progress, forms)
+    basis, runs = basis or Basis(), Runs.of(source, progress, processes)
+    data = data or gather(runs, basis)
     problem = Problem.of(data)
+    loss, told = _with_channels(runs, data, problem, basis.collective) if data.forms else (_pairs(data, problem), {})
+    return _with_provenance(loss, data, problem, told | _measure(runs, loss, problem.test))
+
+
+def solve(data: Accumulated) -> AgentLoss:
+    """The loss of pairs that `fit` infers, from accumulated frames alone (`read_shards`).
+
+    The errors in `provenance` are those of the fitted functions without walls, as normal equations know them.
+    """
+    problem = Problem.of(data)
+    loss, test = _pairs(data, problem), list(problem.test)
+    square = problem.equations.residual(test, problem.coefficients())
+    power, number = (a[test].sum(axis=0) for a in (data.equations.power_bs, data.equations.number_bs))
+    return _with_provenance(loss, data, problem, _errors(loss.species, square, power, number, walls=False))
+
+
+def _pairs(data: Accumulated, problem: Problem) -> AgentLoss:
+    """The loss where pairs are all there is."""
     species = data.survey.topology.species
+    terms = _finish(problem, problem.coefficients(), problem.errors(), None, data.survey)
+    agents = {
+        name: _finish(problem, problem.coefficients(s), problem.errors(s), s, data.survey)
+        for s, name in enumerate(species)
+    }
+    return AgentLoss(species, terms, agents=agents)
+
+
+def _with_provenance(loss: AgentLoss, data: Accumulated, problem: Problem, told: dict[str, Any]) -> AgentLoss:
+    species = loss.species
     agent_errors = [float(problem.relative_rmse(problem.coefficients(s))[s]) for s in range(len(species))]
-    told: dict[str, Any] = {}
-    if forms:
-        loss, told = _with_channels(source, data, problem, basis.collective, progress)
-    else:
-        terms = _finish(problem, problem.coefficients(), problem.errors(), None, data.survey)
-        agents = {
-            name: _finish(problem, problem.coefficients(s), problem.errors(s), s, data.survey)
-            for s, name in enumerate(species)
-        }
-        loss = AgentLoss(species, terms, agents=agents)
     exported = {f"{t.name} {c}" for t in loss.terms for c in t.coefficient_names} - set(problem.undetermined)
     provenance: dict[str, Any] = {
-        "source": source.source,
+        "source": _source(data),
         "frames_train": sum(data.frames_per_block[b] for b in problem.train),
         "frames_test": sum(data.frames_per_block[b] for b in problem.test),
-        "frames_with_broken_bonds": len({c.step for c in data.survey.changes}),
+        "frames_with_broken_bonds": data.left_out,
         "blocks_train": list(problem.train),
         "blocks_test": list(problem.test),
         "n_coefficients": len(exported),
@@ -73,7 +106,6 @@ def fit(source: FrameSource, basis: Basis | None = None, progress: Progress = no
         "ridge": problem.ridge,
         "condition": problem.condition,
         **told,
-        **_measure(loss, source, data, problem.test, progress),
         "relative_rmse_agent": dict(zip(species, agent_errors, strict=True)),
         "net_force_eV_per_A": data.survey.forces.net_force,
         "warnings": [text for text in [data.survey.forces.warning()] if text],
@@ -88,12 +120,24 @@ def fit(source: FrameSource, basis: Basis | None = None, progress: Progress = no
     return replace(loss, provenance=provenance)
 
 
-def _forms(source: FrameSource, basis: Basis, progress: Progress) -> list[tuple[CollectiveTerm, Floats]]:
+def _source(data: Accumulated) -> dict[str, Any]:
+    """Where the frames come from: the run, or all files and the runs one by one."""
+    runs = {json.dumps(run, sort_keys=True): dict(run) for share in data.shares for run in share.runs}
+    if len(runs) == 1:
+        return next(iter(runs.values()))
+    return {"files": [file for run in runs.values() for file in run.get("files", [])], "runs": list(runs.values())}
+
+
+def _forms(runs: Runs, basis: Basis) -> list[Centred]:
     """The sums of the collective loss of every species, and their means, from the distances of all frames."""
-    seen = neighbour_distances(source, basis.reach(source.half_width), progress)
+    reach = basis.reach(runs.half_width)
+    seen: dict[tuple[str, str], Histogram] = {}
+    for _, found in runs.over(runs.part(WHOLE), runs.n_blocks, "distances", neighbour_distances, reach):
+        for pair, histogram in found.items():
+            seen.setdefault(pair, Histogram()).merge(histogram)
     forms = []
-    for term in basis.forms(seen, source.half_width):
-        centres = source.symbols.count(term.species[0]) * source.n_frames
+    for term in basis.forms(seen, runs.half_width):
+        centres = sum(run.symbols.count(term.species[0]) * run.n_frames for run in runs.sources)
         mean = np.zeros(len(term.coefficients))
         for t, here in term.slices.items():
             pair = (term.species[0], t)
@@ -104,15 +148,13 @@ def _forms(source: FrameSource, basis: Basis, progress: Progress) -> list[tuple[
     return forms
 
 
-def _with_channels(
-    source: FrameSource, data: Accumulated, problem: Problem, wanted: int, progress: Progress
-) -> tuple[AgentLoss, dict[str, Any]]:
+def _with_channels(runs: Runs, data: Accumulated, problem: Problem, wanted: int) -> tuple[AgentLoss, dict[str, Any]]:
     """The loss with `wanted` channels for each species, and what the model file tells of how they came about."""
     collective = CollectiveProblem.of(data, problem)
     rank = collective.rank(wanted)
     fitted, errors = collective.solution(rank)
     channels = [t for f, c in zip(data.forms, fitted.channels, strict=True) for t in channel_terms(f, c)]
-    channels = _with_ranges(channels, source, data.survey, progress)
+    channels = _with_ranges(channels, runs)
     pairs = _finish(problem, problem.expand(fitted.pairs), problem.expand(errors), None, data.survey, channels)
     pairs_alone = problem.relative_rmse(problem.coefficients())
     species = data.survey.topology.species
@@ -123,21 +165,13 @@ def _with_channels(
     return AgentLoss(species, (*pairs, *channels)), told
 
 
-def _with_ranges(
-    channels: Sequence[CollectiveTerm], source: FrameSource, survey: Survey, progress: Progress
-) -> list[CollectiveTerm]:
+def _with_ranges(channels: Sequence[CollectiveTerm], runs: Runs) -> list[CollectiveTerm]:
     """Channels with the range of densities that the frames sampled."""
-    loss = AgentLoss(survey.topology.species, tuple(channels))
-    changed = {c.step for c in survey.changes}
+    loss = AgentLoss(runs.topologies[0].species, tuple(channels))
     seen = {t.name: _Densities(t.rest) for t in channels}
-    done = 0
-    for frames in source.chunks():
-        for f in range(frames.n_frames):
-            if int(frames.step[f]) not in changed:
-                for name, rho in loss.densities(survey.topology, frames.positions[f], frames.cell[f]).items():
-                    seen[name].add(rho)
-        done += frames.n_frames
-        progress("densities", done, source.n_frames)
+    for _, found in runs.over(runs.part(WHOLE), runs.n_blocks, "densities", _densities, loss):
+        for name, densities in found.items():
+            seen[name].merge(densities)
     return [
         replace(t, range=(d.lowest, d.highest), fade=FADE * (d.highest - d.lowest), coverage=d.to_dict())
         for t, d in zip(channels, seen.values(), strict=True)
@@ -158,6 +192,10 @@ class _Densities:
         places, counts = np.unique(np.floor((rho - self.rest) / DENSITY_BIN).astype(int), return_counts=True)
         self.bins.update(dict(zip(places.tolist(), counts.tolist(), strict=True)))
 
+    def merge(self, other: _Densities) -> None:
+        self.lowest, self.highest = min(self.lowest, other.lowest), max(self.highest, other.highest)
+        self.bins.update(other.bins)
+
     def to_dict(self) -> dict[str, Any]:
         first, last = min(self.bins), max(self.bins)
         return {
@@ -167,6 +205,17 @@ class _Densities:
             "width": DENSITY_BIN,
             "counts": [self.bins[k] for k in range(first, last + 1)],
         }
+
+
+def _densities(loss: AgentLoss, topology: Topology, frames: Trajectory) -> dict[str, _Densities]:
+    """Of every channel in frames whose bonds hold."""
+    seen = {t.name: _Densities(t.rest) for t in loss.terms if isinstance(t, CollectiveTerm)}
+    changed = {c.step for c in topology.changes(frames)}
+    for f in range(frames.n_frames):
+        if int(frames.step[f]) not in changed:
+            for name, rho in loss.densities(topology, frames.positions[f], frames.cell[f]).items():
+                seen[name].add(rho)
+    return seen
 
 
 def _finish(
@@ -236,29 +285,37 @@ def _without_hidden(term: FreeTerm) -> FreeTerm:
     return replace(term, coefficients=kept, coefficient_errors=errors)
 
 
-def _measure(
-    loss: AgentLoss, source: FrameSource, data: Accumulated, test: Sequence[int], progress: Progress
-) -> dict[str, Any]:
+def _measure(runs: Runs, loss: AgentLoss, test: Sequence[int]) -> dict[str, Any]:
     """Errors of the finished loss on the test blocks, evaluated as the engines will."""
-    topology, n_blocks = data.survey.topology, len(data.frames_per_block)
-    changed = {c.step for c in data.survey.changes}
-    square, power, number = (np.zeros(len(loss.species)) for _ in range(3))
-    index, done = topology.species_index, 0
-    for frames in source.chunks():
-        assert frames.forces is not None
-        for f in range(frames.n_frames):
-            block, done = block_of(done, source.n_frames, n_blocks), done + 1
-            if block not in test or int(frames.step[f]) in changed:
-                continue
-            _, forces = loss.evaluate(topology, frames.positions[f], frames.cell[f])
-            deviation = ((forces - frames.forces[f]) ** 2).sum(axis=1)
-            square += np.bincount(index, deviation, len(square))
-            power += np.bincount(index, (frames.forces[f] ** 2).sum(axis=1), len(square))
-            number += 3 * np.bincount(index, minlength=len(square))
-        progress("test on unseen frames", done, source.n_frames)
+    alone, ranges = replace(loss, agents={}), runs.blocks(test, runs.n_blocks)
+    square, power, number = sums = np.zeros((3, len(loss.species)))
+    for _, more in runs.over(ranges, runs.n_blocks, "test on unseen frames", _deviations, alone):
+        sums += more
+    return _errors(loss.species, square, power, number, walls=True)
+
+
+def _deviations(loss: AgentLoss, topology: Topology, frames: Trajectory) -> Floats:
+    """Σ|F_fit - F_ref|², Σ|F_ref|² and force components per species, (3, S)."""
+    index, n = topology.species_index, len(loss.species)
+    changed = {c.step for c in topology.changes(frames)}
+    assert frames.forces is not None
+    sums = np.zeros((3, n))
+    for f in range(frames.n_frames):
+        if int(frames.step[f]) in changed:
+            continue
+        _, forces = loss.evaluate(topology, frames.positions[f], frames.cell[f])
+        sums[0] += np.bincount(index, ((forces - frames.forces[f]) ** 2).sum(axis=1), n)
+        sums[1] += np.bincount(index, (frames.forces[f] ** 2).sum(axis=1), n)
+        sums[2] += 3 * np.bincount(index, minlength=n)
+    return sums
+
+
+def _errors(species: Sequence[str], square: Floats, power: Floats, number: Floats, walls: bool) -> dict[str, Any]:
+    """From Σ|F_fit - F_ref|², Σ|F_ref|² and force components of the test blocks per species, (S,)."""
     per_species = np.sqrt(square / number) * EV_TO_MEV
     return {
-        "relative_rmse": dict(zip(loss.species, np.sqrt(square / power).tolist(), strict=True)),
+        "relative_rmse": dict(zip(species, np.sqrt(square / power).tolist(), strict=True)),
         "rmse_meV_per_A": float(np.sqrt(square.sum() / number.sum()) * EV_TO_MEV),
-        "rmse_meV_per_A_by_species": dict(zip(loss.species, per_species.tolist(), strict=True)),
+        "rmse_meV_per_A_by_species": dict(zip(species, per_species.tolist(), strict=True)),
+        "errors_include_walls": walls,
     }

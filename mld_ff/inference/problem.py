@@ -10,11 +10,10 @@ import numpy as np
 from scipy.linalg import qr
 
 from mld_ff.inference.equations import RANK_TOLERANCE, Accumulated, Indices, NormalEquations
+from mld_ff.inference.runs import blocks_for_test, blocks_for_training
 from mld_ff.loss import FreeTerm, PairTerm, SplineTerm
 from mld_ff.trajectory import Floats
 
-TEST_EVERY = 5
-"""Every fifth block is for testing."""
 RIDGES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 RIDGE_SLACK = 1.002
 """The strongest ridge is taken whose cross-validated squared error is within this factor of the least one."""
@@ -40,7 +39,6 @@ class Problem:
     def of(cls, data: Accumulated) -> Problem:
         """Spline functions wholly below the shortest sampled distance, where the wall rules, are dropped."""
         n = len(data.frames_per_block)
-        test = tuple(b for b in range(n) if b % TEST_EVERY == TEST_EVERY - 1) or (n - 1,)
         terms: list[PairTerm] = []
         keep: list[bool] = []
         for term in data.terms:
@@ -51,8 +49,8 @@ class Problem:
                 drop = max(int(np.searchsorted(term.knots, shortest, side="right")) - 4, 0)
             terms.append(replace(term, coefficients=term.coefficients[drop:]))
             keep.extend([False] * drop + [True] * (len(term.coefficients) - drop))
-        train = tuple(b for b in range(n) if b not in test)
         chosen = np.flatnonzero(keep)
+        train, test = blocks_for_training(n), blocks_for_test(n)
         return cls(tuple(terms), data.equations.select(chosen), train, test, chosen)
 
     @cached_property

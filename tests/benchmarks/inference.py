@@ -44,6 +44,46 @@ def fit_lengthened(frames: int) -> None:
     print(f"{seconds:.2f} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")
 
 
+def shards(frames: int = 6000, jobs: int = 24, wanted: int = 1_000_000) -> None:
+    """Rates of accumulation from plain text, and what they make of `wanted` frames."""
+    from mld_ff import Basis, open_cp2k
+    from mld_ff.inference import Part, accumulate, read_shards, solve, write_shard
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        lengthen(place, frames)
+        size = sum(file.stat().st_size for file in place.glob("*.xyz")) / frames
+        took = {}
+        for what, work in {
+            "open": lambda: open_cp2k(place),
+            "pass over": lambda: list(open_cp2k(place).chunks(start=frames - 1)),
+            "one process": lambda: accumulate(open_cp2k(place), Basis().terms),
+            "two processes": lambda: accumulate(open_cp2k(place), Basis().terms, processes=2),
+        }.items():
+            began = time.perf_counter()
+            work()
+            took[what] = time.perf_counter() - began
+        took["pass over"] -= took["open"]
+        files = [place / f"{k}.npz" for k in (1, 2)]
+        for k, file in enumerate(files, 1):
+            write_shard(accumulate(open_cp2k(place), Basis().terms, part=Part(k, 2)), file)
+        began = time.perf_counter()
+        solve(read_shards(files))
+        merged = time.perf_counter() - began
+        shard = max(file.stat().st_size for file in files) / 1e6
+    for what, seconds in took.items():
+        print(f"splines, {frames} frames of plain text, {what}: {frames / seconds:.0f} frames/s")
+    print(f"adding up two shards of at most {shard:.1f} MB and solving: {merged:.1f} s")
+    per_frame = {what: seconds / frames for what, seconds in took.items()}
+    one = wanted * per_frame["one process"]
+    each = wanted * (per_frame["open"] + per_frame["pass over"]) + (one - wanted * per_frame["open"]) / jobs
+    print(
+        f"{wanted} frames of 64 waters: {wanted * size / 1e9:.0f} GB of text; one process {one / 3600:.1f} h; "
+        f"{jobs} jobs at most {each / 60:.0f} min each, shards {jobs * shard:.0f} MB in all, fit of them "
+        f"{jobs / 2 * merged:.0f} s"
+    )
+
+
 def main() -> None:
     """All measurements, one line each."""
     from mld_ff import Basis, open_cp2k
@@ -66,6 +106,7 @@ def main() -> None:
             f"fit, power law, {frames} frames: {seconds:.1f} s with reading and testing, peak {peaks[frames]:.0f} MiB"
         )
     print(f"peak memory, 6000 frames / 600 frames: {peaks[6000] / peaks[600]:.2f}")
+    shards()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Twenty picoseconds of learned water beside CP2K's: minutes, so not in the default run.
 
-pytest -m regression tests/regression
+pytest -n 0 -s -m regression tests/regression
 """
 
 from __future__ import annotations

@@ -1,0 +1,172 @@
+"""Shards: accumulated frames in files of their own, from processes and cluster jobs that know nothing of each other."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mld_ff.errors import InputError
+from mld_ff.files import write_atomically
+from mld_ff.inference.equations import Accumulated, NormalEquations, Share
+from mld_ff.inference.runs import Part, check_same_kinds
+from mld_ff.loss import PairTerm, terms_from
+from mld_ff.survey import BROKEN_LISTED, ForceQuality, Histogram, Survey
+from mld_ff.topology import Change, Topology
+
+FORMAT, VERSION = "mld_ff normal equations", 1
+SUFFIX = ".npz"
+
+
+def write_shard(data: Accumulated, file: Path | str) -> None:
+    """Write accumulated frames: a .npz file of arrays, and `head`, a JSON text, that tells what they are.
+
+    Only blocks that hold frames are written. Never half-written. Raises InputError if there are forms: their means,
+    and the ranges of their channels, take passes over all frames.
+    """
+    if data.forms:
+        raise InputError("a collective loss cannot be inferred from shards: fit the runs themselves", file)
+    survey, topology = data.survey, data.survey.topology
+    filled = np.flatnonzero(data.frames_per_block)
+    head = {
+        "format": FORMAT,
+        "version": VERSION,
+        "terms": [_told(t) for t in data.terms],
+        "shares": [asdict(share) for share in data.shares],
+        "frames": data.frames,
+        "frames_per_block": data.frames_per_block,
+        "filled": filled.tolist(),
+        "symbols": topology.symbols,
+        "bonds": topology.bonds.tolist(),
+        "cutoff_A": survey.cutoff_A,
+        "forces": {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(survey.forces).items()},
+        "changes": [vars(c) for c in survey.changes[:BROKEN_LISTED]],
+        "distances": {name: {**vars(h), "counts": h.counts.tolist()} for name, h in survey.distances.items()},
+    }
+    arrays = {name: array[filled] for name, array in vars(data.equations).items()}
+    arrays |= {"times": np.array(survey.times), "temperatures": np.array(survey.temperatures)}
+    content = BytesIO()
+    np.savez(content, head=np.array(json.dumps(head)), **arrays)
+    write_atomically(Path(file), content.getvalue())
+
+
+def read_shard(file: Path | str) -> Accumulated:
+    """Read a file of `write_shard`. Raises InputError if it is none, is damaged, or is of another version."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            head = json.loads(str(stored["head"]))
+            if head["format"] != FORMAT:
+                raise KeyError("format")
+            if head["version"] != VERSION:
+                raise InputError(
+                    f"has version {head['version']!r}; this mld_ff reads version {VERSION}: accumulate again", file
+                )
+            return _from_stored(head, stored)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", file) from None
+    except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"is not a complete file of `mld-ff accumulate`: {error}", file) from None
+
+
+def _from_stored(head: dict[str, Any], stored: Any) -> Accumulated:
+    filled, blocks = head["filled"], len(head["frames_per_block"])
+    arrays = {}
+    for name in NormalEquations.__dataclass_fields__:
+        some = stored[name]
+        arrays[name] = np.zeros((blocks, *some.shape[1:]))
+        arrays[name][filled] = some
+    quality: dict[str, Any] = {k: np.array(v) if isinstance(v, list) else v for k, v in head["forces"].items()}
+    survey = Survey(
+        Topology(tuple(head["symbols"]), np.array(head["bonds"], np.int64).reshape(-1, 2)),
+        head["cutoff_A"],
+        {name: Histogram(**{**h, "counts": np.array(h["counts"], np.int64)}) for name, h in head["distances"].items()},
+        ForceQuality(**quality),
+        [Change(**{**change, "atoms": tuple(change["atoms"])}) for change in head["changes"]],
+        stored["times"].tolist(),
+        stored["temperatures"].tolist(),
+    )
+    shares = tuple(Share(tuple(share["runs"]), Part(**share["part"])) for share in head["shares"])
+    terms = tuple(t for t in terms_from(head["terms"]) if isinstance(t, PairTerm))
+    equations, per_block = NormalEquations(**arrays), head["frames_per_block"]
+    return Accumulated(terms, survey, equations, per_block, frames=head["frames"], shares=shares)
+
+
+def read_shards(files: Sequence[Path | str]) -> Accumulated:
+    """All shards of one or more runs, added up: what one pass over the runs gives.
+
+    Raises InputError as `read_shard`, and if shards do not belong together, if a part is missing or comes twice, or if
+    bonds keep breaking.
+    """
+    total: Accumulated | None = None
+    origin: dict[tuple[str, Part], Path | str] = {}
+    for file in files:
+        shard = read_shard(file)
+        for share in shard.shares:
+            key = json.dumps(share.runs, sort_keys=True), share.part
+            if key in origin:
+                raise InputError(f"holds the same frames as {origin[key]}; they would count twice", file)
+            origin[key] = file
+        if total is None:
+            total = shard
+        else:
+            _check_alike(shard, total, file, files[0])
+            total.merge(shard)
+    if total is None:
+        raise InputError("no shard is given")
+    _check_complete(list(origin))
+    total.check_reactions()
+    return total
+
+
+def _check_alike(shard: Accumulated, first: Accumulated, file: Path | str, first_file: Path | str) -> None:
+    try:
+        check_same_kinds(shard.survey.topology, first.survey.topology)
+    except InputError as error:
+        raise InputError(str(error), file) from None
+    if len(shard.frames_per_block) != len(first.frames_per_block):
+        raise InputError(
+            f"has {len(shard.frames_per_block)} blocks of frames, {first_file} has {len(first.frames_per_block)}: "
+            f"accumulate the shorter run with --like {first_file}",
+            file,
+        )
+    for own, other in zip(shard.terms, first.terms, strict=True):
+        a, b = own.to_dict(), other.to_dict()
+        if a != b:
+            key = next(k for k in {**a, **b} if a.get(k) != b.get(k))
+            raise InputError(
+                f"was accumulated with other functions than {first_file} ({own.name}: {key} {a.get(key)!r} against "
+                f"{b.get(key)!r}): accumulate it again with --like {first_file}",
+                file,
+            )
+
+
+def _check_complete(shares: list[tuple[str, Part]]) -> None:
+    """Raise InputError if parts are missing, or if frames may be in two shards."""
+    together = list(dict.fromkeys(runs for runs, _ in shares))
+    for runs in together:
+        parts = [part for r, part in shares if r == runs]
+        name = ", ".join(file for run in json.loads(runs) for file in run.get("files", [])[:1])
+        if len(cuts := {part.of for part in parts}) > 1:
+            raise InputError(f"{name}: parts of {' and of '.join(map(str, sorted(cuts)))} do not make a whole")
+        of = parts[0].of
+        if missing := [str(k) for k in range(1, of + 1) if Part(k, of) not in parts]:
+            raise InputError(f"{name}: of {of} parts there is no part {', '.join(missing)}")
+    seen: list[dict[str, Any]] = []
+    for run in (run for runs in together for run in json.loads(runs)):
+        for other in seen:
+            same_files = run.get("sha256") is not None and run["sha256"] == other.get("sha256")
+            if run == other or (same_files and run["frames_dropped"] != other["frames_dropped"]):
+                raise InputError(f"{', '.join(run.get('files', [])[:1])}: this run was accumulated twice; take one")
+        seen.append(run)
+
+
+def _told(term: PairTerm) -> dict[str, Any]:
+    """What the term does not have by default (its range, before a fit, has no end, which is no number of JSON)."""
+    fields = term.__dataclass_fields__
+    return {k: v for k, v in term.to_dict().items() if k == "kind" or getattr(term, k) != fields[k].default}
