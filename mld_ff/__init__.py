@@ -9,13 +9,13 @@ from mld_ff.export.start import read_structure, start_from
 from mld_ff.inference import Basis, fit, scan
 from mld_ff.learning import learn
 from mld_ff.loss import AgentLoss
-from mld_ff.production import NVT, read_run, run
+from mld_ff.production import MD, read_run, run
 from mld_ff.survey import inspect
 from mld_ff.trajectory import Trajectory
 from mld_ff.verify import verify
 
 __all__ = [
-    "NVT",
+    "MD",
     "AgentLoss",
     "Basis",
     "CheckFailed",

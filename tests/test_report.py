@@ -13,7 +13,7 @@ from conftest import CUBE, EXAMPLE, frame_of, liquid, topology_of
 from mld_ff.cp2k import open_cp2k
 from mld_ff.errors import InputError
 from mld_ff.loss import AgentLoss
-from mld_ff.production import NVT, run
+from mld_ff.production import MD, run
 from mld_ff.report import first_peak, study, write_report
 from mld_ff.report.statistics import angles, diffusion, mean_square_displacement, molecule_paths, statistics
 from mld_ff.report.study import Compared
@@ -110,7 +110,7 @@ def test_too_short_a_run_has_no_errors_and_no_verdict(few):
 @pytest.fixture(scope="module")
 def ran(power_water: AgentLoss, water: Trajectory, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("report") / "run"
-    run(power_water, water[600], "lammps", out, NVT(time_ps=1.0))
+    run(power_water, water[600], "lammps", out, MD(time_ps=1.0))
     return out
 
 
