@@ -1,15 +1,18 @@
 """mld_ff: from a CP2K trajectory to a force field that stock OpenMM and stock LAMMPS run."""
 
 from mld_ff.build import build, read_config
+from mld_ff.calculator import Calculator
 from mld_ff.cp2k import open_cp2k, read_cp2k
 from mld_ff.errors import CheckFailed, EngineError, InputError, MldError
 from mld_ff.export.lammps import export_lammps
 from mld_ff.export.openmm import export_openmm
-from mld_ff.export.start import read_structure, start_from
+from mld_ff.export.start import start_from
 from mld_ff.inference import Basis, fit, scan
 from mld_ff.learning import learn
 from mld_ff.loss import AgentLoss
 from mld_ff.production import MD, read_run, run
+from mld_ff.refine import refine
+from mld_ff.structures import read_structure
 from mld_ff.survey import inspect
 from mld_ff.trajectory import Trajectory
 from mld_ff.verify import verify
@@ -18,6 +21,7 @@ __all__ = [
     "MD",
     "AgentLoss",
     "Basis",
+    "Calculator",
     "CheckFailed",
     "EngineError",
     "InputError",
@@ -34,6 +38,7 @@ __all__ = [
     "read_cp2k",
     "read_run",
     "read_structure",
+    "refine",
     "run",
     "scan",
     "start_from",

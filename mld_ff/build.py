@@ -179,14 +179,18 @@ def _summarise(
         compared[label] = {"temperature_K": float(temperature[skip:].mean()), **compared[label]}
     drawn = [
         (
-            "Learned loss of free pairs; shaded: distances that the data sampled.",
+            "Learned loss of free pairs with twice its jack-knife error; grey: how many pairs the data hold.",
             "pairs",
             report.plot_pair_functions(loss),
         ),
         (f"Forces of {frames.n_frames} frames, learned against CP2K.", "forces", report.plot_forces(loss, frames)),
         ("Radial distribution functions.", "rdf", report.plot_radial_distributions(inspections)),
         ("Distances inside molecules.", "bonded", report.plot_bonded(inspections)),
-        ("Temperature.", "temperature", report.plot_temperature(series, config.md.temperature_K)),
+        (
+            "Kinetic energy (thin) and its running mean (thick); dotted: what the thermostat is set to.",
+            "kinetic-energy",
+            report.plot_kinetic_energy(series, dict.fromkeys(series, frames.n_atoms), config.md.temperature_K),
+        ),
     ]
     figures = [
         (text, report.save_figure(f, out / "figures" / f"{name}.png")) for text, name, f in drawn if f is not None

@@ -22,12 +22,12 @@ from rich.progress import Progress as Bars
 
 from mld_ff.cp2k import CP2KSource, open_cp2k
 from mld_ff.errors import CheckFailed, InputError, MldError
-from mld_ff.export.start import read_structure
 from mld_ff.files import to_json
 from mld_ff.inference import SUFFIX, Basis, Part, parse_rank
 from mld_ff.inference import fit as infer
 from mld_ff.loss import AgentLoss
 from mld_ff.production import MD
+from mld_ff.structures import read_structure
 from mld_ff.survey import Progress
 from mld_ff.survey import inspect as survey
 from mld_ff.trajectory import FrameSource, Trajectory
@@ -74,6 +74,14 @@ class ReferenceMethod(StrEnum):
     xtb = "xtb"
 
 
+class Precision(StrEnum):
+    """Of OpenMM's platforms CUDA, HIP and OpenCL."""
+
+    single = "single"
+    mixed = "mixed"
+    double = "double"
+
+
 class Kind(StrEnum):
     """Functions of free pairs."""
 
@@ -93,8 +101,23 @@ Skip = Annotated[float, typer.Option("--skip", help="Leave out the first stretch
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file written by `fit`.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write.")]
 StructureFile = Annotated[
-    Path | None, typer.Option("--structure", help="Structure with a periodic box: PDB, mmCIF, GRO, …")
+    Path | None,
+    typer.Option("--structure", help="Structure with a periodic box: PDB, mmCIF, GRO, LAMMPS data, PSF, prmtop, …"),
 ]
+Coordinates = Annotated[
+    Path | None,
+    typer.Option("--coordinates", help="Positions and box for a --structure without (PSF, prmtop): restart, PDB, …"),
+]
+Molecules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--molecule", help="H2O, CH3OH, … (names of ase.build.molecule) or a file; repeat for a mixture. Default: H2O."
+    ),
+]
+Counts = Annotated[
+    list[int] | None, typer.Option("--count", help="How many, once for every --molecule. Default: 64 of water.")
+]
+Density = Annotated[float | None, typer.Option("--density", help="g/cm³; default 0.997 for water.")]
 Cp2kOption = Annotated[Path | None, typer.Option("--cp2k", help="CP2K run to take a frame of.")]
 Frame = Annotated[int, typer.Option(help="Which frame of the CP2K run; negative: from the end.")]
 BasisKind = Annotated[Kind | None, typer.Option("--basis", help="Functions of free pairs; default: spline.")]
@@ -107,6 +130,16 @@ Cutoff = Annotated[float | None, typer.Option(help="Å; default 5.5, or half the
 Processes = Annotated[int, typer.Option(min=1, help="Processes of this machine to share the work.")]
 Temperature = Annotated[float, typer.Option("--temperature", help="K")]
 Timestep = Annotated[float, typer.Option("--timestep", help="fs")]
+Minimize = Annotated[
+    bool | None,
+    typer.Option(
+        "--minimize/--no-minimize",
+        help="Move downhill first. Default: structures without velocities in which a force exceeds 10 eV/Å.",
+    ),
+]
+PrecisionOption = Annotated[
+    Precision | None, typer.Option("--precision", help="Of CUDA, HIP or OpenCL; default: OpenMM's own, single.")
+]
 Damping = Annotated[float, typer.Option("--damping", help="Time constant of the thermostat, fs (CP2K's TIMECON).")]
 
 
@@ -235,8 +268,10 @@ def export(
     engine: Annotated[Engine, typer.Option()],
     output: Output,
     structure: StructureFile = None,
+    coordinates: Coordinates = None,
     cp2k: Cp2kOption = None,
     frame: Frame = -1,
+    minimize: Minimize = None,
     temperature: Temperature = 300.0,
     timestep: Timestep = 0.5,
     damping: Damping = 100.0,
@@ -246,15 +281,18 @@ def export(
     """Write the files that OpenMM or LAMMPS runs without mld_ff."""
     from mld_ff.export.lammps import export_lammps
     from mld_ff.export.openmm import export_openmm
-    from mld_ff.export.start import start_from
+    from mld_ff.production import start_at
 
-    with reporting(json_) as (_, answer):
+    with reporting(json_) as (progress, answer):
         loss = AgentLoss.load(model)
-        start = start_from(_frame(structure, cp2k, frame, file), temperature)
+        one = _frame(structure, cp2k, frame, file, coordinates)
+        start = start_at(loss, one, temperature, minimize=minimize, progress=progress)
         write = {Engine.openmm: export_openmm, Engine.lammps: export_lammps}[engine]
         files = write(loss, start, output, temperature, timestep, damping)
+        minimized = start.frame.source.get("minimized", False)
+        molecules = start.topology.formulas()
         answer(
-            {"engine": engine.value, "files": [str(f) for f in files], "molecules": start.topology.formulas()},
+            {"engine": engine.value, "files": [str(f) for f in files], "molecules": molecules, "minimized": minimized},
             lambda d: "\n".join(d["files"]),
         )
 
@@ -266,7 +304,8 @@ def verify(
     frames: Annotated[int, typer.Option(min=1, help="How many frames, spread over the run.")] = 5,
     openmm: Annotated[Path | None, typer.Option(help="Check these exported files instead of a fresh export.")] = None,
     lammps: Annotated[Path | None, typer.Option(help="Check these exported files instead of a fresh export.")] = None,
-    platform: Annotated[str, typer.Option(help="OpenMM platform.")] = "CPU",
+    platform: Annotated[str, typer.Option(help="OpenMM platform: CPU, CUDA, HIP, OpenCL or Reference.")] = "CPU",
+    precision: PrecisionOption = None,
     file: File = None,
     json_: Json = False,
 ) -> None:
@@ -276,7 +315,7 @@ def verify(
     with reporting(json_) as (progress, answer):
         source = _open(cp2k_dir, file, require_forces=False)
         given = {k: v for k, v in (("openmm", openmm), ("lammps", lammps)) if v}
-        result = check(AgentLoss.load(model), source, frames, given or None, platform, progress=progress)
+        result = check(AgentLoss.load(model), source, frames, given or None, platform, precision, progress=progress)
         answer(result.to_dict(), _verify_text)
         if not result.passed:
             raise CheckFailed("an engine differs from the numpy reference by more than the tolerance")
@@ -288,14 +327,19 @@ def run(
     engine: Annotated[Engine, typer.Option()],
     output: Output,
     structure: StructureFile = None,
+    coordinates: Coordinates = None,
     cp2k: Cp2kOption = None,
     frame: Frame = -1,
+    minimize: Minimize = None,
     temperature: Temperature = 300.0,
     time: Annotated[float, typer.Option(help="ps")] = 20.0,
     timestep: Timestep = 0.5,
     damping: Damping = 100.0,
     every: Annotated[float, typer.Option(help="fs between frames of the trajectory.")] = 10.0,
-    platform: Annotated[str | None, typer.Option(help="OpenMM platform; default: the fastest present.")] = None,
+    platform: Annotated[
+        str | None, typer.Option(help="CPU, CUDA, HIP, OpenCL or Reference; default: the fastest present.")
+    ] = None,
+    precision: PrecisionOption = None,
     seed: Annotated[int, typer.Option(help="Of velocities, where the frame has none.")] = 1,
     velocities: Annotated[bool, typer.Option("--velocities", help="Write those of every frame too.")] = False,
     ensemble: Annotated[
@@ -321,13 +365,16 @@ def run(
             temperature, time, timestep, damping, every, seed, velocities, ensemble.value, pressure, checkpoint,
             on_escape.value,
         )  # fmt: skip
-        start = _frame(structure, cp2k, frame, file)
+        start = _frame(structure, cp2k, frame, file, coordinates)
         loss = AgentLoss.load(model)
-        trajectory = produce(loss, start, engine.value, output, settings, platform, progress, resume)
+        trajectory = produce(
+            loss, start, engine.value, output, settings, platform, progress, minimize, precision, resume
+        )
         log, record = read_log(output), read_record(output)
         answer(
             {
                 "engine": engine.value,
+                "device": read_record(output)["device"],
                 "directory": str(output),
                 "frames": trajectory.n_frames,
                 "time_ps": float(log["time_ps"][-1]),
@@ -348,16 +395,18 @@ def report(
     trajectory: Annotated[Path, typer.Option(metavar="RUN_DIR", help="Directory of `mld-ff run`.")],
     output: Output,
     skip: Skip = 0.0,
+    scan: Annotated[Path | None, typer.Option(metavar="SCAN_DIR", help="Show this `mld-ff scan` too.")] = None,
     seed: Annotated[int, typer.Option(help="Draws the hydrogens whose bonds are shown.")] = 1,
     file: File = None,
     json_: Json = False,
 ) -> None:
     """Compare a learned run with CP2K: one page, figures, and every number with its error."""
-    from mld_ff.report import study, write_report
+    from mld_ff.report import load_scan, study, write_report
 
     with reporting(json_) as (progress, answer):
+        explored = None if scan is None else load_scan(scan)
         source = _open(reference, file, skip, require_forces=False)
-        page = write_report(output, study(source, trajectory, seed=seed, progress=progress))
+        page = write_report(output, study(source, trajectory, seed=seed, scan=explored, progress=progress))
         found = json.loads((output / "report.json").read_text(encoding="utf-8"))
         del found["series"]
         answer({"page": str(page), **found}, _report_text)
@@ -386,6 +435,7 @@ def agents(
     model: Model,
     output: Output,
     structure: StructureFile = None,
+    coordinates: Coordinates = None,
     cp2k: Cp2kOption = None,
     frame: Frame = -1,
     temperature: Temperature = 300.0,
@@ -406,8 +456,44 @@ def agents(
 
     with reporting(json_) as (progress, answer):
         settings = MD(temperature, time, timestep, damping, every, seed)
-        found = learn(AgentLoss.load(model), _frame(structure, cp2k, frame, file), output, settings, progress)
+        found = learn(
+            AgentLoss.load(model), _frame(structure, cp2k, frame, file, coordinates), output, settings, progress
+        )
         answer({"directory": str(output), **found.summary()}, _agents_text)
+
+
+@app.command()
+def box(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Structure to write: .pdb, .cif, .gro or .xyz.")],
+    molecule: Molecules = None,
+    count: Counts = None,
+    density: Density = None,
+    structure: StructureFile = None,
+    coordinates: Coordinates = None,
+    cp2k: Cp2kOption = None,
+    frame: Frame = -1,
+    replicate: Annotated[
+        tuple[int, int, int], typer.Option(help="Repeat the box along its three vectors.", metavar="NA NB NC")
+    ] = (1, 1, 1),
+    seed: Annotated[int, typer.Option(help="Of packing.")] = 1,
+    file: File = None,
+    json_: Json = False,
+) -> None:
+    """Make a box to start from: molecules packed at a density, or copies of a frame side by side."""
+    from mld_ff.export.start import start_from
+    from mld_ff.export.structure import write_structure
+    from mld_ff.packing import replicate as copies
+
+    with reporting(json_) as (_, answer):
+        packed = structure is None and cp2k is None
+        one = _packed(molecule, count, density, seed) if packed else _frame(structure, cp2k, frame, file, coordinates)
+        start = start_from(copies(one, replicate))
+        write_structure(start, output)
+        cell = start.frame.cell[0].tolist()
+        answer(
+            {"file": str(output), "molecules": start.topology.formulas(), "cell_A": cell},
+            lambda d: f"{d['file']}: {', '.join(f'{n} {name}' for name, n in d['molecules'].items())}",
+        )
 
 
 @app.command()
@@ -416,15 +502,11 @@ def reference(
     method: Annotated[
         ReferenceMethod, typer.Option(help="Network of water, DFT (with D3), or GFN1-xTB (any molecules).")
     ] = ReferenceMethod.nnp,
-    molecule: Annotated[
-        list[str] | None,
-        typer.Option(help="H2O, CH3OH, … (names of ase.build.molecule) or a file; repeat for a mixture. Default: H2O."),
-    ] = None,
-    count: Annotated[
-        list[int] | None, typer.Option(help="How many, once for every --molecule. Default: 64 of water.")
-    ] = None,
-    density: Annotated[float | None, typer.Option(help="g/cm³; default 0.997 for water.")] = None,
+    molecule: Molecules = None,
+    count: Counts = None,
+    density: Density = None,
     structure: StructureFile = None,
+    coordinates: Coordinates = None,
     cp2k: Cp2kOption = None,
     frame: Frame = -1,
     label: Annotated[
@@ -465,9 +547,69 @@ def reference(
             if label:
                 ref.write_labels(output, settings, _frames_to_label(label, frames, file))
             else:
-                box = _packed(molecule, count, density, seed) if packed else _frame(structure, cp2k, frame, file)
+                box = (
+                    _packed(molecule, count, density, seed)
+                    if packed
+                    else _frame(structure, cp2k, frame, file, coordinates)
+                )
                 ref.write_reference(output, settings, box)
         answer(summarise(output, run or resume, progress), _reference_text)
+
+
+@app.command()
+def refine(
+    cp2k_dir: Cp2kDir,
+    output: Output,
+    method: Annotated[ReferenceMethod, typer.Option(help="Of the labels; that of the CP2K run.")] = ReferenceMethod.nnp,
+    rounds: Annotated[int, typer.Option(min=1, help="At most. Raise it to go on with a finished refinement.")] = 3,
+    frames_per_round: Annotated[int, typer.Option(min=1, help="To label at most.")] = 20,
+    temperature: Temperature = 300.0,
+    hot: Annotated[list[float] | None, typer.Option(help="K, of a second run; may be repeated. Default: 400.")] = None,
+    time: Annotated[float, typer.Option(help="Of every run, ps.")] = 5.0,
+    timestep: Timestep = 0.5,
+    damping: Damping = 100.0,
+    every: Annotated[float, typer.Option(help="fs between frames that are looked at.")] = 20.0,
+    engine: Annotated[Engine, typer.Option()] = Engine.lammps,
+    seed: Annotated[int, typer.Option(help="Of velocities.")] = 1,
+    basis: Annotated[Kind, typer.Option(help="Functions of free pairs.")] = Kind.spline,
+    exponent: Annotated[
+        list[float] | None, typer.Option(help="Exponent n of a power law r^-n; may be repeated.")
+    ] = None,
+    bond_degree: Annotated[int, typer.Option(help="Degree of bonded polynomials; 2 is harmonic.")] = 4,
+    spacing: Annotated[float, typer.Option(help="Knot spacing of splines, Å.")] = 0.2,
+    cutoff: Annotated[float | None, typer.Option(help="Å; default 5.5, or half the cell if that is shorter.")] = None,
+    collective: Annotated[
+        str | None, typer.Option(metavar="[RANK]", help="Channels per species of a collective loss, as in `fit`.")
+    ] = None,
+    functional: Annotated[str, typer.Option(help="Of DFT: BLYP, PBE or revPBE.")] = "BLYP",
+    dft_basis: Annotated[str, typer.Option(help="Name in CP2K's files.")] = "DZVP-MOLOPT-SR-GTH",
+    grid_cutoff: Annotated[float, typer.Option(help="Of the real-space grid, Ry.")] = 400.0,
+    rel_cutoff: Annotated[float, typer.Option(help="Ry")] = 50.0,
+    skip: Skip = 0.0,
+    file: File = None,
+    json_: Json = False,
+) -> None:
+    """Run what was learned, let CP2K label what is new there, fit again, until nothing new is seen.
+
+    Goes on where it was left. Where CP2K is not installed, it writes CP2K's input and says how to come back.
+    """
+    from mld_ff.cp2k.reference import Reference
+    from mld_ff.refine import Settings
+    from mld_ff.refine import refine as improve
+
+    with reporting(json_) as (progress, answer):
+        settings = Settings(
+            Basis(basis.value, tuple(exponent or (3.0,)), spacing, bond_degree, cutoff, parse_rank(collective or 0)),
+            Reference(
+                method.value, functional=functional, basis=dft_basis, cutoff_Ry=grid_cutoff, rel_cutoff_Ry=rel_cutoff
+            ),
+            MD(temperature, time, timestep, damping, every, seed),
+            tuple(hot or (400.0,)),
+            frames_per_round,
+            engine.value,
+        )
+        found = improve(_open(cp2k_dir, file, skip), output, settings, rounds, progress=progress)
+        answer({"model": str(output / "model.json"), **found.to_dict()}, _refine_text)
 
 
 def main() -> None:
@@ -595,12 +737,16 @@ def _open(directory: Path, named: list[str] | None, skip_ps: float = 0.0, requir
     return open_cp2k(directory, require_forces=require_forces, skip_fs=skip_ps / FS_TO_PS, **files)
 
 
-def _frame(structure: Path | None, cp2k: Path | None, index: int, named: list[str] | None) -> Trajectory:
+def _frame(
+    structure: Path | None, cp2k: Path | None, index: int, named: list[str] | None, coordinates: Path | None
+) -> Trajectory:
     """The frame to start from."""
     if (structure is None) == (cp2k is None):
         raise InputError("give the atoms to start from: either --cp2k CP2K_DIR or --structure FILE")
     if structure is not None:
-        return read_structure(structure)
+        return read_structure(structure, coordinates)
+    if coordinates is not None:
+        raise InputError("--coordinates belong to a --structure")
     assert cp2k is not None
     source: FrameSource = _open(cp2k, named, require_forces=False)
     wanted = index + source.n_frames if index < 0 else index
@@ -614,7 +760,7 @@ def _frame(structure: Path | None, cp2k: Path | None, index: int, named: list[st
 
 def _packed(molecules: list[str] | None, counts: list[int] | None, density: float | None, seed: int) -> Trajectory:
     """A box filled with molecules."""
-    from mld_ff.cp2k.packing import Ingredient, find_molecule, pack
+    from mld_ff.packing import Ingredient, find_molecule, pack
 
     names = molecules or ["H2O"]
     numbers = counts or ([64] if names == ["H2O"] else [])
@@ -681,6 +827,8 @@ def _run_text(d: dict[str, Any]) -> str:
     ]
     if d["ns_per_day"]:
         lines.append(f"{d['ns_per_day']:.3g} ns/day")
+    if d["device"]:
+        lines.append("on {platform}, {device}, precision {precision}".format(**d["device"]))
     if outside := d["excursions"]:
         worst = max(outside, key=outside.__getitem__)
         lines.append(
@@ -716,15 +864,18 @@ def _accumulate_text(d: dict[str, Any]) -> str:
 
 
 def _curve_lines(collective: dict[str, Any]) -> list[str]:
-    lines = [f"{'channels per species':<22}{'cross-validated':>16}{'unseen':>10}  meV/Å{'cost':>10}"]
+    lines = [f"{'channels per species':<22}{'cross-validated':>16}{'unseen':>10}  meV/Å{'molecules':>12}{'cost':>8}"]
     for row in collective["curve"]:
         validated = row["cross_validated_meV_per_A"]
         here = "  <- this model" if row["rank"] == collective["rank"] else ""
         lines.append(
             f"{row['rank']:<22}{'–' if validated is None else format(validated, '.1f'):>16}"
-            f"{row['unseen_meV_per_A']:10.1f}{row['cost']:17.0f}{here}"
+            f"{row['unseen_meV_per_A']:10.1f}{row['unseen_relative_rmse_molecules']:19.3f}{row['cost']:8.0f}{here}"
         )
-    return [*lines, "cost: time per step in LAMMPS, pairs alone 1"]
+    return [
+        *lines,
+        "molecules: relative RMSE of net forces and torques, unseen; cost: time per step in LAMMPS, pairs alone 1",
+    ]
 
 
 def _scan_text(d: dict[str, Any]) -> str:
@@ -748,6 +899,21 @@ def _report_text(d: dict[str, Any]) -> str:
     if "ratio" in d["speed"]:
         lines.append(f"{d['speed']['ratio']:.3g} times faster than CP2K")
     return "\n".join([*lines, *(f"note: {n}" for n in d["notes"]), f"open {d['page']}"])
+
+
+def _refine_text(d: dict[str, Any]) -> str:
+    lines = [f"{'round':<6}{'meV/Å':>8}{'on new':>8}{'new':>7}{'labelled':>10}  runs"]
+    for r in d["rounds"]:
+        before = "–" if r.get("rmse_on_new_meV_per_A") is None else f"{r['rmse_on_new_meV_per_A']:.0f}"
+        runs = "; ".join(
+            f"{name} {run['new']} of {run['frames']} new" + (f", ends {run['stopped']}" if run["stopped"] else "")
+            for name, run in r["runs"].items()
+        )
+        new, labelled = f"{100 * r['new_fraction']:.1f} %", r.get("labelled", "–")
+        lines.append(f"{r['round']:<6}{r['rmse_meV_per_A']:8.1f}{before:>8}{new:>7}{labelled:>10}  {runs}")
+        lines += [f"      left out: {text}" for text in r.get("left_out", [])]
+    end = "nothing new is seen any more" if d["finished"] else "new frames were still seen: give more --rounds"
+    return "\n".join([*lines, f"{d['model']}: {d['rmse_meV_per_A']:.1f} meV/Å on unseen frames of the run; {end}"])
 
 
 def _verify_text(d: dict[str, Any]) -> str:

@@ -16,13 +16,13 @@ from typing import Any, ClassVar
 import ase.units
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
 from ase.md.md import MolecularDynamics
 from ase.md.nose_hoover_chain import NoseHooverChainNVT
 from ase.md.verlet import VelocityVerlet
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mld_ff.calculator import Calculator
 from mld_ff.errors import InputError
 from mld_ff.export.start import Start, start_from
 from mld_ff.files import write_atomically
@@ -53,43 +53,7 @@ SMOOTHED_PS = 0.1
 # --- forces for ASE --------------------------------------------------------------------------------------------------
 
 
-class _LossCalculator(Calculator):  # type: ignore[misc]
-    """numpy forces of a loss behind ASE's interface."""
-
-    def __init__(self, loss: AgentLoss, topology: Topology) -> None:
-        super().__init__()
-        self.loss, self.topology = loss, topology
-
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("forces",),
-        system_changes: Sequence[str] = all_changes,
-    ) -> None:
-        """What ASE calls. Raises InputError for atoms other than the topology's, or without a periodic cell."""
-        super().calculate(atoms, properties, system_changes)
-        if tuple(self.atoms.symbols) != self.topology.symbols:
-            raise InputError("the atoms are not those of the topology that this calculator was made for")
-        if not self.atoms.pbc.all() or self.atoms.cell.rank < 3:
-            raise InputError("the loss needs a cell that is periodic along all three vectors: set `cell` and `pbc`")
-        self.results = self._evaluate(self.atoms.positions, self.atoms.cell.array)
-
-    def _evaluate(self, positions: Floats, cell: Floats) -> dict[str, Any]:
-        raise NotImplementedError
-
-
-class ReciprocalCalculator(_LossCalculator):
-    """The reciprocal loss: `energy` [eV] and `forces` (N, 3) [eV/Å], as AgentLoss.evaluate gives them."""
-
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces"]
-
-    def _evaluate(self, positions: Floats, cell: Floats) -> dict[str, Any]:
-        energies, forces = self.loss.evaluate(self.topology, positions, cell)
-        total = sum(energies.values())
-        return {"energy": total, "free_energy": total, "forces": forces}
-
-
-class AgentsCalculator(_LossCalculator):
+class AgentsCalculator(Calculator):
     """Every atom's own loss: `forces` (N, 3) [eV/Å] only, as AgentLoss.evaluate_agents gives them.
 
     There is no energy to offer, and asking for it raises ASE's PropertyNotImplementedError.
@@ -97,11 +61,11 @@ class AgentsCalculator(_LossCalculator):
 
     implemented_properties: ClassVar[list[str]] = ["forces"]
 
-    def _evaluate(self, positions: Floats, cell: Floats) -> dict[str, Any]:
-        return {"forces": self.loss.evaluate_agents(self.topology, positions, cell)}
+    def _evaluate(self, topology: Topology, positions: Floats, cell: Floats) -> dict[str, Any]:
+        return {"forces": self.loss.evaluate_agents(topology, positions, cell)}
 
 
-CALCULATORS: dict[str, type[_LossCalculator]] = {"reciprocal": ReciprocalCalculator, "agents": AgentsCalculator}
+CALCULATORS: dict[str, type[Calculator]] = {"reciprocal": Calculator, "agents": AgentsCalculator}
 
 
 # --- what is recorded ------------------------------------------------------------------------------------------------

@@ -89,8 +89,9 @@ class Term:
     coefficient_errors: tuple[float, ...] = ()
     """Standard errors by jack-knife over contiguous blocks; empty if not estimated."""
     coverage: Mapping[str, Any] = field(default_factory=dict)
-    """What the training data sampled. Distances: `shortest_A`, `longest_A`, and a histogram of `counts` in bins
-    `width_A` wide from `start_A` on. Densities: `lowest`, `highest`, and `counts` in bins of equal width between."""
+    """What the data sampled. Distances: `shortest_A`, `longest_A`, a histogram of `counts` in bins `width_A` wide from
+    `start_A` on, and in the middle of each the standard error of the function, `errors_eV`, by the same jack-knife.
+    Densities: `lowest`, `highest`, and `counts` in bins of equal width between."""
 
     @property
     def coefficient_names(self) -> tuple[str, ...]:
@@ -446,18 +447,21 @@ class AgentLoss:
             )
         return {name: term for name, term in found.items() if term is not None}
 
-    def evaluate(self, topology: Topology, positions: Floats, cell: Floats) -> tuple[dict[str, float], Floats]:
+    def evaluate(
+        self, topology: Topology, positions: Floats, cell: Floats, virial: Floats | None = None
+    ) -> tuple[dict[str, float], Floats]:
         """Energy per term [eV] and forces (N, 3) [eV/Å] of one frame: positions (N, 3) [Å], cell (3, 3) [Å].
 
-        Raises InputError as `terms_of` does.
+        virial: (3, 3) [eV], to which the derivative of the energy with respect to strain is added if it is given;
+        divided by the volume that is the stress. Raises InputError as `terms_of` does.
         """
         forces = np.zeros((topology.n_atoms, 3))
         energies = {t.name: 0.0 for t in self.terms}
         terms = self.terms_of(topology)
         for name, pairs in topology.pairs(positions, cell, self.cutoff_A):
-            energies[terms[name].name] += _add_term(terms[name], pairs, forces)
+            energies[terms[name].name] += _add_term(terms[name], pairs, forces, virial)
         for sums in self._sums(topology, positions, cell):
-            energies |= sums.add(forces)
+            energies |= sums.add(forces, virial)
         return energies, forces
 
     def densities(self, topology: Topology, positions: Floats, cell: Floats) -> dict[str, Floats]:
@@ -594,8 +598,8 @@ class Sums:
                 )
                 self.slopes[t] = first.basis(t, near.r, 1) @ coefficients[here]
 
-    def add(self, forces: Floats) -> dict[str, float]:
-        """Energy [eV] of every channel; their forces are added to `forces` (N, 3)."""
+    def add(self, forces: Floats, virial: Floats | None = None) -> dict[str, float]:
+        """Energy [eV] of every channel; their forces are added to `forces` (N, 3), and to `virial` if it is given."""
         found = [t.embedding(rho) for t, rho in zip(self.channels, self.densities.T, strict=True)]
         on_density = np.zeros((len(forces), len(self.channels)))
         on_density[self.centres] = np.array([slope for _, slope in found]).T
@@ -603,6 +607,8 @@ class Sums:
             slope = (on_density[near.i] * self.slopes[t]).sum(axis=1)
             on_i = (slope / near.r)[:, None] * near.vector
             forces += summed(on_i, near.i, len(forces)) - summed(on_i, near.j, len(forces))
+            if virial is not None:
+                virial += near.vector.T @ on_i
         return {t.name: float(energy.sum()) for t, (energy, _) in zip(self.channels, found, strict=True)}
 
 
@@ -612,12 +618,14 @@ def summed(values: Floats, at: Ints, n: int) -> Floats:
     return np.asarray(ones @ values)
 
 
-def _add_term(term: PairTerm, pairs: Pairs, forces: Floats) -> float:
-    """Energy of a term; its forces are added to `forces` (N, 3)."""
+def _add_term(term: PairTerm, pairs: Pairs, forces: Floats, virial: Floats | None = None) -> float:
+    """Energy of a term; its forces are added to `forces` (N, 3), and to `virial` (3, 3) if it is given."""
     if isinstance(term, FreeTerm):
         pairs = pairs[pairs.r < term.cutoff_A]
     energy, slope = term.evaluate(pairs.r)
     on_i = (slope / pairs.r)[:, None] * pairs.vector
     for c in range(3):
         forces[:, c] += np.bincount(pairs.i, on_i[:, c], len(forces)) - np.bincount(pairs.j, on_i[:, c], len(forces))
+    if virial is not None:
+        virial += pairs.vector.T @ on_i
     return float(energy.sum())

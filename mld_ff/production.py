@@ -9,7 +9,7 @@ import sys
 import time
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from MDAnalysis.coordinates.DCD import DCDReader
 
 from mld_ff.engines.lammps import find_lmp, launch, thermo
-from mld_ff.engines.openmm import platform_named
+from mld_ff.engines.openmm import device_of, relaxed
 from mld_ff.engines.process import stream
 from mld_ff.engines.sessions import (
     FIRST_FRAME,
@@ -34,8 +34,8 @@ from mld_ff.engines.sessions import (
 from mld_ff.engines.watch import Watch
 from mld_ff.errors import EngineError, InputError, check_positive
 from mld_ff.export.lammps import export_lammps
-from mld_ff.export.openmm import export_openmm
-from mld_ff.export.start import start_from
+from mld_ff.export.openmm import export_openmm, openmm_system
+from mld_ff.export.start import Start, start_from
 from mld_ff.files import write_atomically
 from mld_ff.loss import AgentLoss
 from mld_ff.survey import Progress, no_progress
@@ -53,6 +53,8 @@ NPT_NOTE = (
     "the loss was inferred from forces at the density of the data alone, which do not tell the pressure: the density "
     "that this run takes is a prediction without support; compare it with that of the data"
 )
+CONTACT_EV_PER_A = 10.0
+"""Forces beyond this are of contacts; those of liquids at 300 K stay below 7."""
 
 
 @dataclass(frozen=True)
@@ -116,14 +118,17 @@ def run(
     settings: MD | None = None,
     platform: str | None = None,
     progress: Progress = no_progress,
+    minimize: bool | None = None,
+    precision: str | None = None,
     resume: bool = False,
 ) -> Trajectory:
     """Molecular dynamics from one frame (positions, velocities if it has them); returns the trajectory.
 
     engine: `openmm` or `lammps`. directory: gets the exported files, trajectory.dcd, the engine's log and checkpoint,
-    and run.json, with `notes` on what a user should know. platform: OpenMM's, None for the fastest present. resume: go
-    on with the run that lies in the directory, if one does, from its last checkpoint to `settings.time_ps`. Raises
-    EngineError if the engine stops or warns or its disk is full, CheckFailed if a pair leaves the sampled distances and
+    and run.json, with `notes` on what a user should know. platform: OpenMM's, None for the fastest present. precision:
+    `single`, `mixed` or `double`, where the platform has the choice. minimize: as in `start_at`. resume: go on with the
+    run that lies in the directory, if one does, from its last checkpoint to `settings.time_ps`. Raises EngineError if
+    the engine stops or warns or its disk is full, CheckFailed if a pair leaves the sampled distances and
     `settings.on_escape` says stop, InputError if the model does not cover the system or the directory holds another
     run.
     """
@@ -131,14 +136,18 @@ def run(
     exports = {"openmm": export_openmm, "lammps": export_lammps}
     if engine not in exports:
         raise InputError(f"the engine is {engine!r}; known: {', '.join(exports)}")
+    device: dict[str, str] = {}
     if engine == "openmm":
-        platform_named(platform)  # what is missing is said before anything is written
+        device = device_of(platform, precision)  # what is missing is said before anything is written
     else:
         find_lmp()
+        if precision:
+            raise InputError("the precision is a setting of OpenMM's platforms; LAMMPS computes in double")
     start = start_from(frame, settings.temperature_K, settings.seed)
     record: dict[str, Any] = {
         "engine": engine,
         "finished": False,
+        "device": device,
         "settings": vars(settings),
         "started_from": {**start.frame.source, "step": int(frame.step[0])},
         "symbols": list(start.topology.symbols),
@@ -158,7 +167,10 @@ def run(
             return read_run(out)
         join(out, engine, settings.every)
         checkpoint = newest_checkpoint(out, engine)
+        record["started_from"] = before["started_from"]
     if checkpoint is None:
+        start = start_at(loss, frame, settings.temperature_K, settings.seed, minimize, progress)
+        record["started_from"] = {**start.frame.source, "step": int(frame.step[0])}
         exports[engine](loss, start, out, settings.temperature_K, settings.timestep_fs, settings.damping_fs)
         loss.save(out / MODEL)
     _write_record(out, record)
@@ -170,7 +182,11 @@ def run(
     )
     progress(engine, 0, settings.steps)
     began = time.perf_counter()
-    {"openmm": _run_openmm, "lammps": _run_lammps}[engine](out, session, checkpoint, settings, platform, watch)
+    if engine == "openmm":
+        words = ["--platform", device["platform"], *(["--precision", precision] if precision else [])]
+        _run_openmm(out, session, checkpoint, settings, words, watch)
+    else:
+        _run_lammps(out, session, checkpoint, settings, watch)
     notes = [*record["notes"], *watch.finish()]
     join(out, engine, settings.every)
     wall = None if checkpoint else time.perf_counter() - began  # of the whole run
@@ -181,7 +197,7 @@ def run(
 def _check_same(out: Path, before: dict[str, Any], now: dict[str, Any], loss: AgentLoss) -> None:
     """Raise InputError unless the run that lies in `out` is the one that is to go on."""
     now = json.loads(json.dumps(now))
-    old, new = ({"engine": r["engine"], "started_from": r["started_from"], **r["settings"]} for r in (before, now))
+    old, new = ({"engine": r["engine"], **r["started_from"], **r["settings"]} for r in (before, now))
     if key := next((k for k in new if k not in MAY_CHANGE and old.get(k) != new[k]), None):
         raise InputError(
             f"another run lies here: its {key} is {old.get(key)!r}, now it is {new[key]!r}; only "
@@ -192,18 +208,40 @@ def _check_same(out: Path, before: dict[str, Any], now: dict[str, Any], loss: Ag
         raise InputError("the run that lies here was made with another model", out / MODEL)
 
 
+def start_at(
+    loss: AgentLoss,
+    frame: Trajectory,
+    temperature_K: float = 300.0,
+    seed: int = 1,
+    minimize: bool | None = None,
+    progress: Progress = no_progress,
+) -> Start:
+    """What `start_from` makes of a frame, moved downhill first where it holds contacts.
+
+    minimize: None leaves alone frames with velocities, which come out of dynamics, and those without a force beyond
+    CONTACT_EV_PER_A. A frame that was moved says so in its source. Raises what `openmm_system` raises.
+    """
+    start = start_from(frame, temperature_K, seed)
+    if minimize is False or (minimize is None and frame.velocities is not None):
+        return start
+    moved = relaxed(openmm_system(loss, start), start.frame, 0.0 if minimize else CONTACT_EV_PER_A)
+    if moved is None:
+        return start
+    progress("minimize", 1, 1)
+    return replace(start, frame=moved)
+
+
 def _write_record(out: Path, record: dict[str, Any]) -> None:
     write_atomically(out / RECORD, json.dumps(record, indent=1) + "\n")
 
 
 def _run_openmm(
-    out: Path, session: Path, checkpoint: Path | None, settings: MD, platform: str | None, watch: Watch
+    out: Path, session: Path, checkpoint: Path | None, settings: MD, device: list[str], watch: Watch
 ) -> None:
     def ps(steps: int) -> float:
         return steps * settings.timestep_fs * FS_TO_PS
 
     options: dict[str, Any] = {
-        "--platform": platform_named(platform).getName(),
         "--ensemble": settings.ensemble,
         "--pressure": settings.pressure_bar,
         "--time": settings.time_ps,
@@ -213,7 +251,7 @@ def _run_openmm(
     }
     if checkpoint:
         options["--resume"] = checkpoint.name
-    command = [sys.executable, "run.py", *(str(word) for option in options.items() for word in option)]
+    command = [sys.executable, "run.py", *device, *(str(word) for option in options.items() for word in option)]
     command += ["--velocities"] * settings.velocities
 
     def listen(line: str) -> None:
@@ -229,9 +267,7 @@ def _run_openmm(
         raise EngineError(f"OpenMM stopped in {out / 'run.py'}: {last}")
 
 
-def _run_lammps(
-    out: Path, session: Path, checkpoint: Path | None, settings: MD, platform: str | None, watch: Watch
-) -> None:
+def _run_lammps(out: Path, session: Path, checkpoint: Path | None, settings: MD, watch: Watch) -> None:
     def listen(line: str) -> None:
         if found := re.fullmatch(r"\s*(\d+)(\s+[-+.\de]+){7}\s*", line):
             watch(int(found[1]))

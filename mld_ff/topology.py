@@ -109,6 +109,25 @@ class Topology:
         order = np.argsort(self.molecule_index, kind="stable")
         return np.split(order, np.flatnonzero(np.diff(self.molecule_index[order])) + 1)
 
+    @cached_property
+    def kinds(self) -> list[Ints]:
+        """Atom indices of the first molecule of every kind: those of one kind agree in elements and bonds, in order."""
+        of_bond = self.molecule_index[self.bonds[:, 0]]
+        ends = np.cumsum(np.bincount(of_bond, minlength=len(self.molecules)))
+        bonds = np.split(self.bonds[np.argsort(of_bond, kind="stable")], ends[:-1])
+        first: dict[tuple[tuple[str, ...], bytes], Ints] = {}
+        for atoms, own in zip(self.molecules, bonds, strict=True):
+            first.setdefault((tuple(self.symbols[i] for i in atoms), (own - atoms[0]).tobytes()), atoms)
+        return list(first.values())
+
+    def select(self, atoms: Ints) -> Topology:
+        """The given atoms, in that order, and the bonds among them."""
+        place = np.full(self.n_atoms, -1)
+        place[atoms] = np.arange(len(atoms))
+        bonds = np.sort(place[self.bonds], axis=1).reshape(-1, 2)
+        bonds = bonds[bonds[:, 0] >= 0]
+        return Topology(tuple(self.symbols[i] for i in atoms), bonds[np.lexsort((bonds[:, 1], bonds[:, 0]))])
+
     def formulas(self) -> dict[str, int]:
         """Number of molecules by chemical formula (Hill order), e.g. {"H2O": 64}."""
         return dict(Counter(self.formula(atoms) for atoms in self.molecules))
@@ -203,6 +222,11 @@ class Topology:
             for atoms, what in self._changes_of_frame(frames.positions[f], frames.cell[f]):
                 found.append(Change(int(frames.step[f]), float(frames.time[f]), atoms, what))
         return found
+
+    def holds(self, positions: Floats, cell: Floats) -> bool:
+        """Whether no bond is stretched beyond BROKEN_FACTOR of its radii in a frame: (N, 3) [Å], (3, 3) [Å]."""
+        bonds, radii = minimum_image(positions, cell, self.bonds), _radii(self.symbols)
+        return bool((bonds.r <= BROKEN_FACTOR * (radii[bonds.i] + radii[bonds.j])).all())
 
     def _changes_of_frame(self, positions: Floats, cell: Floats) -> Iterator[tuple[tuple[int, ...], str]]:
         if not len(self.bonds):

@@ -96,6 +96,7 @@ def verify(
     n_frames: int = 5,
     directories: dict[str, Path] | None = None,
     platform: str = "CPU",
+    precision: str | None = None,
     per_term: bool = True,
     progress: Progress = no_progress,
 ) -> Verification:
@@ -115,7 +116,9 @@ def verify(
     names = list(directories) if directories else list(ENGINES)
     for k, name in enumerate(names):
         progress("verify", k, len(names))
-        results[name] = _check(name, loss, start, frames, reference, (directories or {}).get(name), platform, per_term)
+        results[name] = _check(
+            name, loss, start, frames, reference, (directories or {}).get(name), platform, precision, per_term
+        )
     progress("verify", len(names), len(names))
     terms = reference[0][0]
     return Verification(frames.n_frames, sum(terms.values()), terms, results)
@@ -129,6 +132,7 @@ def _check(
     reference: list[tuple[dict[str, float], Floats]],
     directory: Path | None,
     platform: str,
+    precision: str | None,
     per_term: bool,
 ) -> EngineResult:
     def compute(model: AgentLoss, of: Trajectory, ready: Path | None = None) -> tuple[Floats, Floats]:
@@ -137,7 +141,7 @@ def _check(
             if engine == "openmm":
                 if ready is None:
                     export_openmm(model, start, where)
-                return openmm_engine.evaluate(where, of, platform)
+                return openmm_engine.evaluate(where, of, platform, precision)
             if ready is None:
                 export_lammps(model, start, where)
             return lammps_engine.evaluate(where, of)

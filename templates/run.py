@@ -17,6 +17,7 @@ parser.add_argument("--platform", default=None, help="CPU, CUDA, OpenCL or Refer
 parser.add_argument(
     "--ensemble", default="nvt", choices=["nve", "nvt", "npt"], help="Nosé–Hoover chain, Monte Carlo barostat"
 )
+parser.add_argument("--precision", choices=["single", "mixed", "double"], help="of CUDA, HIP or OpenCL")
 parser.add_argument("--temperature", type=float, default=None, help="K (default: as exported)")
 parser.add_argument("--pressure", type=float, default=1.0, help="bar, of npt")
 parser.add_argument("--time", type=float, default=20.0, help="ps, from the very start")
@@ -78,8 +79,13 @@ if arguments.ensemble == "nve":
 if arguments.ensemble == "npt":
     system.addForce(openmm.MonteCarloBarostat(arguments.pressure * unit.bar, integrator.getTemperature()))
 
-platform = [openmm.Platform.getPlatformByName(arguments.platform)] if arguments.platform else []
-simulation = app.Simulation(pdb.topology, system, integrator, *platform)
+present = [openmm.Platform.getPlatform(k) for k in range(openmm.Platform.getNumPlatforms())]
+fastest = max(present, key=lambda p: p.getSpeed())
+platform = openmm.Platform.getPlatformByName(arguments.platform) if arguments.platform else fastest
+if arguments.precision and "Precision" not in platform.getPropertyNames():
+    sys.exit(f"{platform.getName()} has no choice of precision; CUDA, HIP and OpenCL have one")
+properties = {"Precision": arguments.precision} if arguments.precision else {}
+simulation = app.Simulation(pdb.topology, system, integrator, platform, properties)
 if arguments.resume:
     simulation.loadCheckpoint(arguments.resume)
 else:
@@ -118,7 +124,9 @@ simulation.reporters += [
 if arguments.velocities:
     simulation.reporters.append(VelocityReporter(out / "velocities.dcd", every))
 simulation.reporters.append(CheckpointReporter(out / "checkpoint.chk", keep))
-name, at = simulation.context.getPlatform().getName(), simulation.currentStep
+told = [p for p in ("DeviceName", "Precision", "Threads") if p in platform.getPropertyNames()]
+name = ", ".join([platform.getName(), *(f"{p} {platform.getPropertyValue(simulation.context, p)}" for p in told)])
+at = simulation.currentStep
 print(f"{system.getNumParticles()} atoms, step {at} to {steps} of {1000 * timestep:g} fs on {name}", flush=True)
 simulation.step(steps - at)
 simulation.reporters[-1].report(simulation, None)

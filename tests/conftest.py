@@ -16,7 +16,7 @@ from ase.geometry import cellpar_to_cell
 
 from mld_ff.cp2k import read_cp2k
 from mld_ff.inference import Basis, fit
-from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, PowerTerm, SplineTerm, Term
+from mld_ff.loss import AgentLoss, BondTerm, CollectiveTerm, FreeTerm, PowerTerm, SplineTerm, Term
 from mld_ff.topology import Topology, find_topology
 from mld_ff.trajectory import Floats, Trajectory
 
@@ -53,6 +53,11 @@ def spline_water(few: Trajectory) -> AgentLoss:
 @pytest.fixture(scope="session")
 def power_water(few: Trajectory) -> AgentLoss:
     return fit(few, Basis("power", (3.0,), bond_degree=2))
+
+
+@pytest.fixture(scope="session")
+def collective_water(few: Trajectory) -> AgentLoss:
+    return fit(few, Basis(spacing_A=0.4, collective=2))
 
 
 # --- liquids at random ---------------------------------------------------------------------------------------------
@@ -147,6 +152,32 @@ def bond_term(name: str, path: tuple[str, ...], r: Floats, degree: int = 4, seed
         range_A=(min(low, high - 0.02), high),
         wall_stiffness_eV_per_A3=(25.0, 40.0),
     )
+
+
+def channel(species: Sequence[str], centre: str, number: int, seed: int = 0) -> CollectiveTerm:
+    """A density of either sign to 4 Å whose sampled range is so narrow that atoms of any liquid lie beyond it."""
+    rng = np.random.default_rng([seed, number, *map(ord, centre)])
+    functions = tuple(3 + k % 3 for k in range(len(species)))
+    low = float(rng.normal())
+    return CollectiveTerm(
+        name=f"collective:{centre}:{number}",
+        species=(centre,),
+        neighbours=tuple(species),
+        functions=functions,
+        coefficients=tuple(rng.normal(size=sum(functions))),
+        spacing_A=0.5,
+        cutoff_A=4.0,
+        strength_eV=0.1 * float(rng.normal()),
+        rest=low + 0.3,
+        range=(low, low + 0.8),
+        fade=0.3,
+    )
+
+
+def with_channels(loss: AgentLoss, rank: int = 2) -> AgentLoss:
+    """The same loss with so many channels for every species."""
+    found = [channel(loss.species, s, k) for s in loss.species for k in range(1, rank + 1)]
+    return replace(loss, terms=(*loss.terms, *found))
 
 
 def invent(frame: Trajectory, kind: str = "spline", exponents: tuple[float, ...] = (3.0,), **options: Any) -> AgentLoss:

@@ -140,6 +140,7 @@ def test_frame_that_is_not_there(model, tmp_path):
         ("cp2k = 'x'\nengines = []", "engines should be a list of one or more of openmm, lammps"),
         ("cp2k = 'x'\n[fit]\ncutoff_A = 'x'", "[fit] cutoff_A should be a number, found 'x'"),
         ("cp2k = 'x'\n[fit]\nexponents = 3.0", "[fit] exponents should be a list of numbers, found 3.0"),
+        ("cp2k = 'x'\n[run]\nvelocities = 1", "[run] velocities should be true or false, found 1"),
         ("cp2k = 'x'\n[run]\ntime_ps = '5'", "[run] time_ps should be a number, found '5'"),
         ("cp2k = 'x'\nengines = ['gromacs']", "engines are openmm, lammps; found 'gromacs'"),
     ],

@@ -188,6 +188,15 @@ def test_cell_of_the_restart_is_used_without_input(run: Callable[[str], Path]) -
     assert source.masses[2] == 21.0
 
 
+def test_temperature_from_ener_is_that_of_the_velocities(run: Callable[[str], Path]) -> None:
+    directory = run("water64")
+    source = open_cp2k(directory)
+    assert source.n_frames > 1
+    assert source.temperature == pytest.approx(source.read().temperature(), rel=1e-5)
+    (directory / "w64-1.ener").unlink()
+    assert open_cp2k(directory).temperature is None
+
+
 def test_energy_and_time_from_ener(run: Callable[[str], Path]) -> None:
     directory = run("water64")
     for name in ("w64-pos-1.xyz", "w64-frc-1.xyz", "w64-vel-1.xyz"):

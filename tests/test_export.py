@@ -11,20 +11,30 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import ase.io
 import numpy as np
 import openmm
 import pytest
 from ase import Atoms
 from ase.geometry import cellpar_to_cell
-from conftest import CUBE, TRICLINIC, energy_and_forces, invent, liquid, shuffled, topology_of
+from conftest import (
+    CUBE,
+    TRICLINIC,
+    energy_and_forces,
+    frame_of,
+    invent,
+    liquid,
+    shuffled,
+    topology_of,
+    with_channels,
+)
+from openmm import app
 
 from mld_ff.engines import lammps as lammps_engine
 from mld_ff.engines import openmm as openmm_engine
 from mld_ff.errors import InputError
 from mld_ff.export.lammps import export_lammps
-from mld_ff.export.openmm import export_openmm
-from mld_ff.export.start import Start, read_structure, start_from
+from mld_ff.export.openmm import export_openmm, openmm_system
+from mld_ff.export.start import Start, start_from
 from mld_ff.loss import AgentLoss
 from mld_ff.trajectory import Floats, Trajectory, concatenate
 
@@ -47,12 +57,26 @@ def jittered(frame: Trajectory, n: int = 2, width: float = 0.02) -> Trajectory:
     return concatenate([frame, *moved])
 
 
+def doubled(frame: Trajectory) -> Trajectory:
+    """Two copies side by side."""
+    box = Atoms(frame.symbols, frame.positions[0], cell=frame.cell[0], pbc=True).repeat((1, 1, 2))
+    return frame_of(box.get_chemical_symbols(), box.positions, box.cell.array)
+
+
 def molecules(names: list[str], cell: Floats, kind: str = "spline", exponents: tuple[float, ...] = (3.0,)) -> Case:
     def make(**_: object) -> tuple[AgentLoss, Trajectory]:
         frame, _ = shuffled(liquid(names, cell, seed=11, jitter=0.04), 5)
         return invent(frame, kind, exponents, cutoff=4.8, edge=2.9), jittered(frame)
 
     return make
+
+
+def collective(make: Case) -> Case:
+    def make_with_channels(**fixtures: object) -> tuple[AgentLoss, Trajectory]:
+        loss, frames = make(**fixtures)
+        return with_channels(loss), frames
+
+    return make_with_channels
 
 
 HEXAGONAL = cellpar_to_cell([13, 13, 12, 90, 90, 120])
@@ -75,6 +99,10 @@ CASES: dict[str, Case] = {
     "octahedron": molecules(["H2O"] * 8, OCTAHEDRON),
     "rings": molecules(["C6H6", "C3H6_D3h", "H2O", "H2O"], CUBE),
     "atoms only": molecules(["Ar"] * 27, CUBE),
+    "channels, water fitted": lambda collective_water, few, **_: (collective_water, few[[0, 20]]),
+    "channels, alcohols": collective(molecules(OH, CUBE)),
+    "channels, ions, triclinic": collective(molecules(SOLUTION, TRICLINIC)),
+    "channels, atoms only": collective(molecules(["Ar"] * 27, CUBE)),
 }
 
 
@@ -94,13 +122,20 @@ def waters() -> Trajectory:
 @pytest.mark.parametrize("engine", EXPORTS)
 @pytest.mark.parametrize("case", CASES)
 def test_engine_computes_what_numpy_says(
-    engine: str, case: str, tmp_path: Path, few: Trajectory, spline_water: AgentLoss, power_water: AgentLoss
+    engine: str,
+    case: str,
+    tmp_path: Path,
+    few: Trajectory,
+    spline_water: AgentLoss,
+    power_water: AgentLoss,
+    collective_water: AgentLoss,
 ) -> None:
     """Two frames whose atoms lie on both sides of the boundary, in an order of their own.
 
     numpy evaluates the frames as they are, the engines what was made of them: by molecule, in the standard cell.
     """
-    loss, frames = CASES[case](few=few, spline_water=spline_water, power_water=power_water)
+    fitted = {"spline_water": spline_water, "power_water": power_water, "collective_water": collective_water}
+    loss, frames = CASES[case](few=few, **fitted)
     start = start_from(frames[0])
     ready = start.engine_frames(frames)
     EXPORTS[engine](loss, start, tmp_path)
@@ -148,6 +183,10 @@ def test_terms_with_cutoffs_and_exponents_of_their_own(few: Trajectory, tmp_path
     long, short = invent(frame, "power", (2.0,), cutoff=6.0), invent(frame, "power", (3.0, 1.0), cutoff=4.0)
     loss = replace(long, terms=(*long.terms[:-1], short.terms[-1]))
     start = start_from(frame)
+    system = openmm_system(loss, start)
+    free = [f for f in system.getForces() if isinstance(f, openmm.CustomNonbondedForce)]
+    groups = {round(f.getCutoffDistance()._value, 6): f.getForceGroup() for f in free}
+    assert groups == {0.6: 0, 0.4: 1}, "GPU platforms refuse two cutoffs in one group"
     expected = energy_and_forces(loss, start.frame)[1]
     for engine in EXPORTS:
         EXPORTS[engine](loss, start, tmp_path / engine)
@@ -207,6 +246,81 @@ def test_exclusions_are_the_bonded_pairs_in_every_nonbonded_force(tmp_path: Path
     assert found == [expected, expected]
 
 
+def plain_system(directory: Path, box: Path, **options: object) -> openmm.System:
+    """What OpenMM alone makes of forcefield.xml and a PDB file."""
+    topology = app.PDBFile(str(box)).topology
+    options = {"nonbondedMethod": app.CutoffPeriodic, **options}
+    return app.ForceField(str(directory / "forcefield.xml")).createSystem(topology, **options)
+
+
+def cpu_state(system: openmm.System, frame: Trajectory) -> tuple[float, Floats]:
+    """Energy [kJ/mol] and forces [kJ/mol/nm] of a frame in its own cell."""
+    platform = openmm.Platform.getPlatformByName("CPU")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    context.setPeriodicBoxVectors(*(openmm.Vec3(*row) for row in frame.cell[0] / 10))
+    context.setPositions(frame.positions[0] / 10)
+    state = context.getState(energy=True, forces=True)
+    return state.getPotentialEnergy()._value, np.array(state.getForces(asNumpy=True)._value)
+
+
+XML_CASES = {
+    "water": CASES["water, fitted splines"],
+    "alcohols, power": CASES["alcohols, real exponents"],
+    "ions, triclinic": molecules([*SOLUTION, "Na", "Cl", "CH3OH"], TRICLINIC),
+    "rings": molecules(["C6H6", "C3H6_D3h", "C5H5N", "CH2OCH2", "CH2OCH2", "bicyclobutane", "C5H5N"], CUBE, "power"),
+}
+
+
+@pytest.mark.parametrize("case", XML_CASES)
+def test_forcefield_xml_makes_the_same_system(
+    case: str, tmp_path: Path, few: Trajectory, spline_water: AgentLoss
+) -> None:
+    """Its own box, and one twice as long with all atoms in reverse."""
+    loss, frames = XML_CASES[case](few=few, spline_water=spline_water)
+    small = start_from(frames[0])
+    export_openmm(loss, small, tmp_path / "small")
+    swapped = start_from(doubled(frames[0]).select_atoms(np.arange(frames.n_atoms * 2)[::-1]))
+    export_openmm(loss, swapped, tmp_path / "large")
+    for start, box in ((small, "small"), (swapped, "large")):
+        ours = openmm.XmlSerializer.deserialize((tmp_path / box / "system.xml").read_text())
+        theirs = plain_system(tmp_path / "small", tmp_path / box / "topology.pdb")
+        assert theirs.getNumConstraints() == 0
+        n = start.frame.n_atoms
+        masses = [[s.getParticleMass(k)._value for k in range(n)] for s in (ours, theirs)]
+        assert masses[0] == masses[1]
+        (energy, forces), (expected, expected_forces) = cpu_state(theirs, start.frame), cpu_state(ours, start.frame)
+        assert energy == pytest.approx(expected, rel=1e-6)
+        assert np.abs(forces - expected_forces).max() <= 1e-6 * np.abs(expected_forces).max()
+
+
+def test_forcefield_xml_keeps_water_flexible_and_its_cutoff(
+    few: Trajectory, spline_water: AgentLoss, tmp_path: Path
+) -> None:
+    start = start_from(few[0])
+    export_openmm(spline_water, start, tmp_path)
+    expected = cpu_state(plain_system(tmp_path, tmp_path / "topology.pdb"), start.frame)[0]
+    for cutoff in (0.3, 0.6):
+        system = plain_system(tmp_path, tmp_path / "topology.pdb", nonbondedCutoff=cutoff, rigidWater=False)
+        assert cpu_state(system, start.frame)[0] == expected
+    for options in ({"rigidWater": True}, {"constraints": app.HBonds}):
+        with pytest.warns(UserWarning, match="flexible molecules: constraints and rigidWater do nothing"):
+            system = plain_system(tmp_path, tmp_path / "topology.pdb", **options)
+        assert system.getNumConstraints() == 0 and cpu_state(system, start.frame)[0] == expected
+
+
+def test_forcefield_xml_refuses_pairs_that_the_model_never_saw(tmp_path: Path) -> None:
+    """One chloride met no other; two of them in another box would not feel each other."""
+    one, two = (start_from(liquid(["H2O"] * 4 + ["Cl"] * n, CUBE)) for n in (1, 2))
+    loss = invent(one.frame)
+    assert "free:Cl-Cl" not in {t.name for t in loss.terms}
+    export_openmm(loss, one, tmp_path)
+    plain_system(tmp_path, tmp_path / "topology.pdb")
+    export_openmm(invent(two.frame), two, tmp_path / "two")
+    with pytest.raises(ValueError, match="no term: free:Cl-Cl"):
+        plain_system(tmp_path, tmp_path / "two/topology.pdb")
+    plain_system(tmp_path / "two", tmp_path / "topology.pdb")
+
+
 BLOCKED = "raise ImportError('mld_ff is not to be needed here')\n"
 
 
@@ -242,6 +356,10 @@ def test_run_py_needs_nothing_but_openmm(few: Trajectory, spline_water: AgentLos
     assert [row.split(",")[0] for row in rows] == ["10", "20", "30", "40"]
     temperatures = [float(row.split(",")[5]) for row in rows]
     assert all(200 < t < 400 for t in temperatures), temperatures
+    command = [sys.executable, "run.py", "--platform", "CPU", "--precision", "mixed"]
+    refused = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120)
+    assert refused.returncode == 1
+    assert refused.stderr.strip() == "CPU has no choice of precision; CUDA, HIP and OpenCL have one"
 
 
 # --- LAMMPS's files -------------------------------------------------------------------------------------------------
@@ -349,6 +467,7 @@ def test_isotopes_keep_their_masses(waters: Trajectory, tmp_path: Path) -> None:
     export_lammps(loss, start, tmp_path)
     data = (tmp_path / "system.data").read_text()
     assert "3 atom types" in data
+    assert "forcefield.xml" not in {file.name for file in export_openmm(loss, start, tmp_path / "openmm")}
     assert "2 1.008  # H\n3 2.014  # H" in data
     _, forces = lammps_engine.evaluate(tmp_path, start.frame)
     expected = loss.evaluate(start.topology, start.frame.positions[0], start.frame.cell[0])[1]
@@ -366,16 +485,6 @@ def test_lammps_files_of_other_size(waters: Trajectory, few: Trajectory, tmp_pat
     export_lammps(invent(waters), start_from(waters), tmp_path)
     with pytest.raises(InputError, match=r"system.data: holds 24 atoms, the frames 192"):
         lammps_engine.evaluate(tmp_path, start_from(few[0]).frame)
-
-
-@pytest.mark.parametrize("name", ["box.pdb", "box.xyz", "box.cif", "box.gro"])
-def test_structures_that_others_write(name: str, waters: Trajectory, tmp_path: Path) -> None:
-    """ASE's files: what ParmEd refuses ASE reads, and zero velocities are no velocities."""
-    atoms = Atoms(waters.symbols, waters.positions[0], cell=waters.cell[0], pbc=True)
-    ase.io.write(tmp_path / name, atoms, **({"format": "extxyz"} if name.endswith("xyz") else {}))
-    start = start_from(read_structure(tmp_path / name))
-    assert start.topology.formulas() == {"H2O": 8}
-    assert start.frame.temperature()[0] > 100
 
 
 def test_system_of_other_size(waters: Trajectory, few: Trajectory, tmp_path: Path) -> None:

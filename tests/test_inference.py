@@ -263,7 +263,8 @@ def test_dependent_functions_are_named_and_zero(few: Trajectory) -> None:
     pairs = ("free:O-O", "free:O-H", "free:H-H")
     assert sorted(name.split()[0] for name in undetermined) == sorted(pairs)
     assert {name.split()[1] for name in undetermined} <= {"B_1,3", "B_2,2"}
-    assert loss.provenance["n_coefficients"] == 2 * 2 + 3 * 9 - 3
+    assert loss.provenance["n_coefficients"] == loss.provenance["rank"] == 2 * 2 + 3 * 9 - 3
+    assert loss.provenance["n_functions"] == 2 * 2 + 3 * 9
     for term in loss.terms:
         for name, c in zip(term.coefficient_names, term.coefficients, strict=True):
             assert (c == 0.0) == (f"{term.name} {name}" in undetermined), (term.name, name)
@@ -349,6 +350,27 @@ def test_coverage_is_that_of_the_data(few: Trajectory, spline_water: AgentLoss) 
 
 
 # --- data that cannot be used ---------------------------------------------------------------------------------------
+
+
+def test_error_of_a_function_of_one_coefficient_is_that_of_the_coefficient(few: Trajectory) -> None:
+    loss = fit(few, Basis("power", (3.0,), bond_degree=1))
+    for term in loss.bond_terms:
+        (error,) = term.coefficient_errors
+        seen = term.coverage
+        r = seen["start_A"] + seen["width_A"] * (np.arange(len(seen["counts"])) + 0.5)
+        assert error > 0
+        assert seen["errors_eV"] == pytest.approx(error * np.abs(r - term.r0_A), rel=1e-3)
+
+
+def test_errors_of_functions_are_the_scatter_of_fits_to_other_data(water: Trajectory) -> None:
+    """Jack-knife from a third of the frames against fits to three thirds: the same size, whatever the coefficients."""
+    thirds = [fit(water[k : k + 220 : 2], Basis("power", (1.0, 3.0))) for k in (0, 220, 440)]
+    for terms in zip(*(loss.free_terms for loss in thirds), strict=True):
+        r = np.array([3.0, 3.5, 4.0])
+        scatter = np.std([t.evaluate(r)[0] for t in terms], axis=0, ddof=1)
+        seen = terms[0].coverage
+        told = np.array(seen["errors_eV"])[((r - seen["start_A"]) / seen["width_A"]).astype(int)]
+        assert 0.2 < np.sqrt((told**2).mean() / (scatter**2).mean()) < 5
 
 
 def test_too_few_frames(few: Trajectory) -> None:

@@ -14,8 +14,9 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.md.verlet import VelocityVerlet
 from conftest import CUBE, TRICLINIC, invent, liquid, topology_of
 
+from mld_ff.calculator import Calculator
 from mld_ff.errors import InputError
-from mld_ff.learning import AgentsCalculator, Learning, ReciprocalCalculator, learn, temperatures
+from mld_ff.learning import AgentsCalculator, Learning, learn, temperatures
 from mld_ff.loss import AgentLoss
 from mld_ff.production import MD
 from mld_ff.topology import Topology
@@ -104,7 +105,7 @@ def test_model_without_agents_is_refused(tmp_path: Path) -> None:
 def test_calculators_are_the_numpy_reference(spline_water: AgentLoss, few: Trajectory) -> None:
     frame = few[7]
     topology = topology_of(frame)
-    atoms = atoms_of(frame, ReciprocalCalculator(spline_water, topology))
+    atoms = atoms_of(frame, Calculator(spline_water, topology))
     energies, forces = spline_water.evaluate(topology, frame.positions[0], frame.cell[0])
     assert np.array_equal(atoms.get_forces(), forces)
     assert atoms.get_potential_energy() == atoms.get_potential_energy(force_consistent=True) == sum(energies.values())
@@ -134,7 +135,7 @@ def test_reciprocal_run_conserves_energy_and_momentum(spline_water: AgentLoss, f
     topology, frame = at_rest(few[20])
     deviation = {}
     for timestep in (0.25, 0.5):
-        atoms = atoms_of(frame, ReciprocalCalculator(spline_water, topology))
+        atoms = atoms_of(frame, Calculator(spline_water, topology))
         run = VelocityVerlet(atoms, timestep * ase.units.fs).irun(round(20 / timestep))
         deviation[timestep] = np.ptp([atoms.get_total_energy() for _ in run])
         assert np.abs(momentum(atoms)).max() < 1e-11

@@ -361,7 +361,7 @@ def test_unknown_kind_and_field_are_refused(model: Path) -> None:
     text = model.read_text()
     error = load_error(model, lambda data: data["terms"][0].update(kind="morse"))
     name = json.loads(text)["terms"][0]["name"]
-    assert error == f"{model}: term {name!r} is of unknown kind 'morse'; known: power, spline, bond"
+    assert error == f"{model}: term {name!r} is of unknown kind 'morse'; known: power, spline, bond, collective"
     model.write_text(text)
     error = load_error(model, lambda data: data["terms"][1].update(colour="red"))
     name = json.loads(text)["terms"][1]["name"]

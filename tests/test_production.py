@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import CUBE, TRICLINIC, energy_and_forces, invent, liquid
 
+from mld_ff.engines import openmm as openmm_engine
 from mld_ff.errors import EngineError, InputError
 from mld_ff.export.start import start_from
 from mld_ff.loss import AgentLoss
@@ -58,6 +60,8 @@ def test_files_of_a_run(engine: str, runs: dict[str, tuple[Path, Trajectory]], f
     record = json.loads((directory / "run.json").read_text())
     assert record["finished"] is True and record["engine"] == engine
     assert record["settings"]["time_ps"] == 0.05 and record["settings"]["temperature_K"] == 300.0
+    assert record["device"].get("platform") == {"openmm": "CPU"}.get(engine)
+    assert engine == "lammps" or re.fullmatch(r"1 thread|\d+ threads", record["device"]["device"])
     assert record["started_from"]["step"] == few.step[10]
     assert record["started_from"]["sha256"] == few.source["sha256"]
     assert not [name for name in there if name.startswith(".")], "left-overs of writing"
@@ -300,6 +304,34 @@ def test_unknown_platform(few: Trajectory, spline_water: AgentLoss, tmp_path: Pa
     with pytest.raises(InputError, match=r"OpenMM has no platform 'Abacus' here; present: .*CPU"):
         run(spline_water, few[0], "openmm", tmp_path / "new", SHORT, "Abacus")
     assert not (tmp_path / "new" / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("engine", "platform", "precision", "said"),
+    [
+        ("openmm", "CPU", "mixed", "CPU has no choice of precision: single between molecules, else double"),
+        ("openmm", "Reference", "single", "Reference has no choice of precision: double; CUDA, HIP and OpenCL"),
+        ("openmm", "CPU", "quadruple", "the precision is 'quadruple'; known: single, mixed, double"),
+        ("lammps", None, "mixed", "LAMMPS computes in double"),
+    ],
+)
+def test_precision_where_there_is_no_choice(
+    engine: str, platform: str, precision: str, said: str, few: Trajectory, spline_water: AgentLoss, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=said):
+        run(spline_water, few[0], engine, tmp_path / "new", SHORT, platform, precision=precision)
+    assert not (tmp_path / "new").exists()
+
+
+def test_precision_is_a_property_of_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GPU is needed to see what a Context is asked for."""
+    asked = []
+    gpu = type("Platform", (), {"getName": lambda self: "CUDA"})()
+    monkeypatch.setattr(openmm_engine, "platform_named", lambda name: gpu)
+    monkeypatch.setattr(openmm_engine.openmm, "Context", lambda *arguments: asked.append(arguments[2:]))
+    for precision in (None, "mixed"):
+        openmm_engine.context_of(openmm_engine.openmm.System(), "CUDA", precision)
+    assert asked == [(gpu, {}), (gpu, {"Precision": "mixed"})]
 
 
 def test_unknown_engine(few: Trajectory, spline_water: AgentLoss, tmp_path: Path) -> None:

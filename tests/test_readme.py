@@ -73,8 +73,8 @@ def test_exported_files_need_no_mld_ff(built):
 
 
 def test_python_lines_run(tmp_path, monkeypatch):
-    (code,) = blocks("python")
-    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+    assert all(len([line for line in code.splitlines() if line.strip()]) <= 12 for code in blocks("python"))
+    code = "\n".join(blocks("python"))
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -89,7 +89,20 @@ def test_commands_shown_exist():
         text=True,
         check=True,
     )
-    assert shown == {"inspect", "fit", "verify", "export", "run", "report", "scan", "agents", "reference", "accumulate"}
+    assert shown == {
+        "inspect",
+        "fit",
+        "verify",
+        "export",
+        "run",
+        "report",
+        "scan",
+        "agents",
+        "refine",
+        "reference",
+        "accumulate",
+        "box",
+    }
     assert all(re.search(rf"\b{verb}\b", done.stdout) for verb in (*shown, "build"))
 
 

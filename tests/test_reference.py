@@ -25,12 +25,12 @@ from mld_ff.cli import app
 from mld_ff.cp2k import open_cp2k, read_cp2k
 from mld_ff.cp2k.frames import read_xyz
 from mld_ff.cp2k.inputfile import parse_input
-from mld_ff.cp2k.packing import Ingredient, contact_limit, find_molecule, pack
 from mld_ff.cp2k.reference import METHODS, Reference, filled, write_labels, write_reference
 from mld_ff.cp2k.settings import read_settings
 from mld_ff.engines.cp2k import CP2K_VARIABLE, check, find_cp2k
 from mld_ff.engines.reference import LABELS, REST, run_reference, summarise
 from mld_ff.errors import EngineError, InputError
+from mld_ff.packing import Ingredient, contact_limit, find_molecule, pack
 from mld_ff.topology import find_topology
 from mld_ff.trajectory import Trajectory
 from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3

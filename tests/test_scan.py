@@ -13,7 +13,7 @@ from conftest import invent, topology_of
 from mld_ff.errors import InputError
 from mld_ff.inference import Basis, Problem, accumulate, scan
 from mld_ff.inference.scan import parse_exponents
-from mld_ff.report import write_scan
+from mld_ff.report import load_scan, write_scan
 from mld_ff.trajectory import Trajectory
 
 
@@ -63,6 +63,11 @@ def test_files(few, tmp_path: Path):
     found = json.loads((tmp_path / "scan.json").read_text())
     assert set(found["best_exponent"]) == set(found["relative_rmse"]) == {"O", "H"}
     assert all(f.stat().st_size > 1000 for f in files)
+    again = load_scan(tmp_path)
+    assert again.to_dict() == found and again.source == few.source
+    (tmp_path / "scan.json").write_text('{"species": []}')
+    with pytest.raises(InputError, match="holds no scan"):
+        load_scan(tmp_path)
 
 
 def test_exponents_as_text():

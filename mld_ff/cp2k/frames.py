@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from ase import units
 from ase.io import read
 
 from mld_ff.errors import InputError
@@ -13,7 +14,9 @@ from mld_ff.units import BOHR_PER_AU_TIME_TO_A_PER_FS
 
 
 def read_xyz(file: Path | str) -> Trajectory:
-    """Frames of any file with a cell that ASE reads: extended XYZ (`Lattice="…"` in the comment lines), CIF, PDB, ….
+    """Frames of any file with a cell that ASE reads: extended XYZ (`Lattice="…"` in the comment lines), CIF, POSCAR, ….
+
+    Velocities are those of the file, if all frames have some.
 
     Raises InputError if it cannot be read, has no cell, or its frames differ in their atoms.
     """
@@ -36,6 +39,9 @@ def read_xyz(file: Path | str) -> Trajectory:
         cell=np.array([np.array(atoms.cell) for atoms in frames]),
         time=np.zeros(len(frames)),
         step=np.arange(len(frames)),
+        velocities=np.array([atoms.get_velocities() * units.fs for atoms in frames])
+        if all(atoms.has("momenta") for atoms in frames)
+        else None,
         source={"files": [Path(file).name]},
     )
 

@@ -17,7 +17,7 @@ from mld_ff.cp2k.join import Join, join_frames
 from mld_ff.cp2k.kinds import resolve_atoms
 from mld_ff.cp2k.runinfo import cp2k_version, find_settings, resolve_cell
 from mld_ff.cp2k.settings import RunSettings
-from mld_ff.cp2k.tables import read_energies, read_seconds
+from mld_ff.cp2k.tables import read_energies, read_seconds, read_temperatures
 from mld_ff.cp2k.textfiles import sha256
 from mld_ff.cp2k.xyz import XYZIndex, read_frames, read_index
 from mld_ff.errors import InputError
@@ -88,6 +88,15 @@ class CP2KSource:
             return None
         seconds = read_seconds(self._files.one["energies"])
         return float(np.median(seconds[seconds > 0])) if (seconds > 0).any() else None
+
+    @cached_property
+    def temperature(self) -> Floats | None:
+        """Kinetic temperature [K] of every frame (F,) by the .ener file; None where it does not hold all of them."""
+        if "energies" not in self._files.one:
+            return None
+        steps, values = read_temperatures(self._files.one["energies"])
+        found = _filled(np.full(self.n_frames, np.nan), self._join.step, steps, values)
+        return found if np.isfinite(found).all() else None
 
     @cached_property
     def half_width(self) -> float:

@@ -13,7 +13,8 @@ from mld_ff.trajectory import Floats, Ints
 from mld_ff.units import HARTREE_TO_EV
 
 _CELL_COLUMNS = tuple(range(2, 11))
-_TIME, _POTENTIAL, _SECONDS = 1, 4, 6
+_TIME, _TEMPERATURE, _POTENTIAL, _SECONDS = 1, 3, 4, 6
+_ENERGIES = "step, time, kinetic, K, potential, conserved, seconds"
 
 
 def read_cells(path: Path) -> tuple[Ints, Floats]:
@@ -28,13 +29,19 @@ def read_cells(path: Path) -> tuple[Ints, Floats]:
 
 def read_energies(path: Path) -> tuple[Ints, Floats, Floats]:
     """Steps, times [fs], potential energies [eV] of an .ener file, (K,) each. Raises InputError as `read_cells`."""
-    steps, values = _read_table(path, (_TIME, _POTENTIAL), "step, time, kinetic, K, potential, conserved, seconds", 6)
+    steps, values = _read_table(path, (_TIME, _POTENTIAL), _ENERGIES, 6)
     return steps, values[:, 0], values[:, 1] * HARTREE_TO_EV
 
 
 def read_seconds(path: Path) -> Floats:
     """Wall time [s] of every step of an .ener file, (K,)."""
-    return _read_table(path, (_SECONDS,), "step, time, kinetic, K, potential, conserved, seconds", 7)[1][:, 0]
+    return _read_table(path, (_SECONDS,), _ENERGIES, 7)[1][:, 0]
+
+
+def read_temperatures(path: Path) -> tuple[Ints, Floats]:
+    """Steps and kinetic temperatures [K] of an .ener file, (K,) each."""
+    steps, values = _read_table(path, (_TEMPERATURE,), _ENERGIES, 6)
+    return steps, values[:, 0]
 
 
 def _read_table(path: Path, columns: tuple[int, ...], meaning: str, width: int) -> tuple[Ints, Floats]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from io import StringIO
 from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import openmm
 from openmm import app, unit
 
 from mld_ff.errors import check_positive
+from mld_ff.export.forcefield import forcefield_xml
 from mld_ff.export.start import Start
 from mld_ff.files import read_template, write_atomically
 from mld_ff.loss import AgentLoss, BondTerm, CollectiveTerm, FreeTerm, PowerTerm, SplineTerm, Term, Wall
@@ -62,7 +64,10 @@ def openmm_system(loss: AgentLoss, start: Start) -> openmm.System:
     system.setDefaultPeriodicBoxVectors(*(openmm.Vec3(*row) for row in cell * A_TO_NM))
     for mass in start.frame.masses:
         system.addParticle(float(mass))
+    groups: dict[float, int] = {}
     for force in forces_of(loss, topology):
+        if isinstance(force, (openmm.CustomNonbondedForce, openmm.CustomGBForce)):  # GPUs: one cutoff in a group
+            force.setForceGroup(groups.setdefault(force.getCutoffDistance()._value, len(groups)))
         system.addForce(force)
     remover = openmm.CMMotionRemover(CENTRE_OF_MASS_EVERY)
     remover.setName("centre of mass at rest")
@@ -71,7 +76,10 @@ def openmm_system(loss: AgentLoss, start: Start) -> openmm.System:
 
 
 def forces_of(loss: AgentLoss, topology: Topology) -> list[openmm.Force]:
-    """The Forces of all terms that occur in the system."""
+    """The Forces of all terms of the system's species, those of free pairs that it does not hold included.
+
+    Raises InputError if the model does not cover the system.
+    """
     terms = loss.terms_of(topology)
     forces: list[openmm.Force] = []
     for path, name in topology.bonded_names.items():
@@ -79,8 +87,8 @@ def forces_of(loss: AgentLoss, topology: Topology) -> list[openmm.Force]:
         assert isinstance(term, BondTerm)
         forces.append(_bond_force(term, topology.bonded[path]))
     alike: dict[tuple[Any, ...], list[FreeTerm]] = {}
-    for term in terms.values():
-        if isinstance(term, FreeTerm):
+    for term in loss.free_terms:
+        if set(term.species) <= set(topology.species):
             # one expression holds power laws of the same exponents and cutoff; a table holds any splines
             own = (term.exponents, term.cutoff_A) if isinstance(term, PowerTerm) else ()
             alike.setdefault((type(term), *own), []).append(term)
@@ -271,37 +279,30 @@ def export_openmm(
     timestep_fs: float = 0.5,
     damping_fs: float = 100.0,
 ) -> list[Path]:
-    """Write system.xml, topology.pdb, state.xml (positions, velocities, box), integrator.xml and run.py.
+    """Write system.xml, topology.pdb, state.xml (positions, velocities, box), integrator.xml, run.py, forcefield.xml.
 
     `damping_fs` is the time constant of the Nosé–Hoover chain: CP2K's TIMECON, LAMMPS's Tdamp, the inverse of
-    OpenMM's collisionFrequency. Returns the files. Raises InputError as `openmm_system` does.
+    OpenMM's collisionFrequency. forcefield.xml is left out where an element has atoms of different mass, which a
+    ForceField does not tell apart. Returns the files. Raises InputError as `openmm_system` does.
     """
     check_positive(temperature_K=temperature_K, timestep_fs=timestep_fs, damping_fs=damping_fs)
     system = openmm_system(loss, start)
     integrator = openmm.NoseHooverIntegrator(temperature_K, 1 / (damping_fs * FS_TO_PS), timestep_fs * FS_TO_PS)
     structure = start.structure
-    pdb = _Text()
+    pdb = StringIO()
     app.PDBFile.writeFile(structure.topology, structure.positions, pdb)
     texts = {
         "system.xml": openmm.XmlSerializer.serialize(system),
         "integrator.xml": openmm.XmlSerializer.serialize(integrator),
         "state.xml": openmm.XmlSerializer.serialize(_state(start)),
-        "topology.pdb": pdb.text,
+        "topology.pdb": pdb.getvalue(),
         "run.py": read_template("run.py"),
     }
+    if len(set(zip(start.topology.symbols, start.frame.masses.tolist(), strict=True))) == len(start.topology.species):
+        texts["forcefield.xml"] = forcefield_xml(loss, start, system.getForces())
     for name, text in texts.items():
         write_atomically(Path(directory) / name, text)
     return [Path(directory) / name for name in texts]
-
-
-class _Text:
-    """The little of a file that PDBFile.writeFile asks for."""
-
-    def __init__(self) -> None:
-        self.text = ""
-
-    def write(self, text: str) -> None:
-        self.text += text
 
 
 def _state(start: Start) -> openmm.State:

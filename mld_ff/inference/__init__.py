@@ -2,9 +2,9 @@
 
 from mld_ff.inference.basis import Basis, parse_rank
 from mld_ff.inference.equations import Accumulated, NormalEquations, accumulate, design_matrix
-from mld_ff.inference.fit import fit, solve
+from mld_ff.inference.fit import fit, gather, solve
 from mld_ff.inference.problem import Problem
-from mld_ff.inference.runs import Part
+from mld_ff.inference.runs import Part, Runs
 from mld_ff.inference.scan import Scan, scan
 from mld_ff.inference.shards import SUFFIX, read_shard, read_shards, write_shard
 
@@ -15,10 +15,12 @@ __all__ = [
     "NormalEquations",
     "Part",
     "Problem",
+    "Runs",
     "Scan",
     "accumulate",
     "design_matrix",
     "fit",
+    "gather",
     "parse_rank",
     "read_shard",
     "read_shards",

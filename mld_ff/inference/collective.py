@@ -19,7 +19,7 @@ from scipy.linalg import block_diag, solve
 
 from mld_ff.inference.basis import AUTO
 from mld_ff.inference.equations import Accumulated, Form, NormalEquations
-from mld_ff.inference.problem import RIDGE_SLACK, Problem, jack_knife
+from mld_ff.inference.problem import RIDGE_SLACK, Problem
 from mld_ff.loss import CollectiveTerm
 from mld_ff.trajectory import Floats
 from mld_ff.units import EV_TO_MEV
@@ -28,6 +28,8 @@ RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 TOWARDS_STAGED = 1e-2
 """Ridge of the last stage, in units of the normalised Gram matrix."""
 RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
+BOTH = (0, 1)
+"""Atoms and molecules."""
 COST = 2.2
 """Time that one channel of every species adds to a step of LAMMPS, in units of that of the pairs."""
 RANK_SLACK = 1.02
@@ -70,7 +72,7 @@ class CollectiveProblem:
     pairs: Problem
     forms: tuple[Form, ...]
     equations: NormalEquations
-    """P functions of pairs, then Q of the forms; all species as one."""
+    """P functions of pairs, then Q of the forms; for atoms and for molecules, see Accumulated."""
 
     @classmethod
     def of(cls, data: Accumulated, pairs: Problem) -> CollectiveProblem:
@@ -97,9 +99,8 @@ class CollectiveProblem:
 
     def staged(self, blocks: Sequence[int], ridge: float | None = None) -> Refit:
         """Stages 1 to 3 from some blocks, every channel kept."""
-        c = self.pairs.solve(blocks)
-        left = self.equations.left_by(np.arange(self.n_pairs), c)
-        quadratic = self._quadratic(left, blocks, self.ridge if ridge is None else ridge)
+        c = self._of_pairs.solve(blocks, BOTH, self.pairs.penalty, self.pairs.ridge)
+        quadratic = self._quadratic(c, blocks, self.ridge if ridge is None else ridge)
         return Refit(c, tuple(_diagonal(form, q, blocks) for form, q in zip(self.forms, quadratic, strict=True)))
 
     def refit(self, staged: Refit, blocks: Sequence[int], rank: int) -> Refit:
@@ -111,14 +112,14 @@ class CollectiveProblem:
         pairs, *strengths = _parts(start + change, [self.n_pairs, *(len(c.strengths) for c in kept)])
         return Refit(pairs, tuple(replace(c, strengths=s) for c, s in zip(kept, strengths, strict=True)))
 
-    def squares(self, fitted: Refit, blocks: Sequence[int]) -> float:
-        """Σ |F_fit - F_ref|² over blocks, all species."""
+    def squares(self, fitted: Refit, blocks: Sequence[int]) -> Floats:
+        """Σ |F_fit - F_ref|² over blocks, of atoms and (weighed) of molecules, (2,)."""
         forms = [c.products(f) @ c.strengths for c, f in zip(fitted.channels, self.forms, strict=True)]
-        return float(self.equations.residual(blocks, np.concatenate([fitted.pairs, *forms]))[0])
+        return self.equations.residual(blocks, np.concatenate([fitted.pairs, *forms]))
 
-    def rmse(self, squares: float, blocks: Sequence[int]) -> float:
-        """Error of a force component [meV/Å]."""
-        return float(np.sqrt(squares / self.equations.number_bs[list(blocks)].sum()) * EV_TO_MEV)
+    def rmse(self, squares: Floats, blocks: Sequence[int]) -> float:
+        """Error of a force component of atoms [meV/Å]."""
+        return float(np.sqrt(squares[0] / self.equations.number_bs[list(blocks), 0].sum()) * EV_TO_MEV)
 
     # --- choices, by cross-validation over the training blocks --------------------------------------------------------
 
@@ -131,7 +132,7 @@ class CollectiveProblem:
         errors = []
         for ridge in RIDGES:
             left_out = ((b, self.staged(self.pairs.without(b), ridge)) for b in train)
-            errors.append(sum(self.squares(fitted, [b]) for b, fitted in left_out))
+            errors.append(sum(self.squares(fitted, [b]).sum() for b, fitted in left_out))
         return max(r for r, e in zip(RIDGES, errors, strict=True) if e <= RIDGE_SLACK * min(errors))
 
     @cached_property
@@ -140,18 +141,21 @@ class CollectiveProblem:
         train, test = self.pairs.train, self.pairs.test
         ranks = sorted({min(rank, self.most) for rank in (*RANKS, self.most)})
         left_out = [(b, self.pairs.without(b)) for b in train if len(train) > 1]
+        power = self.equations.power_bs[list(test)].sum(axis=0)
         staged = [(b, others, self.staged(others)) for b, others in left_out]
         rows = []
         for rank in ranks:
-            validated = sum(self.squares(self.refit(s, others, rank), [b]) for b, others, s in staged)
+            validated = sum((self.squares(self.refit(s, others, rank), [b]) for b, others, s in staged), np.zeros(2))
             fitted = self.refit(self.full, train, rank)
+            unseen = self.squares(fitted, test)
             rows.append(
                 {
                     "rank": rank,
                     "channels": sum(len(c.strengths) for c in fitted.channels),
                     "cost": 1 + COST * rank,
                     "cross_validated_meV_per_A": self.rmse(validated, train) if staged else None,
-                    "unseen_meV_per_A": self.rmse(self.squares(fitted, test), test),
+                    "unseen_meV_per_A": self.rmse(unseen, test),
+                    "unseen_relative_rmse_molecules": float(np.sqrt(unseen[1] / power[1])),
                 }
             )
         return rows
@@ -166,20 +170,33 @@ class CollectiveProblem:
         return min(rank for rank, error in errors.items() if error <= RANK_SLACK * min(errors.values()))
 
     def solution(self, rank: int) -> tuple[Refit, Floats]:
-        """The fit, and standard errors of the pairs' coefficients by jack-knife over the last stage."""
+        """The fit, and the pairs' coefficients (B, P) by the last stage without each of the training blocks in turn."""
         train = self.pairs.train
         fitted = self.refit(self.full, train, rank)
         if len(train) < 2:
-            return fitted, np.zeros(self.n_pairs)
-        each = np.array([self.refit(self.full, self.pairs.without(b), rank).pairs for b in train])
-        return fitted, jack_knife(each)
+            return fitted, fitted.pairs[None]
+        return fitted, np.array([self.refit(self.full, self.pairs.without(b), rank).pairs for b in train])
 
     # --- linear algebra -----------------------------------------------------------------------------------------------
 
-    def _quadratic(self, left: NormalEquations, blocks: Sequence[int], ridge: float) -> list[Floats]:
+    @cached_property
+    def _of_pairs(self) -> NormalEquations:
+        return self.equations.select(np.arange(self.n_pairs))
+
+    @cached_property
+    def _by_block(self) -> tuple[Floats, Floats]:
+        """Gram matrices and moments, atoms and molecules together."""
+        return self.equations.gram_bskk.sum(axis=1), self.equations.moment_bsk.sum(axis=1)
+
+    def _summed(self, blocks: Sequence[int]) -> tuple[Floats, Floats]:
+        gram, moment = self._by_block
+        return gram[list(blocks)].sum(axis=0), moment[list(blocks)].sum(axis=0)
+
+    def _quadratic(self, pairs: Floats, blocks: Sequence[int], ridge: float) -> list[Floats]:
         """Coefficients of every form, fitted to what the pairs leave."""
-        gram = left.gram_bskk[list(blocks)].sum(axis=(0, 1))
-        moment = left.moment_bsk[list(blocks)].sum(axis=(0, 1))
+        n = self.n_pairs
+        gram, moment = self._summed(blocks)
+        gram, moment = gram[n:, n:], moment[n:] - gram[n:, :n] @ pairs
         # every function by its own size, and neighbouring functions of a density alike
         smooth = self._smoothness
         prior = np.diag(np.diag(gram)) + np.trace(gram) / max(np.trace(smooth), np.finfo(float).tiny) * smooth
@@ -191,8 +208,7 @@ class CollectiveProblem:
 
     def _projected(self, kept: Sequence[Channels], blocks: Sequence[int]) -> tuple[Floats, Floats]:
         """Gram matrix and moment of the pairs' functions and the squared densities."""
-        gram = self.equations.gram_bskk[list(blocks)].sum(axis=(0, 1))
-        moment = self.equations.moment_bsk[list(blocks)].sum(axis=(0, 1))
+        gram, moment = self._summed(blocks)
         products = [c.products(form) for c, form in zip(kept, self.forms, strict=True)]
         projection = block_diag(np.eye(self.n_pairs), *products)
         return projection.T @ gram @ projection, projection.T @ moment

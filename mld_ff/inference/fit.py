@@ -14,7 +14,7 @@ import numpy as np
 from mld_ff.inference.basis import Basis
 from mld_ff.inference.collective import CollectiveProblem, channel_terms
 from mld_ff.inference.equations import Accumulated, Centred, accumulate
-from mld_ff.inference.problem import Problem
+from mld_ff.inference.problem import Problem, jackknife_error
 from mld_ff.inference.runs import WHOLE, Runs, Source
 from mld_ff.loss import AgentLoss, BondTerm, CollectiveTerm, FreeTerm, PairTerm, SplineTerm, wall_stiffness
 from mld_ff.survey import BIN_A, Histogram, Progress, Survey, neighbour_distances, no_progress
@@ -37,11 +37,18 @@ FADE = 0.05
 DENSITY_BIN = 0.25
 
 
+def gather(source: Source, basis: Basis, progress: Progress = no_progress, processes: int = 1) -> Accumulated:
+    """What `fit` solves: one pass over the runs, two with a collective loss."""
+    runs = Runs.of(source, progress, processes)
+    return accumulate(runs, basis.terms, forms=_forms(runs, basis) if basis.collective else [])
+
+
 def fit(
     source: Source,
     basis: Basis | None = None,
     progress: Progress = no_progress,
     processes: int = 1,
+    data: Accumulated | None = None,
 ) -> AgentLoss:
     """Infer the reciprocal loss from frames with forces, and tell how good it is on frames that it has not seen.
 
@@ -49,13 +56,13 @@ def fit(
     the number of frames, numbers independent of that of processes. Blocks of contiguous frames are for training, every
     fifth for testing; only coverage, from which walls and ranges come, is that of all frames. The errors in
     `provenance` are those of the exported functions, walls included. The agent fit, every species its own loss, comes
-    along in `agents` where pairs are all there is. Raises InputError on data that cannot be used.
+    along in `agents` where pairs are all there is. data: what `gather` found, if that has been done. Raises InputError
+    on data that cannot be used.
     """
     basis, runs = basis or Basis(), Runs.of(source, progress, processes)
-    forms = _forms(runs, basis) if basis.collective else []
-    data = accumulate(runs, basis.terms, forms=forms)
+    data = data or gather(runs, basis)
     problem = Problem.of(data)
-    loss, told = _with_channels(runs, data, problem, basis.collective) if forms else (_pairs(data, problem), {})
+    loss, told = _with_channels(runs, data, problem, basis.collective) if data.forms else (_pairs(data, problem), {})
     return _with_provenance(loss, data, problem, told | _measure(runs, loss, problem.test))
 
 
@@ -74,9 +81,9 @@ def solve(data: Accumulated) -> AgentLoss:
 def _pairs(data: Accumulated, problem: Problem) -> AgentLoss:
     """The loss where pairs are all there is."""
     species = data.survey.topology.species
-    terms = _finish(problem, problem.coefficients(), problem.errors(), None, data.survey)
+    terms = _finish(problem, problem.coefficients(), problem.jackknife(), None, data.survey)
     agents = {
-        name: _finish(problem, problem.coefficients(s), problem.errors(s), s, data.survey)
+        name: _finish(problem, problem.coefficients(s), problem.jackknife(s), s, data.survey)
         for s, name in enumerate(species)
     }
     return AgentLoss(species, terms, agents=agents)
@@ -94,6 +101,8 @@ def _with_provenance(loss: AgentLoss, data: Accumulated, problem: Problem, told:
         "blocks_train": list(problem.train),
         "blocks_test": list(problem.test),
         "n_coefficients": len(exported),
+        "n_functions": len(problem.names),
+        "rank": problem.rank,
         "undetermined": list(problem.undetermined),
         "weakly_determined": [name for name in problem.weakly_determined if name in exported],
         "ridge": problem.ridge,
@@ -101,6 +110,7 @@ def _with_provenance(loss: AgentLoss, data: Accumulated, problem: Problem, told:
         **told,
         "relative_rmse_agent": dict(zip(species, agent_errors, strict=True)),
         "net_force_eV_per_A": data.survey.forces.net_force,
+        "force_noise_eV_per_A": data.survey.forces.noise,
         "warnings": [text for text in [data.survey.forces.warning()] if text],
         "molecules": data.survey.topology.formulas(),
         "temperature_K": float(np.mean(data.survey.temperatures)) if data.survey.temperatures else None,
@@ -145,10 +155,10 @@ def _with_channels(runs: Runs, data: Accumulated, problem: Problem, wanted: int)
     """The loss with `wanted` channels for each species, and what the model file tells of how they came about."""
     collective = CollectiveProblem.of(data, problem)
     rank = collective.rank(wanted)
-    fitted, errors = collective.solution(rank)
+    fitted, each = collective.solution(rank)
     channels = [t for f, c in zip(data.forms, fitted.channels, strict=True) for t in channel_terms(f, c)]
     channels = _with_ranges(channels, runs)
-    pairs = _finish(problem, problem.expand(fitted.pairs), problem.expand(errors), None, data.survey, channels)
+    pairs = _finish(problem, problem.expand(fitted.pairs), problem.expand(each), None, data.survey, channels)
     pairs_alone = problem.relative_rmse(problem.coefficients())
     species = data.survey.topology.species
     told = {
@@ -214,12 +224,16 @@ def _densities(loss: AgentLoss, topology: Topology, frames: Trajectory) -> dict[
 def _finish(
     problem: Problem,
     best: Floats,
-    errors: Floats,
+    each: Floats,
     species: int | None,
     survey: Survey,
     channels: Sequence[CollectiveTerm] = (),
 ) -> tuple[PairTerm, ...]:
-    """Terms with coefficients, errors, coverage and walls; for an agent, those that its species takes part in."""
+    """Terms with coefficients, errors, coverage and walls; for an agent, those that its species takes part in.
+
+    best: coefficients (K,); each: those without each of the training blocks in turn, (B, K).
+    """
+    errors = jackknife_error(each)
     finished = []
     for k, term in enumerate(problem.terms):
         if species is not None and survey.topology.species[species] not in term.species:
@@ -230,10 +244,18 @@ def _finish(
             term,
             coefficients=tuple(best[here].tolist()),
             coefficient_errors=tuple(errors[here].tolist()),
-            coverage=histogram.to_dict(0.1 if isinstance(term, FreeTerm) else 0.02),
+            coverage=_coverage(term, histogram, each[:, here]),
         )
         finished.append(_with_walls(filled, histogram, channels))
     return tuple(finished)
+
+
+def _coverage(term: PairTerm, seen: Histogram, each: Floats) -> dict[str, Any]:
+    """Where the data were, and how sure the term is there; each: its coefficients without each of the blocks."""
+    found = seen.to_dict(0.1 if isinstance(term, FreeTerm) else 0.02)
+    r = found["start_A"] + found["width_A"] * (np.arange(len(found["counts"])) + 0.5)
+    errors = jackknife_error(each @ term.basis(r).T) if len(r) else np.zeros(0)
+    return {**found, "errors_eV": [float(f"{e:.4g}") for e in errors]}
 
 
 def _with_walls(term: PairTerm, seen: Histogram, channels: Sequence[CollectiveTerm] = ()) -> PairTerm:

@@ -10,14 +10,19 @@ import numpy as np
 from scipy.linalg import qr
 
 from mld_ff.inference.equations import RANK_TOLERANCE, Accumulated, Indices, NormalEquations
+from mld_ff.inference.runs import blocks_for_test, blocks_for_training
 from mld_ff.loss import FreeTerm, PairTerm, SplineTerm
 from mld_ff.trajectory import Floats
 
-TEST_EVERY = 5
-"""Every fifth block is for testing."""
 RIDGES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 RIDGE_SLACK = 1.002
 """The strongest ridge is taken whose cross-validated squared error is within this factor of the least one."""
+
+
+def jackknife_error(each: Floats) -> Floats:
+    """Standard error of what was computed without each of the blocks in turn, (B, …)."""
+    n = len(each)
+    return np.asarray(np.sqrt((n - 1) / n * ((each - each.mean(axis=0)) ** 2).sum(axis=0)))
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,6 @@ class Problem:
     def of(cls, data: Accumulated) -> Problem:
         """Spline functions wholly below the shortest sampled distance, where the wall rules, are dropped."""
         n = len(data.frames_per_block)
-        test = tuple(b for b in range(n) if b % TEST_EVERY == TEST_EVERY - 1) or (n - 1,)
         terms: list[PairTerm] = []
         keep: list[bool] = []
         for term in data.terms:
@@ -51,8 +55,8 @@ class Problem:
                 drop = max(int(np.searchsorted(term.knots, shortest, side="right")) - 4, 0)
             terms.append(replace(term, coefficients=term.coefficients[drop:]))
             keep.extend([False] * drop + [True] * (len(term.coefficients) - drop))
-        train = tuple(b for b in range(n) if b not in test)
         chosen = np.flatnonzero(keep)
+        train, test = blocks_for_training(n), blocks_for_test(n)
         return cls(tuple(terms), data.equations.select(chosen), train, test, chosen)
 
     @cached_property
@@ -76,11 +80,16 @@ class Problem:
         splines = np.array([isinstance(t, SplineTerm) for t in self.terms])[self.term_index]
         candidates = np.flatnonzero(touched & ~splines)
         missing = {self.names[k] for k in np.flatnonzero(~touched)}
-        if len(candidates):
-            _, r, order = qr(self._normalised_gram(candidates), pivoting=True)
-            dependent = np.abs(np.diag(r)) < RANK_TOLERANCE * max(abs(r[0, 0]), 1)
-            missing |= {self.names[candidates[k]] for k in order[dependent]}
+        missing |= {self.names[k] for k in self._dependent(candidates)}
         return tuple(sorted(missing))
+
+    def _dependent(self, functions: Indices) -> Indices:
+        """Those of the functions that others of them make up, in the training data (QR with pivoting)."""
+        if not len(functions):
+            return functions
+        _, r, order = qr(self._normalised_gram(functions), pivoting=True)
+        dependent = np.abs(np.diag(r)) < RANK_TOLERANCE * max(abs(r[0, 0]), 1)
+        return np.asarray(functions[order[dependent]])
 
     @cached_property
     def kept(self) -> Indices:
@@ -124,12 +133,15 @@ class Problem:
         """Best coefficients (K,) of the reciprocal fit, or of the agent fit of one species."""
         return self.expand(self.solve(self.train, species))
 
+    def jackknife(self, species: int | None = None) -> Floats:
+        """Coefficients (B, K) fitted without each of the training blocks in turn; the best ones with a single block."""
+        if len(self.train) < 2:
+            return self.coefficients(species)[None]
+        return self.expand(np.array([self.solve(self.without(b), species) for b in self.train]))
+
     def errors(self, species: int | None = None) -> Floats:
         """Standard errors (K,) by jack-knife over the training blocks; zero with a single block."""
-        if len(self.train) < 2:
-            return np.zeros(len(self.names))
-        each = np.array([self.solve(self.without(b), species) for b in self.train])
-        return self.expand(jack_knife(each))
+        return jackknife_error(self.jackknife(species))
 
     def relative_rmse(self, coefficients: Floats) -> Floats:
         """√(Σ|F_fit - F_ref|² / Σ|F_ref|²) per species (S,) on the test blocks."""
@@ -144,6 +156,11 @@ class Problem:
         by_data = np.diag(np.linalg.pinv(gram + prior, hermitian=True) @ gram)
         weak = (np.diag(prior) > 0) & (by_data < 0.5)
         return tuple(self.names[k] for k in self.kept[weak])
+
+    @cached_property
+    def rank(self) -> int:
+        """How many of the K functions the training data tell apart, without ridge."""
+        return len(self.names) - len(self._dependent(np.arange(len(self.names))))
 
     @cached_property
     def condition(self) -> float:
@@ -162,9 +179,9 @@ class Problem:
         return self._reduced.solve(blocks, chosen, self.penalty, self.ridge if ridge is None else ridge)
 
     def expand(self, kept: Floats) -> Floats:
-        """The values (K,) of all coefficients from those of the kept ones; zero for the others."""
-        full = np.zeros(len(self.names))
-        full[self.kept] = kept
+        """The values (…, K) of all coefficients from those (…, kept) of the kept ones; zero for the others."""
+        full = np.zeros((*kept.shape[:-1], len(self.names)))
+        full[..., self.kept] = kept
         return full
 
     def _gram(self, functions: Indices) -> Floats:
@@ -175,9 +192,3 @@ class Problem:
         gram = self._gram(functions)
         scale = 1 / np.sqrt(np.maximum(np.diag(gram), np.finfo(float).tiny))
         return np.asarray(gram * np.outer(scale, scale))
-
-
-def jack_knife(each: Floats) -> Floats:
-    """Standard errors (K,) from solutions (B, K) that each leave out one block."""
-    n = len(each)
-    return np.asarray(np.sqrt((n - 1) / n * ((each - each.mean(axis=0)) ** 2).sum(axis=0)))

@@ -14,6 +14,8 @@ from mld_ff.topology import Topology, find_topology
 from mld_ff.trajectory import FrameSource, Trajectory, concatenate
 
 N_BLOCKS = 10
+TEST_EVERY = 5
+"""Every fifth block is for testing."""
 GROUP = 64
 """Frames that are summed before they join the others, cut by number, so that no sum depends on how a source streams
 or on how many processes there are."""
@@ -61,6 +63,19 @@ class Runs:
     progress: Progress = no_progress
     processes: int = 1
     """That share the work of passes over the frames."""
+    only_train: int = 0
+    """So many of the runs, the last ones, are never for testing: of the atoms of the first in the same order, their
+    frames spread over the blocks for training."""
+
+    def __post_init__(self) -> None:
+        others = self.sources[len(self.sources) - self.only_train :]
+        if any(run.symbols != self.sources[0].symbols for run in others):
+            raise InputError("what is only for training holds other atoms than the run, or in another order")
+
+    @property
+    def tested(self) -> tuple[FrameSource, ...]:
+        """The runs that are for training and testing."""
+        return self.sources[: len(self.sources) - self.only_train]
 
     @classmethod
     def of(cls, source: Source, progress: Progress = no_progress, processes: int = 1) -> Runs:
@@ -75,7 +90,7 @@ class Runs:
     @property
     def n_blocks(self) -> int:
         """Raises InputError if there are too few frames to fit on some and test on others."""
-        longest = max(run.n_frames for run in self.sources)
+        longest = max(run.n_frames for run in self.tested)
         if longest < 4:
             raise InputError(f"{longest} frames are too few: at least 4 are needed to fit on some and test on others")
         return min(N_BLOCKS, longest // 2)
@@ -96,10 +111,11 @@ class Runs:
     @cached_property
     def topologies(self) -> list[Topology]:
         """Of the first frame of each. Raises InputError if they have not the same kinds of pairs."""
-        found = [find_topology(first.symbols, first.positions[0], first.cell[0]) for first in self.firsts]
+        firsts = self.firsts[: len(self.tested)]
+        found = [find_topology(first.symbols, first.positions[0], first.cell[0]) for first in firsts]
         for topology in found:
             check_same_kinds(topology, found[0])
-        return found
+        return found + [found[0]] * self.only_train
 
     def part(self, part: Part) -> list[Range]:
         """The frames of a part."""
@@ -113,8 +129,8 @@ class Runs:
         return found
 
     def blocks(self, blocks: Iterable[int], n_blocks: int) -> list[Range]:
-        """The frames of some blocks."""
-        sizes = [run.n_frames for run in self.sources]
+        """The frames of some blocks; not those that are only for training."""
+        sizes = [run.n_frames for run in self.tested]
         return [(number, *_block_range(b, n, n_blocks)) for number, n in enumerate(sizes) for b in blocks]
 
     def over(
@@ -134,14 +150,15 @@ class Runs:
         at = start
         for frames in run.chunks(GROUP, start, stop):
             while frames.n_frames:
-                block = at * n_blocks // run.n_frames
-                low, high = _block_range(block, run.n_frames, n_blocks)
+                blocks = range(n_blocks) if number < len(self.tested) else blocks_for_training(n_blocks)
+                place = at * len(blocks) // run.n_frames
+                low, high = _block_range(place, run.n_frames, len(blocks))
                 end = min(low + ((at - low) // GROUP + 1) * GROUP, high, stop)
                 held.append(frames[: end - at])
                 frames = frames[end - at :]
                 at += held[-1].n_frames
                 if at == end:
-                    yield number, block, concatenate(held)
+                    yield number, blocks[place], concatenate(held)
                     held = []
 
 
@@ -152,6 +169,16 @@ def _on_group(state: tuple[Work[Any, Result], Any, list[Topology]], group: Group
 
 Source = FrameSource | Sequence[FrameSource] | Runs
 """One run, or several of one system."""
+
+
+def blocks_for_test(n_blocks: int) -> tuple[int, ...]:
+    """Every fifth block, or the last of fewer."""
+    return tuple(range(TEST_EVERY - 1, n_blocks, TEST_EVERY)) or (n_blocks - 1,)
+
+
+def blocks_for_training(n_blocks: int) -> tuple[int, ...]:
+    """All others."""
+    return tuple(b for b in range(n_blocks) if b not in blocks_for_test(n_blocks))
 
 
 def _block_range(block: int, n_frames: int, n_blocks: int) -> tuple[int, int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,6 +61,8 @@ class Scan:
     """The same for the agent fit."""
     sensitivities: tuple[Sensitivity, ...]
     """At the best pair of exponents of the reciprocal fit."""
+    source: dict[str, Any] = field(default_factory=dict)
+    """Where the frames come from."""
 
     @property
     def one(self) -> Floats:
@@ -91,7 +95,24 @@ class Scan:
             "plane": self.plane.tolist(),
             "plane_agent": self.agents.tolist(),
             "sensitivities": [vars(s) for s in self.sensitivities],
+            "source": self.source,
         }
+
+    @classmethod
+    def load(cls, file: Path | str) -> Scan:
+        """Read what `to_dict` wrote as JSON. Raises InputError if the file does not hold it."""
+        try:
+            data = json.loads(Path(file).read_text(encoding="utf-8"))
+            return cls(
+                tuple(data["species"]),
+                tuple(data["exponents"]),
+                np.array(data["plane"], dtype=float),
+                np.array(data["plane_agent"], dtype=float),
+                tuple(Sensitivity(**s) for s in data["sensitivities"]),
+                data["source"],
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"holds no scan ({type(error).__name__}); make one with `mld-ff scan`", file) from None
 
 
 def scan(
@@ -116,7 +137,7 @@ def scan(
         own = [problem.relative_rmse(problem.coefficients(s))[s] for s in range(len(species))]
         agents[n, m] = agents[m, n] = own
         progress("exponents", done, len(points))
-    found = Scan(species, tuple(exponents), plane, agents, ())
+    found = Scan(species, tuple(exponents), plane, agents, (), source.source)
     best = _problem(data, sorted(set(found.best_pair)))
     return replace(found, sensitivities=tuple(_sensitivities(best, species)))
 

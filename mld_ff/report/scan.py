@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from mld_ff.files import to_json, write_atomically
 from mld_ff.inference import Scan
-from mld_ff.report.style import PANEL, panels, save_figure
+from mld_ff.report.style import PANEL, legend_above, panels, save_figure
+
+SCAN = "scan.json"
 
 
 def plot_exponents(scan: Scan) -> Figure:
@@ -23,7 +24,7 @@ def plot_exponents(scan: Scan) -> Figure:
         best = scan.best_exponent[species]
         axis.axvline(best, color="C3", lw=0.8, ls=":")
         axis.set(title=f"{species}: best n = {best:g}", xlabel="exponent n", ylabel="relative RMSE")
-    axes[0].legend(frameon=False, fontsize=8)
+    legend_above(figure, axes[0])
     return figure
 
 
@@ -44,7 +45,8 @@ def plot_plane(scan: Scan) -> Figure:
 def plot_sensitivities(scan: Scan) -> Figure:
     """What the error of each species gains without an invariant, everything else refitted."""
     names = [s.name for s in scan.sensitivities]
-    figure, axis = plt.subplots(figsize=(2 * PANEL[0], 0.28 * len(names) + 1), layout="constrained")
+    figure = Figure(figsize=(2 * PANEL[0], 0.28 * len(names) + 1), layout="constrained")
+    axis = figure.subplots()
     y = np.arange(len(names))
     for k, species in enumerate(scan.species):
         gain = [max(s.relative_rmse_gain[species], 1e-5) for s in scan.sensitivities]
@@ -60,12 +62,17 @@ def plot_sensitivities(scan: Scan) -> Figure:
         title=f"exponents {pair}",
     )
     axis.invert_yaxis()
-    axis.legend(frameon=False, fontsize=8)
+    legend_above(figure, axis)
     return figure
+
+
+def load_scan(directory: Path) -> Scan:
+    """What `write_scan` left in a directory. Raises InputError if there is none."""
+    return Scan.load(directory / SCAN)
 
 
 def write_scan(out: Path, scan: Scan) -> list[Path]:
     """scan.json and the figures, as PNG; returns the files."""
-    write_atomically(out / "scan.json", to_json(scan.to_dict(), indent=1))
+    write_atomically(out / SCAN, to_json(scan.to_dict(), indent=1))
     figures = {"exponents": plot_exponents(scan), "plane": plot_plane(scan), "sensitivities": plot_sensitivities(scan)}
-    return [out / "scan.json", *(save_figure(f, out / f"{name}.png") for name, f in figures.items())]
+    return [out / SCAN, *(save_figure(f, out / f"{name}.png") for name, f in figures.items())]

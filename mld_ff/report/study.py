@@ -1,38 +1,51 @@
-"""The report: a learned run beside the CP2K run that it was learned from, number by number with errors."""
+"""The study: a learned run beside the CP2K run that it was learned from, number by number with errors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from mld_ff.cp2k import CP2KSource
 from mld_ff.errors import InputError
-from mld_ff.files import read_template, to_json, write_atomically
+from mld_ff.inference import Scan
 from mld_ff.invariants import minimum_image
-from mld_ff.loss import AgentLoss, CollectiveTerm
+from mld_ff.loss import AgentLoss
 from mld_ff.production import read_log, read_record, read_run
-from mld_ff.report.plots import plot_bonded, plot_radial_distributions, plot_temperature
+from mld_ff.report.plots import (
+    Band,
+    kinetic_energy_per_kelvin,
+    plot_bonded,
+    plot_kinetic_energy,
+    plot_lines,
+    plot_radial_distributions,
+)
+from mld_ff.report.spectrum import longest_stride, spectra
 from mld_ff.report.statistics import (
+    DIFFUSION_FROM,
+    FEWEST_FRAMES,
+    FRAMES_FOR_STRUCTURE,
+    LAG_OF_RUN,
+    SHORTEST_DIFFUSION_PS,
     Statistic,
     angles,
+    diffusion,
+    evenly_spaced,
+    mean,
     mean_square_displacement,
     molecule_paths,
-    statistics,
+    spread,
+    structure,
 )
-from mld_ff.report.style import LABELS, REFERENCE, STYLES, panels, save_figure
-from mld_ff.report.summary import embedded, table
+from mld_ff.report.style import LABELS, REFERENCE
 from mld_ff.survey import Inspection, Progress, inspect, no_progress
-from mld_ff.topology import Topology, find_topology
-from mld_ff.trajectory import Floats, Trajectory
+from mld_ff.topology import find_topology
+from mld_ff.trajectory import Floats, Ints, Trajectory
 from mld_ff.units import FS_TO_PS
 
 EQUILIBRATION = 0.1
@@ -40,13 +53,16 @@ EQUILIBRATION = 0.1
 WITHIN = 2.0
 """Learned and reference agree where they differ by at most this many of their joint standard errors."""
 DENSITY_TOLERANCE = 0.01
+RAREST_ANGLES = 1e-4
+"""This fraction of the angles at either end is not drawn."""
 RANDOM_HYDROGENS = 4
 SAME_START_FS = 1000.0
+UNKNOWN = Statistic(math.nan, math.nan)
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One observable of the learned run beside CP2K's; errors are standard errors from blocks."""
+    """One observable of the learned run beside CP2K's; errors are standard errors. What is not known is nan."""
 
     learned: float
     learned_error: float
@@ -65,9 +81,10 @@ class Study:
     """Everything that the report shows."""
 
     engine: str
-    observables: dict[str, Compared]
-    speed: dict[str, float]
     loss: AgentLoss
+    speed: dict[str, float]
+    scan: Scan | None = None
+    observables: dict[str, Compared] = field(default_factory=dict)
     figures: dict[str, tuple[str, Figure]] = field(default_factory=dict)
     """Caption and figure by file name."""
     series: dict[str, Any] = field(default_factory=dict)
@@ -75,36 +92,72 @@ class Study:
     notes: list[str] = field(default_factory=list)
     """What was left out, and why."""
 
+    def compare(self, statistics: Mapping[str, Mapping[str, Statistic]]) -> None:
+        """Add observables, by the label of their trajectory."""
+        learned, expected = statistics.get(self.engine, {}), statistics.get(REFERENCE, {})
+        for name in dict.fromkeys([*expected, *learned]):
+            ours, theirs = learned.get(name, UNKNOWN), expected.get(name, UNKNOWN)
+            self.observables[name] = Compared(ours.value, ours.error, theirs.value, theirs.error)
+
+    def draw(
+        self,
+        name: str,
+        caption: str,
+        titles: Sequence[str],
+        data: Mapping[str, Sequence[Band]],
+        axes: tuple[str, str],
+        **style: Any,
+    ) -> None:
+        """Add a figure with a panel per title, for which every label of `data` has a curve, and its numbers."""
+        self.figures[name] = (caption, plot_lines(titles, data, axes, **style))
+        self.series[name] = {
+            label: {title: _rounded(curve) for title, curve in zip(titles, curves, strict=True)}
+            for label, curves in data.items()
+        }
+
 
 def study(
-    source: CP2KSource, run: Path | str, cutoff_A: float | None = None, seed: int = 1, progress: Progress = no_progress
+    source: CP2KSource,
+    run: Path | str,
+    cutoff_A: float | None = None,
+    seed: int = 1,
+    scan: Scan | None = None,
+    progress: Progress = no_progress,
 ) -> Study:
     """Analyse a CP2K run and a learned run (`mld-ff run`) by the same code.
 
-    Raises InputError if they do not hold the same molecules at the same density.
+    scan: of the exponents of the same data, to be shown too. Raises InputError if they do not hold the same molecules
+    at the same density.
     """
     run = Path(run)
     record, trajectory, log = read_record(run), read_run(run), read_log(run)
     reference = source.read()
     engine = str(record["engine"])
     _same_system(reference, trajectory, run)
-    seen = {REFERENCE: inspect(reference, cutoff_A, progress)}
-    skip = int(EQUILIBRATION * trajectory.n_frames)
-    settled, cutoff = trajectory[skip:], seen[REFERENCE].survey.cutoff_A
-    seen[engine] = inspect(settled, cutoff, progress)
-    progress("statistics", 0, 2)
-    temperature = reference.temperature() if reference.velocities is not None else None
-    expected = statistics(reference, cutoff, temperature, seen[REFERENCE])
-    progress("statistics", 1, 2)
-    hot = np.interp(settled.step, log["step"], log["temperature_K"])
-    learned = statistics(settled, cutoff, hot, seen[REFERENCE])
-    progress("statistics", 2, 2)
-    found = Study(engine, _side_by_side(learned, expected), _speeds(source, record), AgentLoss.load(run / "model.json"))
-    times = {REFERENCE: (reference.time - reference.time[0]) * FS_TO_PS, engine: log["time_ps"]}
-    heat = {} if temperature is None else {REFERENCE: (times[REFERENCE], temperature)}
-    heat[engine] = (times[engine], log["temperature_K"])
-    _draw(found, {REFERENCE: reference, engine: settled}, seen, heat, float(record["settings"]["temperature_K"]))
+    loss = AgentLoss.load(run / "model.json")
+    frames = {REFERENCE: reference, engine: trajectory[int(EQUILIBRATION * trajectory.n_frames) :]}
+    found = Study(engine, loss, _speeds(source, record), scan)
+    _check_scan(found)
+    _too_short(found, frames)
+    _compare_structure(found, frames, cutoff_A, progress)
+    heat = {engine: (log["time_ps"], log["temperature_K"])}
+    if source.source["ensemble"] == "REFTRAJ":
+        found.notes.append(
+            "CP2K computed its frames one by one (REFTRAJ), not as dynamics: temperature, diffusion, density of states "
+            "and everything against time are left out."
+        )
+        return found
+    temperature = source.temperature if reference.velocities is None else reference.temperature()
+    if temperature is not None:
+        heat = {REFERENCE: ((reference.time - reference.time[0]) * FS_TO_PS, temperature), **heat}
+    _compare_heat(found, frames, heat, float(record["settings"]["temperature_K"]))
+    _draw_bond_in_time(found, frames)
     _draw_same_start(found, reference, trajectory, record, seed)
+    progress("dynamics", 1, 3)
+    _compare_diffusion(found, frames)
+    progress("dynamics", 2, 3)
+    _compare_spectra(found, frames, source, record)
+    progress("dynamics", 3, 3)
     return found
 
 
@@ -120,14 +173,6 @@ def _same_system(reference: Trajectory, learned: Trajectory, run: Path) -> None:
             "different densities are not comparable; run at the reference's cell",
             run,
         )
-
-
-def _side_by_side(learned: Mapping[str, Statistic], expected: Mapping[str, Statistic]) -> dict[str, Compared]:
-    return {
-        name: Compared(learned[name].value, learned[name].error, e.value, e.error)
-        for name, e in expected.items()
-        if name in learned
-    }
 
 
 def _speeds(source: CP2KSource, record: Mapping[str, Any]) -> dict[str, float]:
@@ -146,105 +191,187 @@ def _speeds(source: CP2KSource, record: Mapping[str, Any]) -> dict[str, float]:
     return speed
 
 
-def _draw(
-    found: Study,
-    frames: Mapping[str, Trajectory],
-    seen: Mapping[str, Inspection],
-    heat: Mapping[str, tuple[Floats, Floats]],
-    target_K: float,
+def _check_scan(found: Study) -> None:
+    if (scan := found.scan) is None:
+        return
+    if set(scan.species) != set(found.loss.species):
+        raise InputError(
+            f"the scan is of {', '.join(scan.species)}, the model of {', '.join(found.loss.species)}: scan the data "
+            "that the model was fitted to"
+        )
+    if scan.source.get("sha256") != found.loss.provenance.get("source", {}).get("sha256"):
+        found.notes.append("The scan over exponents is of other data than those that the model was fitted to.")
+
+
+def _too_short(found: Study, frames: Mapping[str, Trajectory]) -> None:
+    for label, t in frames.items():
+        if t.n_frames < FEWEST_FRAMES:
+            found.notes.append(
+                f"{_name(label)} has only {t.n_frames} frames: its numbers have no errors, and nothing can be said "
+                f"about agreement ({FEWEST_FRAMES} frames are needed)."
+            )
+
+
+def _compare_structure(
+    found: Study, frames: Mapping[str, Trajectory], cutoff_A: float | None, progress: Progress
 ) -> None:
+    some = {label: spread(t, FRAMES_FOR_STRUCTURE) for label, t in frames.items()}
+    reference = inspect(some[REFERENCE], cutoff_A, progress)
+    cutoff_A = reference.survey.cutoff_A
+    seen = {label: reference if label == REFERENCE else inspect(t, cutoff_A, progress) for label, t in some.items()}
+    statistics = {}
+    for done, (label, t) in enumerate(some.items()):
+        progress("structure", done, len(some))
+        statistics[label] = structure(t, seen[label], reference)
+    progress("structure", len(some), len(some))
+    found.compare(statistics)
+    for label, inspection in seen.items():
+        found.notes += [f"{_name(label)}: {warning}" for warning in inspection.warnings()]
+        if some[label].n_frames < frames[label].n_frames:
+            found.notes.append(
+                f"Distances and angles of {_name(label)} are those of {some[label].n_frames} frames, spread evenly "
+                f"over {frames[label].n_frames}."
+            )
+    _draw_structure(found, some, seen)
+
+
+def _draw_structure(found: Study, frames: Mapping[str, Trajectory], seen: Mapping[str, Inspection]) -> None:
     names = [n for n in seen[REFERENCE].survey.distances if n.startswith("free:")]
-    found.figures["temperature"] = ("Kinetic temperature against time.", plot_temperature(heat, target_K))
-    found.figures["rdf"] = ("Radial distribution functions.", plot_radial_distributions(seen))
-    found.series["rdf"] = {k: {n: _rounded(i.radial_distribution(n)) for n in names} for k, i in seen.items()}
-    found.series["temperature"] = {k: _rounded(v) for k, v in heat.items()}
+    if names:
+        found.figures["rdf"] = ("Radial distribution functions.", plot_radial_distributions(seen))
+        found.series["rdf"] = {k: {n: _rounded(i.radial_distribution(n)) for n in names} for k, i in seen.items()}
     if (bonded := plot_bonded(seen)) is not None:
         found.figures["bonded"] = ("Distances inside molecules.", bonded)
         found.series["bonded"] = {
             k: {n: h.to_dict(0.01) for n, h in i.survey.distances.items() if n.startswith("bonded:")}
             for k, i in seen.items()
         }
-    topologies = {k: find_topology(t.symbols, t.positions[0], t.cell[0]) for k, t in frames.items()}
-    _draw_bond_in_time(found, frames, topologies)
-    _draw_angles(found, frames, topologies)
-    _draw_displacement(found, frames, topologies)
-
-
-Curve = tuple[Floats, Floats]
-
-
-def _draw_lines(
-    found: Study,
-    name: str,
-    caption: str,
-    titles: list[str],
-    data: Mapping[str, list[Curve]],
-    axes: tuple[str, str],
-    **line: Any,
-) -> None:
-    """A panel per title; every series of `data` has (x, y) for each. line: drawn differently from STYLES."""
-    figure, panel = panels(len(titles))
-    for k, (axis, title) in enumerate(zip(panel, titles, strict=True)):
-        for label, curves in data.items():
-            axis.plot(*curves[k], **{**STYLES[label], **line}, label=LABELS.get(label, label))
-        axis.set(title=title, xlabel=axes[0], ylabel=axes[1])
-    panel[0].legend(frameon=False, fontsize=8)
-    found.figures[name] = (caption, figure)
-    found.series[name] = {
-        label: {title: _rounded(curve) for title, curve in zip(titles, curves, strict=True)}
-        for label, curves in data.items()
-    }
-
-
-def _rounded(curve: tuple[Floats, Floats]) -> list[list[float]]:
-    return [np.round(np.asarray(c, dtype=float), 6).tolist() for c in curve]
-
-
-def _draw_bond_in_time(found: Study, frames: Mapping[str, Trajectory], topologies: Mapping[str, Topology]) -> None:
-    paths = [p for p in topologies[REFERENCE].bonded if len(p) == 2]
-    if not paths:
-        return
-    shown = next((p for p in paths if p == ("O", "H")), paths[-1])
-    curves: dict[str, list[Curve]] = {}
-    common = min(float(t.time[-1] - t.time[0]) for t in frames.values()) * FS_TO_PS
-    for label, t in frames.items():
-        topology = topologies[label]
-        pairs = topology.bonded[shown]
-        r = np.array([minimum_image(x, c, pairs).r for x, c in zip(t.positions, t.cell, strict=True)])
-        time = (t.time - t.time[0]) * FS_TO_PS
-        seen = time <= common
-        curves[label] = [(time[seen], r.mean(axis=1)[seen]), (time[seen], r.std(axis=1)[seen])]
-    bond = "–".join(shown)
-    titles = [f"mean {bond}", f"deviation of {bond}"]
-    caption = f"Mean and deviation of all {bond} bonds against time."
-    _draw_lines(found, "bond_in_time", caption, titles, curves, ("time [ps]", "[Å]"), lw=0.7, ls="-")
-
-
-def _draw_angles(found: Study, frames: Mapping[str, Trajectory], topologies: Mapping[str, Topology]) -> None:
-    values = {label: angles(topologies[label], t) for label, t in frames.items()}
-    paths = list(values[REFERENCE])
-    if not paths:
-        return
-    curves: dict[str, list[Curve]] = {label: [] for label in frames}
-    for path in paths:
+    values = {label: angles(i.survey.topology, frames[label]) for label, i in seen.items()}
+    curves: dict[str, list[Band]] = {label: [] for label in frames}
+    for path in values[REFERENCE]:
         every = np.concatenate([v[path].ravel() for v in values.values()])
-        bins = np.linspace(every.min(), every.max(), 61)
+        low, high = np.quantile(every, (RAREST_ANGLES, 1 - RAREST_ANGLES)).tolist()
+        bins = np.linspace(low, high, 61)
         for label, v in values.items():
             curves[label].append(((bins[1:] + bins[:-1]) / 2, np.histogram(v[path], bins, density=True)[0]))
-    titles = ["–".join(p) for p in paths]
-    _draw_lines(found, "angles", "Bond angles.", titles, curves, ("angle [°]", "density [1/°]"))
+    if titles := ["–".join(p) for p in values[REFERENCE]]:
+        found.draw("angles", "Bond angles.", titles, curves, ("angle [°]", "density [1/°]"))
 
 
-def _draw_displacement(found: Study, frames: Mapping[str, Trajectory], topologies: Mapping[str, Topology]) -> None:
-    curves: dict[str, list[Curve]] = {}
-    titles: list[str] = []
+def _compare_heat(
+    found: Study, frames: Mapping[str, Trajectory], heat: Mapping[str, tuple[Floats, Floats]], target_K: float
+) -> None:
+    """heat: time [ps] and temperature [K] of either trajectory."""
+    settled = {label: t for label, t in heat.items()}
+    time, temperature = heat[found.engine]
+    settled[found.engine] = time, temperature[time >= frames[found.engine].time[0] * FS_TO_PS]
+    found.compare({label: {"temperature_K": mean(temperature)} for label, (_, temperature) in settled.items()})
+    n_atoms = {label: t.n_atoms for label, t in frames.items()}
+    caption = "Kinetic energy against time (thin) and its running mean (thick); dotted: what the thermostat is set to."
+    found.figures["kinetic_energy"] = (caption, plot_kinetic_energy(heat, n_atoms, target_K))
+    found.series["kinetic_energy_eV_per_atom"] = {
+        label: _rounded((time, temperature * kinetic_energy_per_kelvin(n_atoms[label])))
+        for label, (time, temperature) in heat.items()
+    }
+    if REFERENCE not in heat:
+        found.notes.append("CP2K's kinetic energy is not known: neither velocities nor an .ener file of these frames.")
+
+
+def _draw_bond_in_time(found: Study, frames: Mapping[str, Trajectory]) -> None:
+    first = frames[REFERENCE]
+    bonds = [p for p in find_topology(first.symbols, first.positions[0], first.cell[0]).bonded if len(p) == 2]
+    if not bonds:
+        return
+    shown = ("O", "H") if ("O", "H") in bonds else bonds[-1]
+    curves: dict[str, list[Band]] = {}
+    common = min(float(t.time[-1] - t.time[0]) for t in frames.values())
+    for label, every in frames.items():
+        t = every[every.time - every.time[0] <= common]
+        pairs = find_topology(t.symbols, t.positions[0], t.cell[0]).bonded[shown]
+        r = np.array([minimum_image(x, c, pairs).r for x, c in zip(t.positions, t.cell, strict=True)])
+        time = (t.time - t.time[0]) * FS_TO_PS
+        curves[label] = [(time, r.mean(axis=1)), (time, r.std(axis=1))]
+    bond = "–".join(shown)
+    titles = [f"mean {bond}", f"deviation of {bond}"]
+    caption = f"Mean and deviation of all {bond} bonds against time (thin) and their running means (thick)."
+    found.draw("bond_in_time", caption, titles, curves, ("time [ps]", "[Å]"), running_mean=True)
+
+
+def _compare_diffusion(found: Study, frames: Mapping[str, Trajectory]) -> None:
+    """Over the same lags: displacements are not yet proportional to the time in runs as short as CP2K's."""
+    if uneven := [_name(label) for label, t in frames.items() if not evenly_spaced(t)]:
+        found.notes.append(
+            f"Diffusion is left out: frames of {' and '.join(uneven)} are not equally far apart in time."
+        )
+        return
+    longest = LAG_OF_RUN * FS_TO_PS * min(float(t.time[-1] - t.time[0]) for t in frames.values())
+    statistics: dict[str, dict[str, Statistic]] = {}
+    curves: dict[str, list[Band]] = {}
+    formulas: list[str] = []
     for label, t in frames.items():
-        paths = molecule_paths(topologies[label], t)
-        titles = list(paths)
-        interval = float(np.diff(t.time).mean())
-        curves[label] = [mean_square_displacement(p, interval) for p in paths.values()]
-    caption = "Mean-square displacement of centres of mass."
-    _draw_lines(found, "displacement", caption, titles, curves, ("lag [ps]", "MSD [Å²]"))
+        paths = molecule_paths(find_topology(t.symbols, t.positions[0], t.cell[0]), t)
+        formulas = list(paths)
+        statistics[label], curves[label] = {}, []
+        for formula, path in paths.items():
+            name = "diffusion_A2_per_ps" if len(paths) == 1 else f"diffusion_A2_per_ps {formula}"
+            lag, msd = mean_square_displacement(path, float(np.diff(t.time).mean()), longest)
+            statistics[label][name] = diffusion(lag, msd)
+            n = msd.shape[1]
+            error = msd.std(axis=1, ddof=1) / math.sqrt(n) if n > 1 else np.full(len(lag), np.nan)
+            curves[label].append((lag, msd.mean(axis=1), error))
+    found.compare(statistics)
+    if longest < SHORTEST_DIFFUSION_PS:
+        found.notes.append(
+            f"Diffusion is left out: displacements can be followed for {longest:.2g} ps only, a quarter of the shorter "
+            f"run; {SHORTEST_DIFFUSION_PS:g} ps are needed."
+        )
+    caption = (
+        "Mean-square displacement of centres of mass. The diffusion constant is a sixth of its slope from "
+        f"{DIFFUSION_FROM:g} of the longest lag on, with the error of the mean over the molecules (bands)."
+    )
+    found.draw("displacement", caption, formulas, curves, ("lag [ps]", "MSD [Å²]"))
+
+
+def _compare_spectra(
+    found: Study, frames: Mapping[str, Trajectory], source: CP2KSource, record: Mapping[str, Any]
+) -> None:
+    def print_more(stride_fs: float) -> str:
+        timestep = source.source["timestep_fs"]
+        n = max(1, int(stride_fs / timestep)) if timestep and math.isfinite(stride_fs) else 1
+        return (
+            f"Let CP2K print positions and velocities every {n} steps or more often (`mld-ff reference … --every {n}`)."
+        )
+
+    def run_again(stride_fs: float) -> str:
+        timestep = record["settings"]["timestep_fs"]
+        every = max(1, int(stride_fs / timestep)) * timestep if math.isfinite(stride_fs) else 10.0
+        return f"Run it with `mld-ff run … --velocities --every {every:g}`."
+
+    shown, against = spectra(
+        {_name(label): t for label, t in frames.items()},
+        float(record["settings"]["temperature_K"]),
+        {REFERENCE: print_more, _name(found.engine): run_again},
+    )
+    found.notes += against
+    if not shown:
+        return
+    by_label = {label: shown[_name(label)] for label in frames}
+    found.compare({label: s.numbers for label, s in by_label.items()})
+    species = list(by_label[REFERENCE].density)
+    curves = {label: [(s.per_cm, s.density[x], s.error[x]) for x in species] for label, s in by_label.items()}
+    caption = (
+        "Vibrational density of states: power spectrum of the velocities of each species, its integral 1, with block "
+        f"errors (bands); lines are {by_label[REFERENCE].width_per_cm:.0f} cm⁻¹ wide."
+    )
+    found.draw("spectrum", caption, species, curves, ("wavenumber [cm⁻¹]", "density [1/cm⁻¹]"))
+
+
+def _name(label: str) -> str:
+    return LABELS.get(label, label)
+
+
+def _rounded(curve: Sequence[Floats]) -> list[list[float]]:
+    return [[float(f"{x:.7g}") for x in np.asarray(c, dtype=float).tolist()] for c in curve]
 
 
 def _draw_same_start(
@@ -257,115 +384,37 @@ def _draw_same_start(
     if not same_files or after.n_frames < 10:
         found.notes.append(
             "Bonds from the same start are left out: the learned run did not start from a frame of this CP2K run with "
-            "frames after it (start one with `mld-ff run … --frame 0`)."
+            "frames after it (start one with `mld-ff run … --cp2k … --frame 0`)."
         )
         return
     topology = find_topology(reference.symbols, reference.positions[0], reference.cell[0])
     bonds = [
         (h, topology.neighbours[h][0]) for h, s in enumerate(topology.symbols) if s == "H" and topology.neighbours[h]
     ]
+    if not bonds:
+        return
     chosen = np.random.default_rng(seed).choice(len(bonds), min(RANDOM_HYDROGENS, len(bonds)), replace=False)
+    pairs = np.array([bonds[k] for k in chosen])
     place = np.argsort(record["atom_in_source"])
     end = min(SAME_START_FS, float(after.time[-1] - after.time[0]), float(learned.time[-1]))
 
-    def curve(t: Trajectory, i: int, j: int) -> tuple[Floats, Floats]:
-        d = t.positions[:, i] - t.positions[:, j]
-        inverse = np.linalg.inv(t.cell)
-        d -= np.einsum("fc,fcd->fd", np.round(np.einsum("fc,fcd->fd", d, inverse)), t.cell)
-        time = t.time - (after.time[0] if t is after else 0.0)
-        return time[time <= end] * FS_TO_PS, np.linalg.norm(d, axis=1)[time <= end]
+    def curves(every: Trajectory, atoms: Ints, start_fs: float) -> list[Band]:
+        t = every[every.time - start_fs <= end]
+        r = np.array([minimum_image(x, c, atoms).r for x, c in zip(t.positions, t.cell, strict=True)])
+        return [((t.time - start_fs) * FS_TO_PS, of_one) for of_one in r.T]
 
     data = {
-        REFERENCE: [curve(after, *bonds[k]) for k in chosen],
-        found.engine: [curve(learned, place[bonds[k][0]], place[bonds[k][1]]) for k in chosen],
+        REFERENCE: curves(after, pairs, float(after.time[0])),
+        found.engine: curves(learned, place[pairs], 0.0),
     }
-    titles = [f"{topology.symbols[bonds[k][1]]}{bonds[k][1] + 1}–H{bonds[k][0] + 1}" for k in chosen]
-    caption = (
-        f"Bonds of {len(titles)} hydrogens drawn at random, from the same positions and velocities; "
-        f"frames are {np.diff(after.time).mean():g} fs apart."
-    )
-    _draw_lines(found, "same_start", caption, titles, data, ("time [ps]", "r [Å]"), lw=1.0)
-
-
-def write_report(out: Path, found: Study) -> Path:
-    """report.html (self-contained), report.json (every number drawn) and figures as PNG and SVG; returns the page."""
-    observables = {n: {**vars(c), "within": c.within} for n, c in found.observables.items()}
-    data = {
-        "engine": found.engine,
-        "observables": observables,
-        "speed": found.speed,
-        "fit": {k: v for k, v in found.loss.provenance.items() if k != "source"},
-        "notes": found.notes,
-        "series": found.series,
-    }
-    write_atomically(out / "report.json", to_json(data))
-    images = []
-    for name, (caption, figure) in found.figures.items():
-        figure.savefig(out / f"{name}.svg")
-        images.append(embedded(caption, save_figure(figure, out / f"{name}.png")))
-    plt.close("all")
-    page = Template(read_template("report.html")).substitute(
-        style=read_template("style.css"),
-        engine=LABELS.get(found.engine, found.engine),
-        observables=_observables(found.observables),
-        speed=_speed_sentence(found),
-        errors=_errors(found.loss),
-        coefficients=_coefficients(found.loss),
-        notes="".join(f"<p class=note>{escape(n)}</p>" for n in found.notes),
-        figures="".join(images),
-    )
-    write_atomically(out / "report.html", page)
-    return out / "report.html"
-
-
-def _observables(compared: Mapping[str, Compared]) -> str:
-    verdict = {True: "yes", False: "no", None: "–"}
-    rows = [
-        [
-            name,
-            f"{c.learned:.4g} ± {c.learned_error:.2g}",
-            f"{c.reference:.4g} ± {c.reference_error:.2g}",
-            verdict[c.within],
-        ]
-        for name, c in compared.items()
-    ]
-    return table(["observable", "learned", REFERENCE, "agree"], rows)
-
-
-def _speed_sentence(found: Study) -> str:
-    s = found.speed
-    if "ratio" not in s:
-        return "The speed of CP2K is not known: no .ener file with its timing."
-    return (
-        f"CP2K {s['cp2k_steps_per_s']:.3g} steps/s ({s['cp2k_ns_per_day']:.3g} ns/day by its own timing), learned "
-        f"{s['learned_steps_per_s']:.3g} steps/s ({s['learned_ns_per_day']:.3g} ns/day): {s['ratio']:.3g} times faster."
-    )
-
-
-def _errors(loss: AgentLoss) -> str:
-    p = loss.provenance
-    pairs = p.get("relative_rmse_pairs", p["relative_rmse"])
-    head = ["species", "reciprocal", "agents", "price of reciprocity"]
-    if loss.channels:
-        head = ["species", "with channels", "pairs alone, reciprocal", "pairs alone, agents", "price of reciprocity"]
-    rows = []
-    for s in loss.species:
-        values = [pairs[s], p["relative_rmse_agent"][s], pairs[s] - p["relative_rmse_agent"][s]]
-        first = [p["relative_rmse"][s]] if loss.channels else []
-        rows.append([s, *(f"{x:.4f}" for x in (*first, *values))])
-    return table(head, rows)
-
-
-def _coefficients(loss: AgentLoss) -> str:
-    """The paper's table 1."""
-    rows = []
-    for term in loss.terms:
-        if isinstance(term, CollectiveTerm):
-            rows += [
-                [term.name, "strength", f"{term.strength_eV:.6g}", ""],
-                [term.name, "rest", f"{term.rest:.6g}", ""],
-            ]
-        errors = term.coefficient_errors or (math.nan,) * len(term.coefficients)
-        for name, value, error in zip(term.coefficient_names, term.coefficients, errors, strict=True):
-            rows.append([term.name, name, f"{value:.6g}", f"{error:.2g}"])
-    return table(["term", "coefficient", "value [eV, Å]", "standard error"], rows)
+    titles = [f"{topology.symbols[x]}{x + 1}–H{h + 1}" for h, x in pairs.tolist()]
+    caption = f"Bonds of {len(titles)} hydrogens drawn at random, from the same positions and velocities."
+    resolved = longest_stride(after, float(record["settings"]["temperature_K"]))
+    strides = {REFERENCE: after, found.engine: learned}
+    coarse = {label for label, t in strides.items() if float(np.diff(t.time).mean()) > resolved}
+    if coarse:
+        caption += (
+            f" Points where frames are further apart than the {resolved:.1f} fs that the vibration asks for: lines "
+            "between them would be wrong."
+        )
+    found.draw("same_start", caption, titles, data, ("time [ps]", "r [Å]"), points=coarse)

@@ -6,10 +6,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -26,19 +22,23 @@ PANEL = (3.3, 2.7)
 
 def panels(n: int) -> tuple[Figure, list[Axes]]:
     """A figure of n panels, at most three beside each other."""
-    columns = min(n, 3)
+    columns = 2 if n == 4 else min(n, 3)
     rows = math.ceil(n / columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(PANEL[0] * columns, PANEL[1] * rows), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat[n:]:
         axis.set_visible(False)
     return figure, list(axes.flat[:n])
 
 
+def legend_above(figure: Figure, axis: Axes) -> None:
+    """What the lines of one panel are, above all panels, where it hides nothing."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=8)
+
+
 def save_figure(figure: Figure, file: Path) -> Path:
-    """Write a PNG and release the figure."""
+    """Write a PNG."""
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=150)
-    plt.close(figure)
     return file

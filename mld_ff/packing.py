@@ -1,9 +1,9 @@
-"""Starting coordinates of a liquid: rigid molecules on a lattice, turned at random, then pushed apart."""
+"""Starting coordinates of a liquid: rigid molecules on a lattice, turned at random, then pushed apart; or copies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import combinations_with_replacement
 from pathlib import Path
@@ -72,7 +72,7 @@ def pack(ingredients: Sequence[Ingredient], density: float, seed: int = 1) -> Tr
             f"{sum(i.count for i in ingredients)} molecules at {density:g} g/cm³"
         )
     bodies = [i.molecule for i in ingredients for _ in range(i.count)]
-    atoms = sum(bodies, Atoms())
+    atoms = Atoms(np.concatenate([b.numbers for b in bodies]))
     masses = atoms.get_masses()
     cell = np.cbrt(masses.sum() * AMU_PER_A3_TO_G_PER_CM3 / density) * np.eye(3)
     body = np.repeat(np.arange(len(bodies)), [len(b) for b in bodies])
@@ -171,3 +171,14 @@ def _superposed(shape: Floats, target: Floats) -> Floats:
     u, _, vt = np.linalg.svd(np.einsum("mnc,mnd->mcd", body, target - centre))
     u[:, :, 2] *= np.linalg.det(u @ vt)[:, None]  # a rotation, never a mirror image
     return np.asarray(body @ (u @ vt) + centre)
+
+
+def replicate(frame: Trajectory, times: tuple[int, int, int]) -> Trajectory:
+    """One frame repeated so many times along its three cell vectors, without velocities.
+
+    Raises InputError if a number is less than one.
+    """
+    if min(times) < 1:
+        raise InputError(f"a box is repeated at least once along each vector; found {' '.join(map(str, times))}")
+    atoms = Atoms(frame.symbols, frame.positions[0], cell=frame.cell[0], masses=frame.masses).repeat(times)
+    return replace(_frame(atoms, atoms.positions, atoms.cell.array), source={**frame.source, "repeated": list(times)})

@@ -1,0 +1,49 @@
+# What the tags above cannot say. ForceField.createSystem runs this at its end and lends it its own variables;
+# FREE, BONDED and UNKNOWN stand above.
+import itertools
+import warnings
+from collections import Counter
+
+import openmm
+from openmm import app
+
+if constraints is not None or rigidWater:
+    warnings.warn("the force field is of flexible molecules: constraints and rigidWater do nothing", stacklevel=3)
+
+# Atoms one, two and three bonds apart, by the elements along the shortest path between them.
+symbols = [atom.element.symbol for atom in data.atoms]
+paths = {}
+for chain in itertools.chain(((b.atom1, b.atom2) for b in data.bonds), data.angles, data.propers):
+    there = tuple(symbols[k] for k in chain)
+    path = min(there, there[::-1], key=lambda p: [(symbol == "H", symbol) for symbol in p])
+    ends = min(chain[0], chain[-1]), max(chain[0], chain[-1])
+    if ends not in paths or (len(path), path) < (len(paths[ends]), paths[ends]):
+        paths[ends] = path
+pairs = sorted(paths)
+
+# The loss ends at its own cutoff, whatever nonbondedCutoff says.
+periodic = nonbondedMethod not in (app.NoCutoff, app.CutoffNonPeriodic)
+free = [f for f in sys.getForces() if isinstance(f, (openmm.CustomNonbondedForce, openmm.CustomGBForce))]
+for force, (name, (cutoff, group)) in zip(free, FREE.items(), strict=True):
+    force.setName(name)
+    force.setForceGroup(group)
+    force.setNonbondedMethod(force.CutoffPeriodic if periodic else force.CutoffNonPeriodic)
+    force.setCutoffDistance(cutoff)
+    if isinstance(force, openmm.CustomGBForce):
+        for i, j in pairs:
+            force.addExclusion(i, j)
+
+bonded = {}
+for path, (name, energy) in BONDED.items():
+    bonded[path] = openmm.CustomBondForce(energy)
+    bonded[path].setName(name)
+    bonded[path].setUsesPeriodicBoundaryConditions(periodic)
+for i, j in pairs:
+    bonded[paths[i, j]].addBond(i, j)
+for force in bonded.values():
+    sys.addForce(force)
+
+count, inside = Counter(symbols), Counter(frozenset((path[0], path[-1])) for path in paths.values())
+for name, (a, b) in UNKNOWN.items():
+    if (count[a] * (count[a] - 1) // 2 if a == b else count[a] * count[b]) > inside[frozenset((a, b))]:
+        raise ValueError(f"the box has pairs for which the force field has no term: {name}")
