@@ -10,7 +10,7 @@ from mld_ff.export.start import start_from
 from mld_ff.inference import Basis, fit, scan
 from mld_ff.learning import learn
 from mld_ff.loss import AgentLoss
-from mld_ff.production import NVT, read_run, run
+from mld_ff.production import MD, read_run, run
 from mld_ff.refine import refine
 from mld_ff.structures import read_structure
 from mld_ff.survey import inspect
@@ -18,7 +18,7 @@ from mld_ff.trajectory import Trajectory
 from mld_ff.verify import verify
 
 __all__ = [
-    "NVT",
+    "MD",
     "AgentLoss",
     "Basis",
     "Calculator",

@@ -20,7 +20,7 @@ from mld_ff.export.start import start_from
 from mld_ff.inference import Basis, fit
 from mld_ff.inference.basis import AUTO
 from mld_ff.loss import AgentLoss
-from mld_ff.production import NVT, read_log, run
+from mld_ff.production import MD, read_log, run
 from mld_ff.survey import Inspection, Progress, inspect, no_progress
 from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import FS_TO_PS
@@ -40,7 +40,7 @@ class Config:
     """Directory of the CP2K run."""
     output: Path
     basis: Basis
-    nvt: NVT
+    md: MD
     engines: tuple[str, ...] = ENGINES
     platform: str | None = None
     """OpenMM's for the run; None for the fastest present."""
@@ -75,8 +75,8 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
     where = Path(output) if output else file.parent / data.get("output", "output")
     if isinstance(data.get("fit"), dict) and data["fit"].get("collective") == "auto":
         data["fit"]["collective"] = AUTO
-    basis, nvt = _section(Basis, data, "fit", file), _section(NVT, data, "run", file)
-    return Config(file.parent / data["cp2k"], where, basis, nvt, tuple(engines), data.get("platform"), skip)
+    basis, md = _section(Basis, data, "fit", file), _section(MD, data, "run", file)
+    return Config(file.parent / data["cp2k"], where, basis, md, tuple(engines), data.get("platform"), skip)
 
 
 def _known(data: dict[str, Any], known: set[str], section: str, file: Path) -> None:
@@ -132,8 +132,8 @@ def build(config: Config, progress: Progress = no_progress) -> Path:
     loss = fit(source, config.basis, progress)
     loss.save(out / MODEL)
     frames = spread_frames(source, FRAMES_DRAWN)
-    settings = (config.nvt.temperature_K, config.nvt.timestep_fs, config.nvt.damping_fs)
-    start = start_from(frames[-1], config.nvt.temperature_K, config.nvt.seed)
+    settings = (config.md.temperature_K, config.md.timestep_fs, config.md.damping_fs)
+    start = start_from(frames[-1], config.md.temperature_K, config.md.seed)
     directories = {engine: out / engine for engine in config.engines}
     for engine, directory in directories.items():
         {"openmm": export_openmm, "lammps": export_lammps}[engine](loss, start, directory, *settings)
@@ -145,8 +145,8 @@ def build(config: Config, progress: Progress = no_progress) -> Path:
     runs, speeds = {}, {}
     for engine in config.engines:
         began = time.perf_counter()
-        runs[engine] = run(loss, frames[-1], engine, out / f"run-{engine}", config.nvt, config.platform, progress)
-        per_day = config.nvt.time_ps / (time.perf_counter() - began) * 86.4
+        runs[engine] = run(loss, frames[-1], engine, out / f"run-{engine}", config.md, config.platform, progress)
+        per_day = config.md.time_ps / (time.perf_counter() - began) * 86.4
         speeds[engine] = f"{per_day:.0f} ns/day, start-up included"
     progress("summary", 0, 1)
     _summarise(config, loss, verification, reference, frames, runs, speeds)
@@ -189,7 +189,7 @@ def _summarise(
         (
             "Kinetic energy (thin) and its running mean (thick); dotted: what the thermostat is set to.",
             "kinetic-energy",
-            report.plot_kinetic_energy(series, dict.fromkeys(series, frames.n_atoms), config.nvt.temperature_K),
+            report.plot_kinetic_energy(series, dict.fromkeys(series, frames.n_atoms), config.md.temperature_K),
         ),
     ]
     figures = [

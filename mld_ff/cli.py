@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +26,7 @@ from mld_ff.files import to_json
 from mld_ff.inference import SUFFIX, Basis, Part, parse_rank
 from mld_ff.inference import fit as infer
 from mld_ff.loss import AgentLoss
-from mld_ff.production import NVT
+from mld_ff.production import MD
 from mld_ff.structures import read_structure
 from mld_ff.survey import Progress
 from mld_ff.survey import inspect as survey
@@ -37,6 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 TRACEBACK_VARIABLE = "MLD_FF_TRACEBACK"
+SECONDS_BETWEEN_LINES = 60
 errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
@@ -45,6 +49,21 @@ class Engine(StrEnum):
 
     openmm = "openmm"
     lammps = "lammps"
+
+
+class Ensemble(StrEnum):
+    """What a run holds constant."""
+
+    nve = "nve"
+    nvt = "nvt"
+    npt = "npt"
+
+
+class OnEscape(StrEnum):
+    """What to do if a pair leaves the distances that the data sampled."""
+
+    warn = "warn"
+    stop = "stop"
 
 
 class ReferenceMethod(StrEnum):
@@ -323,19 +342,35 @@ def run(
     precision: PrecisionOption = None,
     seed: Annotated[int, typer.Option(help="Of velocities, where the frame has none.")] = 1,
     velocities: Annotated[bool, typer.Option("--velocities", help="Write those of every frame too.")] = False,
+    ensemble: Annotated[
+        Ensemble, typer.Option(help="Thermostat: Nosé–Hoover chain; npt: and a barostat.")
+    ] = Ensemble.nvt,
+    pressure: Annotated[float, typer.Option(help="bar, of npt.")] = 1.0,
+    checkpoint: Annotated[float, typer.Option(help="ps between checkpoints.")] = 10.0,
+    on_escape: Annotated[
+        OnEscape, typer.Option(help="If a pair leaves the distances that the data sampled: say so at the end, or stop.")
+    ] = OnEscape.warn,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the output, if there is one, from its checkpoint.")
+    ] = False,
     file: File = None,
     json_: Json = False,
 ) -> None:
-    """Run NVT molecular dynamics (Nosé–Hoover) in OpenMM or LAMMPS."""
+    """Run molecular dynamics in OpenMM or LAMMPS; after a kill, the same command with --resume goes on."""
     from mld_ff.production import excursions, read_log, read_record
     from mld_ff.production import run as produce
 
     with reporting(json_) as (progress, answer):
-        settings = NVT(temperature, time, timestep, damping, every, seed, velocities)
+        settings = MD(
+            temperature, time, timestep, damping, every, seed, velocities, ensemble.value, pressure, checkpoint,
+            on_escape.value,
+        )  # fmt: skip
         start = _frame(structure, cp2k, frame, file, coordinates)
         loss = AgentLoss.load(model)
-        trajectory = produce(loss, start, engine.value, output, settings, platform, progress, minimize, precision)
-        log = read_log(output)
+        trajectory = produce(
+            loss, start, engine.value, output, settings, platform, progress, minimize, precision, resume
+        )
+        log, record = read_log(output), read_record(output)
         answer(
             {
                 "engine": engine.value,
@@ -345,6 +380,9 @@ def run(
                 "time_ps": float(log["time_ps"][-1]),
                 "mean_temperature_K": float(log["temperature_K"].mean()),
                 "mean_potential_eV": float(log["potential_eV"].mean()),
+                "mean_density_g_per_cm3": float(log["density_g_per_cm3"].mean()),
+                "ns_per_day": record["ns_per_day"],
+                "notes": record["notes"],
                 "excursions": excursions(loss, trajectory),
             },
             _run_text,
@@ -427,7 +465,7 @@ def agents(
     from mld_ff.learning import learn
 
     with reporting(json_) as (progress, answer):
-        settings = NVT(temperature, time, timestep, damping, every, seed)
+        settings = MD(temperature, time, timestep, damping, every, seed)
         found = learn(
             AgentLoss.load(model), _frame(structure, cp2k, frame, file, coordinates), output, settings, progress
         )
@@ -575,7 +613,7 @@ def refine(
             Reference(
                 method.value, functional=functional, basis=dft_basis, cutoff_Ry=grid_cutoff, rel_cutoff_Ry=rel_cutoff
             ),
-            NVT(temperature, time, timestep, damping, every, seed),
+            MD(temperature, time, timestep, damping, every, seed),
             tuple(hot or (400.0,)),
             frames_per_round,
             engine.value,
@@ -633,14 +671,22 @@ def reporting(as_json: bool) -> Iterator[tuple[Progress, Answer]]:
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """A bar per stage on a terminal, a line per stage elsewhere."""
+    """A bar per stage on a terminal; elsewhere a line when it is done, and one a minute until then."""
     if not errors.is_terminal:
-        finished: set[str] = set()
+        began: dict[str, tuple[float, int]] = {}
+        said: dict[str, float] = {}
 
         def line(what: str, done: int, total: int) -> None:
-            if done >= total and what not in finished:
-                finished.add(what)
-                errors.print(f"{what}: done")
+            stage, now = what.partition(":")[0], time.monotonic()
+            start, before = began.setdefault(stage, (now, done))
+            last = said.setdefault(stage, now)
+            if done >= total and last < math.inf:
+                said[stage] = math.inf
+                errors.print(f"{stage}: done")
+            elif now - last > SECONDS_BETWEEN_LINES and done > before:
+                said[stage] = now
+                left = timedelta(seconds=round((total - done) * (now - start) / (done - before)))
+                errors.print(f"{what}, {100 * done / total:.0f} %, {left} left")
 
         yield line
         return
@@ -655,9 +701,10 @@ def progress_bars() -> Iterator[Progress]:
         tasks: dict[str, Any] = {}
 
         def bar(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
+            stage = what.partition(":")[0]
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(what, total=total)
+            bars.update(tasks[stage], description=what, completed=done)
 
         yield bar
 
@@ -784,7 +831,12 @@ def _inspection_text(d: dict[str, Any]) -> str:
 
 
 def _run_text(d: dict[str, Any]) -> str:
-    lines = [f"{d['time_ps']:g} ps in {d['directory']}, mean temperature {d['mean_temperature_K']:.1f} K"]
+    lines = [
+        f"{d['time_ps']:g} ps in {d['directory']}, mean temperature {d['mean_temperature_K']:.1f} K, "
+        f"density {d['mean_density_g_per_cm3']:.3f} g/cm³"
+    ]
+    if d["ns_per_day"]:
+        lines.append(f"{d['ns_per_day']:.3g} ns/day")
     if d["device"]:
         lines.append("on {platform}, {device}, precision {precision}".format(**d["device"]))
     if outside := d["excursions"]:
@@ -792,7 +844,7 @@ def _run_text(d: dict[str, Any]) -> str:
         lines.append(
             f"densities outside their sampled range: at most {100 * outside[worst]:.3g} % of one channel's ({worst})"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"note: {n}" for n in d["notes"])])
 
 
 def _fit_text(d: dict[str, Any]) -> str:

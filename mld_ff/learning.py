@@ -28,7 +28,7 @@ from mld_ff.export.start import Start, start_from
 from mld_ff.files import write_atomically
 from mld_ff.invariants import minimum_image
 from mld_ff.loss import AgentLoss
-from mld_ff.production import NVT
+from mld_ff.production import MD
 from mld_ff.survey import Progress, no_progress
 from mld_ff.topology import Topology
 from mld_ff.trajectory import Floats, Trajectory
@@ -135,7 +135,7 @@ class Series:
 class Learning:
     """What `learn` found: from one frame, both dynamics in both ensembles."""
 
-    settings: NVT
+    settings: MD
     """Temperature, time, time step and seed of all runs; the thermostat's damping is that of NVT."""
     n_atoms: int
     bonds: tuple[str, ...]
@@ -175,7 +175,7 @@ def learn(
     loss: AgentLoss,
     frame: Trajectory,
     directory: Path | str,
-    settings: NVT | None = None,
+    settings: MD | None = None,
     progress: Progress = no_progress,
 ) -> Learning:
     """Run the reciprocal loss and the agents' own losses from one frame, each with and without a thermostat.
@@ -188,7 +188,7 @@ def learn(
     directory: gets learning.json, with every series and its summary, and learning.png. Raises InputError if the model
     has no agent fit or does not cover the system, or the directory holds another result.
     """
-    settings, out = settings or NVT(time_ps=1.0), Path(directory)
+    settings, out = settings or MD(time_ps=1.0), Path(directory)
     start = start_from(frame, settings.temperature_K, settings.seed)
     for species in start.topology.species:  # what is missing is said before anything runs
         loss.terms_of(start.topology, species)
@@ -205,7 +205,7 @@ def learn(
     return learning
 
 
-def _run(loss: AgentLoss, start: Start, dynamics: str, ensemble: str, settings: NVT, progress: Progress) -> Series:
+def _run(loss: AgentLoss, start: Start, dynamics: str, ensemble: str, settings: MD, progress: Progress) -> Series:
     atoms = _atoms(start, CALCULATORS[dynamics](loss, start.topology))
     rows: list[dict[str, Any]] = []
     limit = RUNAWAY * 1.5 * len(atoms) * KB_EV_PER_K * settings.temperature_K
@@ -229,7 +229,7 @@ def _atoms(start: Start, calculator: Calculator) -> Atoms:
     return atoms
 
 
-def _integrator(atoms: Atoms, ensemble: str, settings: NVT) -> MolecularDynamics:
+def _integrator(atoms: Atoms, ensemble: str, settings: MD) -> MolecularDynamics:
     timestep = settings.timestep_fs * ase.units.fs
     if ensemble == "NVE":
         return VelocityVerlet(atoms, timestep)

@@ -340,6 +340,27 @@ class CollectiveTerm(Term):
         return replace(self, strength_eV=0.0)
 
 
+@dataclass(frozen=True)
+class Escape:
+    """A pair outside of the distances that the data sampled."""
+
+    term: str
+    atoms: tuple[str, str]
+    """Element and number from 1."""
+    r_A: float
+    edge_A: float
+    """Of the wall that the pair is in."""
+
+    @property
+    def depth_A(self) -> float:
+        """How far it is inside the wall."""
+        return abs(self.r_A - self.edge_A)
+
+    def __str__(self) -> str:
+        which = "shorter" if self.r_A < self.edge_A else "longer"
+        return f"{self.term}, {' and '.join(self.atoms)}: {self.r_A:.3f} Å, {which} than {self.edge_A:g} Å"
+
+
 KINDS: dict[str, type[Term]] = {t.kind: t for t in (PowerTerm, SplineTerm, BondTerm, CollectiveTerm)}
 
 
@@ -447,6 +468,24 @@ class AgentLoss:
         """The density of every channel at all of its centres, (C,): positions (N, 3) [Å], cell (3, 3) [Å]."""
         every = self._sums(topology, positions, cell)
         return {t.name: rho for sums in every for t, rho in zip(sums.channels, sums.densities.T, strict=True)}
+
+    def escapes(self, topology: Topology, positions: Floats, cell: Floats) -> list[Escape]:
+        """Of each term the pair that is deepest inside a wall: positions (N, 3) [Å], cell (3, 3) [Å].
+
+        Raises InputError as `terms_of` does.
+        """
+        found: dict[str, Escape] = {}
+        terms = self.terms_of(topology)
+        reach = max((t.wall_edge_A for t in self.free_terms), default=0.0)
+        for name, pairs in topology.pairs(positions, cell, reach):
+            for wall in terms[name].walls:
+                depth = (wall.edge_A - pairs.r) * wall.inward
+                if len(depth) and depth.max() > 0:
+                    k = int(np.argmax(depth))
+                    i, j = (f"{topology.symbols[a[k]]}{a[k] + 1}" for a in (pairs.i, pairs.j))
+                    here = Escape(terms[name].name, (i, j), float(pairs.r[k]), wall.edge_A)
+                    found[here.term] = max(here, found.get(here.term, here), key=lambda e: e.depth_A)
+        return list(found.values())
 
     def _sums(self, topology: Topology, positions: Floats, cell: Floats) -> Iterator[Sums]:
         """The channels of the system, those of the same layout together."""

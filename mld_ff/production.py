@@ -1,4 +1,4 @@
-"""Production runs: NVT in either engine from a frame, and reading them back as a Trajectory."""
+"""Production runs in either engine from a frame, stopped and resumed, and read back as a Trajectory."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import sys
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,18 @@ from MDAnalysis.coordinates.DCD import DCDReader
 from mld_ff.engines.lammps import find_lmp, launch, thermo
 from mld_ff.engines.openmm import device_of, relaxed
 from mld_ff.engines.process import stream
+from mld_ff.engines.sessions import (
+    FIRST_FRAME,
+    LOG,
+    SESSION,
+    TRAJECTORY,
+    VELOCITIES,
+    first_step,
+    frames_before,
+    join,
+    newest_checkpoint,
+)
+from mld_ff.engines.watch import Watch
 from mld_ff.errors import EngineError, InputError, check_positive
 from mld_ff.export.lammps import export_lammps
 from mld_ff.export.openmm import export_openmm, openmm_system
@@ -31,32 +44,51 @@ from mld_ff.trajectory import Floats, FrameSource, Trajectory
 from mld_ff.units import A_PER_FS_TO_A_PER_PS, EV_TO_KJ_PER_MOL, FS_TO_PS
 
 RECORD = "run.json"
-TRAJECTORY = "trajectory.dcd"
+MODEL = "model.json"
+ENSEMBLES = ("nve", "nvt", "npt")
+ON_ESCAPE = ("warn", "stop")
+MAY_CHANGE = ("time_ps", "checkpoint_ps", "on_escape")
+"""Settings that a run that goes on may have otherwise."""
+NPT_NOTE = (
+    "the loss was inferred from forces at the density of the data alone, which do not tell the pressure: the density "
+    "that this run takes is a prediction without support; compare it with that of the data"
+)
 CONTACT_EV_PER_A = 10.0
 """Forces beyond this are of contacts; those of liquids at 300 K stay below 7."""
-VELOCITIES = {"openmm": "velocities.dcd", "lammps": "velocities.lammpstrj"}
-"""[Å/ps], in the form of a DCD file; OpenMM's are those half a timestep before the frame. LAMMPS's own dump."""
 
 
 @dataclass(frozen=True)
-class NVT:
-    """Settings of a run in the canonical ensemble (Nosé–Hoover chain)."""
+class MD:
+    """Settings of a run."""
 
     temperature_K: float = 300.0
     time_ps: float = 20.0
     timestep_fs: float = 0.5
     damping_fs: float = 100.0
-    """Time constant of the thermostat: CP2K's TIMECON, LAMMPS's Tdamp, 1 / OpenMM's collisionFrequency."""
+    """Time constant of the Nosé–Hoover chain: CP2K's TIMECON, LAMMPS's Tdamp, 1 / OpenMM's collisionFrequency."""
     every_fs: float = 10.0
     """Between frames of the trajectory and lines of the log."""
     seed: int = 1
     """Of the velocities, where the starting frame has none."""
     velocities: bool = False
     """Write those of every frame too."""
+    ensemble: str = "nvt"
+    """`nve`, `nvt`, or `npt` (OpenMM: Monte Carlo barostat that moves molecules; LAMMPS: Nosé–Hoover barostat)."""
+    pressure_bar: float = 1.0
+    """Of npt."""
+    checkpoint_ps: float = 10.0
+    """Between checkpoints: a run that is killed loses no more."""
+    on_escape: str = "warn"
+    """What to do if a pair leaves the distances that the data sampled: `warn` at the end, or `stop`."""
 
     def __post_init__(self) -> None:
-        names = ("temperature_K", "time_ps", "timestep_fs", "damping_fs", "every_fs")
+        names = ("temperature_K", "time_ps", "timestep_fs", "damping_fs", "every_fs", "checkpoint_ps")
         check_positive(**{name: getattr(self, name) for name in names})
+        for name, known in {"ensemble": ENSEMBLES, "on_escape": ON_ESCAPE}.items():
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} is {getattr(self, name)!r}; known: {', '.join(known)}")
+        if not math.isfinite(self.pressure_bar):
+            raise InputError(f"pressure_bar is {self.pressure_bar}; it must be a number")
         if self.steps < self.every:
             raise InputError(
                 f"a run of {self.time_ps:g} ps ends before its first frame: every_fs is {self.every_fs:g}; "
@@ -72,26 +104,35 @@ class NVT:
         """Steps between frames."""
         return max(1, round(self.every_fs / self.timestep_fs))
 
+    @property
+    def keep(self) -> int:
+        """Steps between checkpoints."""
+        return max(1, round(self.checkpoint_ps / (self.timestep_fs * FS_TO_PS)))
+
 
 def run(
     loss: AgentLoss,
     frame: Trajectory,
     engine: str,
     directory: Path | str,
-    settings: NVT | None = None,
+    settings: MD | None = None,
     platform: str | None = None,
     progress: Progress = no_progress,
     minimize: bool | None = None,
     precision: str | None = None,
+    resume: bool = False,
 ) -> Trajectory:
-    """NVT molecular dynamics from one frame (positions, velocities if it has them); returns the trajectory.
+    """Molecular dynamics from one frame (positions, velocities if it has them); returns the trajectory.
 
     engine: `openmm` or `lammps`. directory: gets the exported files, trajectory.dcd, the engine's log and checkpoint,
-    and run.json. platform: OpenMM's, None for the fastest present. minimize: as in `start_at`. precision: `single`,
-    `mixed` or `double`, where the platform has the choice. Raises EngineError if the engine stops or warns, InputError
-    if the model does not cover the system or the directory holds another run.
+    and run.json, with `notes` on what a user should know. platform: OpenMM's, None for the fastest present. precision:
+    `single`, `mixed` or `double`, where the platform has the choice. minimize: as in `start_at`. resume: go on with the
+    run that lies in the directory, if one does, from its last checkpoint to `settings.time_ps`. Raises EngineError if
+    the engine stops or warns or its disk is full, CheckFailed if a pair leaves the sampled distances and
+    `settings.on_escape` says stop, InputError if the model does not cover the system or the directory holds another
+    run.
     """
-    settings, out = settings or NVT(), Path(directory)
+    settings, out = settings or MD(), Path(directory)
     exports = {"openmm": export_openmm, "lammps": export_lammps}
     if engine not in exports:
         raise InputError(f"the engine is {engine!r}; known: {', '.join(exports)}")
@@ -102,10 +143,7 @@ def run(
         find_lmp()
         if precision:
             raise InputError("the precision is a setting of OpenMM's platforms; LAMMPS computes in double")
-    if (out / RECORD).exists():
-        raise InputError("a run lies here already: choose another directory or remove this one", out)
-    start = start_at(loss, frame, settings.temperature_K, settings.seed, minimize, progress)
-    exports[engine](loss, start, out, settings.temperature_K, settings.timestep_fs, settings.damping_fs)
+    start = start_from(frame, settings.temperature_K, settings.seed)
     record: dict[str, Any] = {
         "engine": engine,
         "finished": False,
@@ -115,17 +153,59 @@ def run(
         "symbols": list(start.topology.symbols),
         "masses_amu": start.frame.masses.tolist(),
         "atom_in_source": start.order.tolist(),
+        "notes": [NPT_NOTE] if settings.ensemble == "npt" else [],
     }
+    checkpoint = None
+    if (out / RECORD).exists():
+        if not resume:
+            raise InputError(
+                "a run lies here already: choose another directory, remove this one, or go on with it (--resume)", out
+            )
+        before = read_record(out)
+        _check_same(out, before, record, loss)
+        if before["finished"] and MD(**before["settings"]).steps >= settings.steps:
+            return read_run(out)
+        join(out, engine, settings.every)
+        checkpoint = newest_checkpoint(out, engine)
+        record["started_from"] = before["started_from"]
+    if checkpoint is None:
+        start = start_at(loss, frame, settings.temperature_K, settings.seed, minimize, progress)
+        record["started_from"] = {**start.frame.source, "step": int(frame.step[0])}
+        exports[engine](loss, start, out, settings.temperature_K, settings.timestep_fs, settings.damping_fs)
+        loss.save(out / MODEL)
     _write_record(out, record)
-    loss.save(out / "model.json")
+    session = out / SESSION if checkpoint else out
+    session.mkdir(exist_ok=True)
+    stop = settings.on_escape == "stop"
+    watch = Watch(
+        out, session, engine, loss, start.topology, settings.steps, settings.every, settings.timestep_fs, stop, progress
+    )
     progress(engine, 0, settings.steps)
     began = time.perf_counter()
     if engine == "openmm":
-        _run_openmm(out, settings, device["platform"], precision, progress)
+        words = ["--platform", device["platform"], *(["--precision", precision] if precision else [])]
+        _run_openmm(out, session, checkpoint, settings, words, watch)
     else:
-        _run_lammps(out, settings, progress)
-    _write_record(out, {**record, "finished": True, "wall_s": time.perf_counter() - began})
+        _run_lammps(out, session, checkpoint, settings, watch)
+    notes = [*record["notes"], *watch.finish()]
+    join(out, engine, settings.every)
+    wall = None if checkpoint else time.perf_counter() - began  # of the whole run
+    _write_record(out, {**record, "finished": True, "notes": notes, "wall_s": wall, "ns_per_day": watch.ns_per_day})
     return read_run(out)
+
+
+def _check_same(out: Path, before: dict[str, Any], now: dict[str, Any], loss: AgentLoss) -> None:
+    """Raise InputError unless the run that lies in `out` is the one that is to go on."""
+    now = json.loads(json.dumps(now))
+    old, new = ({"engine": r["engine"], **r["started_from"], **r["settings"]} for r in (before, now))
+    if key := next((k for k in new if k not in MAY_CHANGE and old.get(k) != new[k]), None):
+        raise InputError(
+            f"another run lies here: its {key} is {old.get(key)!r}, now it is {new[key]!r}; only "
+            f"{', '.join(MAY_CHANGE)} may change when a run goes on",
+            out,
+        )
+    if (out / MODEL).read_text(encoding="utf-8") != loss.dumps():
+        raise InputError("the run that lies here was made with another model", out / MODEL)
 
 
 def start_at(
@@ -155,31 +235,56 @@ def _write_record(out: Path, record: dict[str, Any]) -> None:
     write_atomically(out / RECORD, json.dumps(record, indent=1) + "\n")
 
 
-def _run_openmm(out: Path, settings: NVT, platform: str, precision: str | None, progress: Progress) -> None:
-    every_ps = settings.every * settings.timestep_fs * FS_TO_PS
-    options = {"--platform": platform, "--time": settings.time_ps, "--every": every_ps}
-    command = [sys.executable, "run.py", *(str(word) for option in options.items() for word in option)]
-    command += ["--velocities"] * settings.velocities + (["--precision", precision] if precision else [])
+def _run_openmm(
+    out: Path, session: Path, checkpoint: Path | None, settings: MD, device: list[str], watch: Watch
+) -> None:
+    def ps(steps: int) -> float:
+        return steps * settings.timestep_fs * FS_TO_PS
+
+    options: dict[str, Any] = {
+        "--ensemble": settings.ensemble,
+        "--pressure": settings.pressure_bar,
+        "--time": settings.time_ps,
+        "--every": ps(settings.every),
+        "--keep": ps(settings.keep),
+        "--output": session.relative_to(out),
+    }
+    if checkpoint:
+        options["--resume"] = checkpoint.name
+    command = [sys.executable, "run.py", *device, *(str(word) for option in options.items() for word in option)]
+    command += ["--velocities"] * settings.velocities
 
     def listen(line: str) -> None:
         if found := re.match(r"([\d.]+)%", line):
-            progress("openmm", round(float(found[1]) / 100 * settings.steps), settings.steps)
+            watch(round(float(found[1]) / 100 * settings.steps))
 
     code, lines = stream(command, out, listen)
-    (out / "log.openmm").write_text("".join(lines), encoding="utf-8")
+    with suppress(OSError), (out / "log.openmm").open("a", encoding="utf-8") as words:
+        words.writelines(lines)
     if code:
+        watch.check_place()
         last = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")
         raise EngineError(f"OpenMM stopped in {out / 'run.py'}: {last}")
 
 
-def _run_lammps(out: Path, settings: NVT, progress: Progress) -> None:
+def _run_lammps(out: Path, session: Path, checkpoint: Path | None, settings: MD, watch: Watch) -> None:
     def listen(line: str) -> None:
-        if found := re.fullmatch(r"\s*(\d+)(\s+[-+.\de]+){6}\s*", line):
-            progress("lammps", int(found[1]), settings.steps)
+        if found := re.fullmatch(r"\s*(\d+)(\s+[-+.\de]+){7}\s*", line):
+            watch(int(found[1]))
 
-    variables = {"steps": settings.steps, "every": settings.every, "dump": "dcd"}
-    variables["velocities"] = "yes" if settings.velocities else "no"
-    launch(out, "in.nvt", variables, listen)
+    to = session.relative_to(out).as_posix() + "/"
+    variables: dict[str, Any] = {
+        "ensemble": settings.ensemble,
+        "P": settings.pressure_bar,
+        "steps": settings.steps,
+        "every": settings.every,
+        "keep": settings.keep,
+        "dump": "dcd",
+        "velocities": "yes" if settings.velocities else "no",
+        "start": f"read_restart {checkpoint.name}" if checkpoint else "read_data system.data",
+        "to": to,
+    }
+    launch(out, "in.md", variables, listen, to + "log.lammps")
 
 
 def read_record(directory: Path | str) -> dict[str, Any]:
@@ -201,15 +306,15 @@ def read_run(directory: Path | str) -> Trajectory:
     """
     out = Path(directory)
     record = read_record(out)
-    settings = NVT(**record["settings"])
-    positions, cells = _read_dcd(out / TRAJECTORY)
-    velocities = _read_velocities(out / VELOCITIES[record["engine"]]) if settings.velocities else None
-    if velocities is not None:  # a run that was interrupted may have written one file further than the other
-        n = min(len(positions), len(velocities))
-        positions, cells, velocities = positions[:n], cells[:n], velocities[:n] / A_PER_FS_TO_A_PER_PS
+    engine, settings = record["engine"], MD(**record["settings"])
+    positions, cells, velocities = _read_frames(out, engine, settings)
+    if (later := first_step(out / SESSION, engine)) is not None:  # the run is going on, or was stopped once more
+        n = frames_before(later, engine, settings.every)
+        more = _read_frames(out / SESSION, engine, settings)
+        positions, cells = (np.concatenate([a[:n], b]) for a, b in zip((positions, cells), more[:2], strict=True))
+        velocities = None if velocities is None else np.concatenate([velocities[:n], more[2]])
     log = read_log(out)
-    first = 0 if record["engine"] == "lammps" else 1  # OpenMM's reporters leave out the starting frame
-    step = settings.every * (first + np.arange(len(positions)))
+    step = settings.every * (FIRST_FRAME[engine] + np.arange(len(positions)))
     place = {int(s): k for k, s in enumerate(log["step"])}
     rows = [place.get(int(s)) for s in step]
     energy = None if None in rows else log["potential_eV"][[r for r in rows if r is not None]]
@@ -257,22 +362,59 @@ def _read_velocities(file: Path) -> Floats:
     return np.array(frames)
 
 
+def _read_frames(directory: Path, engine: str, settings: MD) -> tuple[Floats, Floats, Floats | None]:
+    """Positions, cells and velocities that one session wrote."""
+    positions, cells = _read_dcd(directory / TRAJECTORY)
+    if not settings.velocities:
+        return positions, cells, None
+    velocities = _read_velocities(directory / VELOCITIES[engine]) / A_PER_FS_TO_A_PER_PS
+    n = min(len(positions), len(velocities))  # one that was interrupted may have written one file further
+    return positions[:n], cells[:n], velocities[:n]
+
+
 def read_log(directory: Path | str) -> dict[str, Floats]:
-    """The engine's log, whichever engine it was: `step`, `time_ps`, `temperature_K`, `potential_eV`, `total_eV`."""
+    """The engine's log, whichever engine it was: `step`, `time_ps`, `temperature_K`, `potential_eV`, `total_eV`,
+    `density_g_per_cm3`; of LAMMPS also `pressure_bar`.
+
+    Raises InputError if there is none.
+    """
     out = Path(directory)
-    if (out / "log.csv").exists():
-        table = np.loadtxt(out / "log.csv", delimiter=",", comments="#", ndmin=2)
-        step, time, potential, _, total, temperature = table[:, :6].T
-        potential, total = potential / EV_TO_KJ_PER_MOL, total / EV_TO_KJ_PER_MOL
+    engine = "openmm" if (out / LOG["openmm"]).exists() else "lammps"
+    columns = _read_columns(out / LOG[engine])
+    if (later := first_step(out / SESSION, engine)) is not None:
+        more, kept = _read_columns(out / SESSION / LOG[engine]), columns["Step"] < later
+        columns = {name: np.concatenate([values[kept], more[name]]) for name, values in columns.items()}
+    unit = EV_TO_KJ_PER_MOL if engine == "openmm" else 1.0
+    log = {
+        "step": columns["Step"],
+        "time_ps": columns["Time"],
+        "temperature_K": columns["Temp"],
+        "potential_eV": columns["PotEng"] / unit,
+        "total_eV": columns["TotEng"] / unit,
+        "density_g_per_cm3": columns["Density"],
+    }
+    return log | ({"pressure_bar": columns["Press"]} if "Press" in columns else {})
+
+
+CSV_COLUMNS = ("Step", "Time", "PotEng", "KinEng", "TotEng", "Temp", "Density")
+"""Of run.py's log, by LAMMPS's names."""
+
+
+def _read_columns(log: Path) -> dict[str, Floats]:
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", log) from None
+    if log.suffix == ".csv":
+        complete = text[: text.rfind("\n") + 1].splitlines()
+        names = list(CSV_COLUMNS)
+        rows = [[float(x) for x in line.split(",")] for line in complete if not line.startswith("#")]
     else:
-        text = (out / "log.lammps").read_text(encoding="utf-8", errors="replace")
-        names, rows = next(iter(thermo(text)), (None, None))
-        if names is None:
-            raise InputError("holds no thermodynamic output", out / "log.lammps")
-        columns = dict(zip(names, np.array(rows).T, strict=True))
-        step, time, temperature = columns["Step"], columns["Time"], columns["Temp"]
-        potential, total = columns["PotEng"], columns["TotEng"]
-    return {"step": step, "time_ps": time, "temperature_K": temperature, "potential_eV": potential, "total_eV": total}
+        tables = list(thermo(text))
+        names, rows = (tables[0][0] if tables else []), [row for _, more in tables for row in more]
+    if not rows:
+        raise InputError("holds no thermodynamic output", log)
+    return dict(zip(names, np.array(rows).T, strict=True))
 
 
 def excursions(loss: AgentLoss, source: FrameSource, most: int = 200) -> dict[str, float]:

@@ -36,7 +36,7 @@ from mld_ff.inference import Accumulated, Basis, Problem, Runs, fit, gather
 from mld_ff.inference.fit import LEAST_STIFFNESS
 from mld_ff.inference.runs import blocks_for_training
 from mld_ff.loss import AgentLoss, FreeTerm
-from mld_ff.production import NVT, read_record, read_run, run
+from mld_ff.production import MD, read_record, read_run, run
 from mld_ff.production import RECORD as RUN_RECORD
 from mld_ff.survey import Progress, no_progress
 from mld_ff.topology import find_topology
@@ -82,7 +82,7 @@ class Settings:
     basis: Basis = field(default_factory=Basis)
     reference: Reference = field(default_factory=Reference)
     """Method of the labels; it must be that of the CP2K run."""
-    nvt: NVT = field(default_factory=lambda: NVT(time_ps=5.0))
+    nvt: MD = field(default_factory=lambda: MD(time_ps=5.0))
     """Of every run; the first temperature is this one's."""
     hot_K: tuple[float, ...] = (400.0,)
     """Temperatures of further runs."""
@@ -525,7 +525,7 @@ def _softened(term: FreeTerm) -> FreeTerm:
     return replace(term, wall_stiffness_eV_per_A3=max(softer, LEAST_STIFFNESS))
 
 
-def _run(there: Path, loss: AgentLoss, frame: Trajectory, settings: NVT, engine: str, progress: Progress) -> str | None:
+def _run(there: Path, loss: AgentLoss, frame: Trajectory, settings: MD, engine: str, progress: Progress) -> str | None:
     """Run unless that has been done; returns the engine's words if it stopped after some frames."""
     if (there / RUN_RECORD).exists() and read_record(there)["finished"]:
         return None

@@ -17,7 +17,7 @@ from mld_ff.trajectory import Floats, FrameSource, Ints, Trajectory
 from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many units are done, and how many there are."""
+"""Called with what is being done (after a colon: how fast), how many units are done, and how many there are."""
 
 LONGEST_A = 6.2
 """Distances are surveyed to here, or to half the smallest width of the cell."""

@@ -1,6 +1,8 @@
-"""NVT molecular dynamics of the exported system with plain OpenMM; mld_ff is not needed.
+"""Molecular dynamics of the exported system with plain OpenMM; mld_ff is not needed.
 
 python run.py --platform CUDA --temperature 300 --time 1000
+python run.py --ensemble npt --pressure 1 --time 1000
+python run.py --time 2000 --resume checkpoint.chk --output more/
 """
 
 import argparse
@@ -10,16 +12,22 @@ from pathlib import Path
 import openmm
 from openmm import app, unit
 
-parser = argparse.ArgumentParser(description="NVT with the exported force field (Nosé–Hoover chain).")
+parser = argparse.ArgumentParser(description="Molecular dynamics with the exported force field.")
 parser.add_argument("--platform", default=None, help="CPU, CUDA, OpenCL or Reference (default: the fastest present)")
+parser.add_argument(
+    "--ensemble", default="nvt", choices=["nve", "nvt", "npt"], help="Nosé–Hoover chain, Monte Carlo barostat"
+)
 parser.add_argument("--precision", choices=["single", "mixed", "double"], help="of CUDA, HIP or OpenCL")
 parser.add_argument("--temperature", type=float, default=None, help="K (default: as exported)")
-parser.add_argument("--time", type=float, default=20.0, help="ps")
+parser.add_argument("--pressure", type=float, default=1.0, help="bar, of npt")
+parser.add_argument("--time", type=float, default=20.0, help="ps, from the very start")
 parser.add_argument(
     "--every", type=float, default=0.01, help="ps between frames of the trajectory and lines of the log"
 )
+parser.add_argument("--keep", type=float, default=10.0, help="ps between checkpoints")
 parser.add_argument("--velocities", action="store_true", help="write velocities.dcd beside trajectory.dcd")
-parser.add_argument("--output", default=".", help="directory for trajectory.dcd, log.csv, checkpoint.xml")
+parser.add_argument("--output", default=".", help="directory for trajectory.dcd, log.csv, checkpoint.chk, final.xml")
+parser.add_argument("--resume", default=None, help="checkpoint of the same machine and settings to go on from")
 arguments = parser.parse_args()
 
 
@@ -44,6 +52,21 @@ class VelocityReporter:
         self.dcd.writeModel(per_ps, periodicBoxVectors=state.getPeriodicBoxVectors())
 
 
+class CheckpointReporter:
+    """Replaces the checkpoint by the next one only when that is complete, and after the other reports of its step."""
+
+    def __init__(self, file, interval):
+        self.file, self.interval = file, interval
+
+    def describeNextReport(self, simulation):
+        return {"steps": self.interval - simulation.currentStep % self.interval, "periodic": False, "include": []}
+
+    def report(self, simulation, state):
+        beside = self.file.with_suffix(".new")
+        simulation.saveCheckpoint(str(beside))
+        beside.replace(self.file)
+
+
 here, out = Path(__file__).parent, Path(arguments.output)
 out.mkdir(parents=True, exist_ok=True)
 pdb = app.PDBFile(str(here / "topology.pdb"))
@@ -51,6 +74,10 @@ system = openmm.XmlSerializer.deserialize((here / "system.xml").read_text())
 integrator = openmm.XmlSerializer.deserialize((here / "integrator.xml").read_text())
 if arguments.temperature is not None:
     integrator.setTemperature(arguments.temperature * unit.kelvin)
+if arguments.ensemble == "nve":
+    integrator = openmm.VerletIntegrator(integrator.getStepSize())
+if arguments.ensemble == "npt":
+    system.addForce(openmm.MonteCarloBarostat(arguments.pressure * unit.bar, integrator.getTemperature()))
 
 present = [openmm.Platform.getPlatform(k) for k in range(openmm.Platform.getNumPlatforms())]
 fastest = max(present, key=lambda p: p.getSpeed())
@@ -59,13 +86,17 @@ if arguments.precision and "Precision" not in platform.getPropertyNames():
     sys.exit(f"{platform.getName()} has no choice of precision; CUDA, HIP and OpenCL have one")
 properties = {"Precision": arguments.precision} if arguments.precision else {}
 simulation = app.Simulation(pdb.topology, system, integrator, platform, properties)
-state = openmm.XmlSerializer.deserialize((here / "state.xml").read_text())
-simulation.context.setPeriodicBoxVectors(*state.getPeriodicBoxVectors())
-simulation.context.setPositions(state.getPositions())
-simulation.context.setVelocities(state.getVelocities())
+if arguments.resume:
+    simulation.loadCheckpoint(arguments.resume)
+else:
+    state = openmm.XmlSerializer.deserialize((here / "state.xml").read_text())
+    simulation.context.setPeriodicBoxVectors(*state.getPeriodicBoxVectors())
+    simulation.context.setPositions(state.getPositions())
+    simulation.context.setVelocities(state.getVelocities())
 
 timestep = integrator.getStepSize().value_in_unit(unit.picosecond)
 steps, every = round(arguments.time / timestep), max(1, round(arguments.every / timestep))
+keep = max(1, round(arguments.keep / timestep))
 simulation.reporters += [
     app.DCDReporter(str(out / "trajectory.dcd"), every, enforcePeriodicBox=False),
     app.StateDataReporter(
@@ -77,6 +108,7 @@ simulation.reporters += [
         kineticEnergy=True,
         totalEnergy=True,
         temperature=True,
+        density=True,
     ),
     app.StateDataReporter(
         sys.stdout,
@@ -88,12 +120,14 @@ simulation.reporters += [
         remainingTime=True,
         totalSteps=steps,
     ),
-    app.CheckpointReporter(str(out / "checkpoint.xml"), 100 * every, writeState=True),
 ]
 if arguments.velocities:
     simulation.reporters.append(VelocityReporter(out / "velocities.dcd", every))
+simulation.reporters.append(CheckpointReporter(out / "checkpoint.chk", keep))
 told = [p for p in ("DeviceName", "Precision", "Threads") if p in platform.getPropertyNames()]
 name = ", ".join([platform.getName(), *(f"{p} {platform.getPropertyValue(simulation.context, p)}" for p in told)])
-print(f"{system.getNumParticles()} atoms, {steps} steps of {1000 * timestep:g} fs on {name}", flush=True)
-simulation.step(steps)
-simulation.saveState(str(out / "checkpoint.xml"))
+at = simulation.currentStep
+print(f"{system.getNumParticles()} atoms, step {at} to {steps} of {1000 * timestep:g} fs on {name}", flush=True)
+simulation.step(steps - at)
+simulation.reporters[-1].report(simulation, None)
+simulation.saveState(str(out / "final.xml"))

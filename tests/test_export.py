@@ -349,8 +349,9 @@ def test_run_py_needs_nothing_but_openmm(few: Trajectory, spline_water: AgentLos
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert "192 atoms, 40 steps of 0.5 fs on CPU" in done.stdout
-    assert {f.name for f in (directory / "out").iterdir()} >= {"trajectory.dcd", "log.csv", "checkpoint.xml"}
+    assert "192 atoms, step 0 to 40 of 0.5 fs on CPU" in done.stdout
+    written = {f.name for f in (directory / "out").iterdir()}
+    assert written >= {"trajectory.dcd", "log.csv", "checkpoint.chk", "final.xml"}
     rows = (directory / "out" / "log.csv").read_text().splitlines()[1:]
     assert [row.split(",")[0] for row in rows] == ["10", "20", "30", "40"]
     temperatures = [float(row.split(",")[5]) for row in rows]
@@ -366,7 +367,7 @@ def test_run_py_needs_nothing_but_openmm(few: Trajectory, spline_water: AgentLos
 
 def lmp(directory: Path, *options: str) -> str:
     done = subprocess.run(
-        [lammps_engine.find_lmp(), "-in", "in.nvt", *options],
+        [lammps_engine.find_lmp(), "-in", "in.md", *options],
         cwd=directory,
         capture_output=True,
         text=True,
@@ -378,7 +379,7 @@ def lmp(directory: Path, *options: str) -> str:
     return text
 
 
-def test_in_nvt_by_itself(few: Trajectory, spline_water: AgentLoss, tmp_path: Path) -> None:
+def test_in_md_by_itself(few: Trajectory, spline_water: AgentLoss, tmp_path: Path) -> None:
     written = export_lammps(spline_water, start_from(few[0]), tmp_path, temperature_K=310.0)
     assert sorted(f.name for f in written) == sorted(f.name for f in tmp_path.iterdir())
     text = lmp(tmp_path, "-var", "steps", "20")
@@ -388,17 +389,17 @@ def test_in_nvt_by_itself(few: Trajectory, spline_water: AgentLoss, tmp_path: Pa
     assert (tmp_path / "final.data").exists()
 
 
-def test_in_nvt_takes_variables(few: Trajectory, power_water: AgentLoss, tmp_path: Path) -> None:
+def test_in_md_takes_variables(few: Trajectory, power_water: AgentLoss, tmp_path: Path) -> None:
     """A thermostat as tight as 1 fs brings the temperature to the one of the command line, not the exported one."""
     export_lammps(power_water, start_from(few[0]), tmp_path)
     options = [word for name, value in (("T", 350), ("Tdamp", 0.005)) for word in ("-var", name, str(value))]
     text = lmp(tmp_path, *options, "-var", "steps", "400", "-var", "every", "5")
-    assert re.search(r"fix nvt all nvt temp 350 350 0\.005", text)
+    assert re.search(r"fix md all nvt temp 350 350 0\.005", text)
     rows = np.array(next(iter(lammps_engine.thermo(text)))[1])
     assert rows[len(rows) // 2 :, 2].mean() == pytest.approx(350, abs=15)
 
 
-def test_triclinic_in_nvt(tmp_path: Path) -> None:
+def test_triclinic_in_md(tmp_path: Path) -> None:
     frame = liquid(["H2O"] * 8, TRICLINIC)
     export_lammps(invent(frame, cutoff=4.8), start_from(frame), tmp_path)
     assert "xy xz yz" in (tmp_path / "system.data").read_text()

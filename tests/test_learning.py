@@ -18,7 +18,7 @@ from mld_ff.calculator import Calculator
 from mld_ff.errors import InputError
 from mld_ff.learning import AgentsCalculator, Learning, learn, temperatures
 from mld_ff.loss import AgentLoss
-from mld_ff.production import NVT
+from mld_ff.production import MD
 from mld_ff.topology import Topology
 from mld_ff.trajectory import Floats, Trajectory
 
@@ -202,7 +202,7 @@ def learned(
     spline_water: AgentLoss, few: Trajectory, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Learning, Path]:
     directory = tmp_path_factory.mktemp("learning") / "run"
-    return learn(spline_water, few[20], directory, NVT(time_ps=0.03)), directory
+    return learn(spline_water, few[20], directory, MD(time_ps=0.03)), directory
 
 
 def test_both_dynamics_start_from_the_same_frame(learned: tuple[Learning, Path], few: Trajectory) -> None:
@@ -249,7 +249,7 @@ def test_results_are_written_once(learned: tuple[Learning, Path], spline_water: 
 def test_any_molecules(tmp_path: Path) -> None:
     """Methanol, water and an ion; a loss invented at random heats up, and such a run ends early."""
     frame = liquid(LIQUID, DENSE, jitter=0.05)
-    settings = NVT(temperature_K=50, time_ps=0.02, timestep_fs=0.25, every_fs=1.0)
+    settings = MD(temperature_K=50, time_ps=0.02, timestep_fs=0.25, every_fs=1.0)
     learning = learn(each_its_own(frame), frame, tmp_path / "run", settings)
     assert {frozenset(bond.removeprefix("bonded:").split("-")) for bond in learning.bonds} == {
         frozenset(pair) for pair in ("OH", "CH", "CO")

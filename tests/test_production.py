@@ -17,14 +17,14 @@ from mld_ff.engines import openmm as openmm_engine
 from mld_ff.errors import EngineError, InputError
 from mld_ff.export.start import start_from
 from mld_ff.loss import AgentLoss
-from mld_ff.production import NVT, VELOCITIES, read_log, read_run, run
+from mld_ff.production import MD, VELOCITIES, read_log, read_run, run
 from mld_ff.trajectory import Trajectory
 
 ENGINES = ("openmm", "lammps")
-SHORT = NVT(time_ps=0.05, timestep_fs=0.5, every_fs=5.0, velocities=True)
+SHORT = MD(time_ps=0.05, timestep_fs=0.5, every_fs=5.0, velocities=True)
 FILES = {
-    "openmm": {"system.xml", "state.xml", "integrator.xml", "topology.pdb", "run.py", "log.csv", "checkpoint.xml"},
-    "lammps": {"system.data", "forcefield.lmp", "pair.table", "bond.table", "settings.lmp", "in.nvt", "log.lammps"},
+    "openmm": {"system.xml", "state.xml", "integrator.xml", "topology.pdb", "run.py", "log.csv", "checkpoint.chk"},
+    "lammps": {"system.data", "forcefield.lmp", "pair.table", "bond.table", "settings.lmp", "in.md", "log.lammps"},
 }
 AMU_A2_PER_FS2_IN_EV = 103.642697
 KB_EV = 8.617333e-5
@@ -104,7 +104,7 @@ def test_run_starts_at_the_frame(engine: str, few: Trajectory, spline_water: Age
 
     By v dt + a dt² / 2, in velocity Verlet and in OpenMM's leap-frog, whose velocities are those half a step before.
     """
-    settings = NVT(time_ps=0.002, timestep_fs=0.5, every_fs=0.5)
+    settings = MD(time_ps=0.002, timestep_fs=0.5, every_fs=0.5)
     trajectory = run(spline_water, few[10], engine, tmp_path / "run", settings, "CPU")
     first = trajectory[trajectory.step.tolist().index(1)]
     order = np.array(json.loads((tmp_path / "run" / "run.json").read_text())["atom_in_source"])
@@ -132,7 +132,9 @@ def test_velocities_at_the_start_are_those_of_the_frame(
 @pytest.mark.parametrize("engine", ENGINES)
 def test_log_of_a_run(engine: str, runs: dict[str, tuple[Path, Trajectory]]) -> None:
     log = read_log(runs[engine][0])
-    assert set(log) == {"step", "time_ps", "temperature_K", "potential_eV", "total_eV"}
+    names = {"step", "time_ps", "temperature_K", "potential_eV", "total_eV", "density_g_per_cm3"}
+    assert set(log) == names | ({"pressure_bar"} if engine == "lammps" else set())
+    assert log["density_g_per_cm3"] == pytest.approx(0.9933, abs=1e-3)
     assert log["step"][-1] == 100 and log["time_ps"][-1] == pytest.approx(0.05)
     kinetic = log["total_eV"] - log["potential_eV"]
     assert kinetic == pytest.approx(1.5 * 191 * KB_EV * log["temperature_K"], rel=1e-4)
@@ -155,7 +157,7 @@ def test_velocities_belong_to_the_positions(
 ) -> None:
     """A frame every step: v of the frame is the way to it from the one before (OpenMM), or half the way between its
     neighbours (LAMMPS), in steps."""
-    settings = NVT(time_ps=0.005, timestep_fs=0.5, every_fs=0.5, velocities=True)
+    settings = MD(time_ps=0.005, timestep_fs=0.5, every_fs=0.5, velocities=True)
     found = run(spline_water, few[10], engine, tmp_path / "run", settings, "CPU")
     assert found.velocities is not None
     way = np.diff(found.positions, axis=0) / 0.5
@@ -195,7 +197,7 @@ def test_engines_follow_the_same_path(runs: dict[str, tuple[Path, Trajectory]]) 
 def test_thermostat_holds_the_temperature_asked_for(
     engine: str, few: Trajectory, power_water: AgentLoss, tmp_path: Path
 ) -> None:
-    settings = NVT(temperature_K=360.0, time_ps=0.2, every_fs=2.0, damping_fs=5.0)
+    settings = MD(temperature_K=360.0, time_ps=0.2, every_fs=2.0, damping_fs=5.0)
     run(power_water, few[0], engine, tmp_path / "hot", settings, "CPU")
     log = read_log(tmp_path / "hot")
     assert log["temperature_K"][len(log["step"]) // 2 :].mean() == pytest.approx(360, abs=15)
@@ -206,7 +208,7 @@ def test_frame_without_velocities_gets_those_of_the_temperature(
     engine: str, few: Trajectory, power_water: AgentLoss, tmp_path: Path
 ) -> None:
     frame = replace(few[0], velocities=None)
-    settings = NVT(temperature_K=350.0, time_ps=0.002, every_fs=0.5)
+    settings = MD(temperature_K=350.0, time_ps=0.002, every_fs=0.5)
     run(power_water, frame, engine, tmp_path / "drawn", settings, "CPU")
     start = start_from(frame, 350.0, settings.seed).frame
     # standard deviation of the temperature of 573 degrees of freedom: 350 K sqrt(2 / 573) = 21 K
@@ -238,7 +240,7 @@ def test_mixture_in_a_triclinic_cell(engine: str, tmp_path: Path) -> None:
     """Molecules of several kinds, an ion, pieces on both sides of the boundary: the cell comes back as it was."""
     frame = liquid(["CH3OH", "H2O", "H2O", "Cl"], TRICLINIC, seed=4)
     loss = invent(frame, cutoff=4.8)
-    settings = NVT(time_ps=0.005, timestep_fs=0.25, every_fs=1.0)
+    settings = MD(time_ps=0.005, timestep_fs=0.25, every_fs=1.0)
     found = run(loss, frame, engine, tmp_path / "run", settings, "CPU")
     start = start_from(frame)
     assert found.cell[0] == pytest.approx(start.frame.cell[0], abs=1e-4)
@@ -251,9 +253,10 @@ def test_mixture_in_a_triclinic_cell(engine: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_progress_is_told(engine: str, few: Trajectory, power_water: AgentLoss, tmp_path: Path) -> None:
     said: list[tuple[str, int, int]] = []
-    settings = NVT(time_ps=0.05, every_fs=0.5)
+    settings = MD(time_ps=0.05, every_fs=0.5)
     run(power_water, few[0], engine, tmp_path / engine, settings, "CPU", lambda *what: said.append(what))
-    assert said[0] == (engine, 0, 100) and said[-1] == (engine, 100, 100) and len(said) > 2
+    assert said[0] == (engine, 0, 100) and said[-1][1:] == (100, 100) and len(said) > 2
+    assert {what.partition(":")[0] for what, _, _ in said} == {engine}
     assert [done for _, done, _ in said] == sorted(done for _, done, _ in said)
 
 
@@ -264,7 +267,7 @@ def test_progress_is_told(engine: str, few: Trajectory, power_water: AgentLoss, 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
 def test_settings_must_be_positive(name: str, value: float) -> None:
     with pytest.raises(InputError, match=rf"^{name} is {value}; it must be a positive number$"):
-        NVT(**{name: value})
+        MD(**{name: value})
 
 
 @pytest.mark.parametrize(
@@ -276,7 +279,7 @@ def test_settings_must_be_positive(name: str, value: float) -> None:
     ],
 )
 def test_numbers_of_steps(options: dict[str, Any], steps: int, every: int) -> None:
-    settings = NVT(**options)
+    settings = MD(**options)
     assert (settings.steps, settings.every) == (steps, every)
 
 
@@ -289,7 +292,7 @@ def test_directory_that_holds_a_run(
 ) -> None:
     directory, _ = runs[engine]
     before = {file.name: file.stat().st_mtime_ns for file in directory.iterdir()}
-    with pytest.raises(InputError, match=r"a run lies here already: choose another directory or remove this one$"):
+    with pytest.raises(InputError, match=r"a run lies here already: choose another directory, remove this one, or go"):
         run(spline_water, few[0], engine, directory, SHORT)
     assert {file.name: file.stat().st_mtime_ns for file in directory.iterdir()} == before
 
@@ -349,12 +352,12 @@ def test_directory_without_a_run(tmp_path: Path) -> None:
 
 def test_run_shorter_than_the_time_between_frames() -> None:
     with pytest.raises(InputError, match=r"a run of 0.002 ps ends before its first frame: every_fs is 10"):
-        NVT(time_ps=0.002, every_fs=10.0)
+        MD(time_ps=0.002, every_fs=10.0)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_run_that_explodes(engine: str, few: Trajectory, spline_water: AgentLoss, tmp_path: Path) -> None:
     """A timestep that no molecule stands is said by the engine, and the record says that the run did not finish."""
     with pytest.raises(EngineError, match=r"LAMMPS stopped|LAMMPS warned|OpenMM stopped"):
-        run(spline_water, few[0], engine, tmp_path / "run", NVT(time_ps=5.0, timestep_fs=50.0), "CPU")
+        run(spline_water, few[0], engine, tmp_path / "run", MD(time_ps=5.0, timestep_fs=50.0), "CPU")
     assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"] is False

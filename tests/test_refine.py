@@ -19,14 +19,14 @@ from mld_ff.engines.cp2k import CP2K_VARIABLE
 from mld_ff.errors import CheckFailed, InputError
 from mld_ff.inference import Basis, Runs, fit, gather
 from mld_ff.loss import AgentLoss
-from mld_ff.production import NVT, read_record, run
+from mld_ff.production import MD, read_record, run
 from mld_ff.refine import Judge, Leverage, Refinement, Settings, look, pick, refine
 from mld_ff.trajectory import Trajectory
 from mld_ff.units import HARTREE_PER_BOHR_TO_EV_PER_A
 
 COLD_K, HOT_K = 100.0, 450.0
 BASIS = Basis(spacing_A=0.3, cutoff_A=4.0)
-SETTINGS = Settings(BASIS, nvt=NVT(COLD_K, 0.2, every_fs=10.0), hot_K=(HOT_K,), frames_per_round=20)
+SETTINGS = Settings(BASIS, nvt=MD(COLD_K, 0.2, every_fs=10.0), hot_K=(HOT_K,), frames_per_round=20)
 
 
 class Teacher:
@@ -50,7 +50,7 @@ def teacher(few: Trajectory) -> Teacher:
     return Teacher(fit(few, BASIS), few[0])
 
 
-def run_of(loss: AgentLoss, start: Trajectory, directory: Path, settings: NVT) -> Trajectory:
+def run_of(loss: AgentLoss, start: Trajectory, directory: Path, settings: MD) -> Trajectory:
     """Frames of a run in LAMMPS, the atoms in the order of the start."""
     frames = run(loss, replace(start, velocities=None), "lammps", directory, settings)
     return frames.select_atoms(np.argsort(read_record(directory)["atom_in_source"]))
@@ -59,7 +59,7 @@ def run_of(loss: AgentLoss, start: Trajectory, directory: Path, settings: NVT) -
 @pytest.fixture(scope="module")
 def source(few: Trajectory, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> Trajectory:
     """20 frames at 100 K: far too little to know what hot water does."""
-    cold = run_of(teacher.loss, few[20], tmp_path_factory.mktemp("cold"), NVT(COLD_K, 0.3, every_fs=10.0))
+    cold = run_of(teacher.loss, few[20], tmp_path_factory.mktemp("cold"), MD(COLD_K, 0.3, every_fs=10.0))
     return teacher.label(cold[11:])
 
 
@@ -85,7 +85,7 @@ def test_hot_frames_that_nobody_saw_are_described_better(
     out, found = refined
     first, last = AgentLoss.load(out / "round-1" / "model.json"), AgentLoss.load(out / "model.json")
     assert last == found.loss
-    hot = teacher.label(run_of(teacher.loss, source[3], tmp_path / "hot", NVT(HOT_K, 0.2, every_fs=10.0, seed=77))[10:])
+    hot = teacher.label(run_of(teacher.loss, source[3], tmp_path / "hot", MD(HOT_K, 0.2, every_fs=10.0, seed=77))[10:])
     assert rmse(last, hot) < rmse(first, hot)
     # the teacher's wall bends the attraction of hydrogen bonds within 0.1 Å, which no wall elsewhere can copy
     names = [t.name for t in last.terms if t.name != "free:O-H"]

@@ -17,7 +17,7 @@ from mld_ff.cp2k import CP2KSource, open_cp2k
 from mld_ff.errors import InputError
 from mld_ff.inference import Basis, Scan, fit, scan
 from mld_ff.loss import AgentLoss
-from mld_ff.production import NVT, read_run, run
+from mld_ff.production import MD, read_run, run
 from mld_ff.report import Study, first_peak, study, write_report
 from mld_ff.report.spectrum import bond_wavenumbers, spectra, spectrum
 from mld_ff.report.statistics import angles, diffusion, mean, mean_square_displacement, molecule_paths, structure
@@ -248,7 +248,7 @@ def test_noise_of_forces_from_frames_computed_again(few):
 @pytest.fixture(scope="module")
 def ran(power_water: AgentLoss, water: Trajectory, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("report") / "run"
-    run(power_water, water[600], "lammps", out, NVT(time_ps=5.0, every_fs=3.5, velocities=True))
+    run(power_water, water[600], "lammps", out, MD(time_ps=5.0, every_fs=3.5, velocities=True))
     return out
 
 
@@ -347,7 +347,7 @@ def test_report_of_little_and_of_molecules_other_than_water(tmp_path):
     )
     forces = [energy_and_forces(invent(first), frame)[1] for frame in many.chunks(1)]
     loss = fit(replace(many, forces=np.array(forces)), Basis("power", (3.0,), bond_degree=2))
-    run(loss, many[-1], "lammps", tmp_path / "run", NVT(time_ps=0.009, every_fs=0.5))
+    run(loss, many[-1], "lammps", tmp_path / "run", MD(time_ps=0.009, every_fs=0.5))
     source = open_cp2k(EXAMPLE)
     source.read = lambda: many  # type: ignore[method-assign]
     page, data = written(study(source, tmp_path / "run"), tmp_path / "report")

@@ -25,7 +25,7 @@ from mld_ff.export.structure import FORMATS, write_structure
 from mld_ff.invariants import minimum_image
 from mld_ff.loss import AgentLoss
 from mld_ff.packing import Ingredient, find_molecule, pack, replicate
-from mld_ff.production import NVT, read_log, run, start_at
+from mld_ff.production import MD, read_log, run, start_at
 from mld_ff.structures import read_structure
 from mld_ff.trajectory import Floats, Trajectory
 
@@ -256,7 +256,7 @@ def test_packed_box_runs(engine: str, power_water: AgentLoss, tmp_path: Path) ->
     """512 molecules that never saw a thermostat, by way of a file."""
     write_structure(start_from(pack([Ingredient(find_molecule("H2O"), 512)], 0.997)), tmp_path / "box.pdb")
     box = read_structure(tmp_path / "box.pdb")
-    run(power_water, box, engine, tmp_path / "run", NVT(time_ps=0.05, every_fs=5), minimize=True)
+    run(power_water, box, engine, tmp_path / "run", MD(time_ps=0.05, every_fs=5), minimize=True)
     log = read_log(tmp_path / "run")
     assert log["temperature_K"].max() < 320
 

@@ -17,6 +17,7 @@ from mld_ff.errors import EngineError, InputError
 from mld_ff.trajectory import Floats, Trajectory
 
 LMP_VARIABLE = "MLD_FF_LMP"
+LAST_LINES = 20
 HARMLESS = "Triclinic box skew is large"
 """Said of reduced cells too (tilt xy beyond half of *b*), about speed only."""
 EVALUATE = """\
@@ -61,8 +62,8 @@ def evaluate(directory: Path | str, frames: Trajectory) -> tuple[Floats, Floats]
                 shutil.copy(file, work)
         (work / "frames.lammpstrj").write_text("".join(_dump(frames)), encoding="ascii")
         (work / "in.evaluate").write_text(EVALUATE.format(out="forces.lammpstrj", frames="frames.lammpstrj"))
-        log = launch(work, "in.evaluate", {})
-        energies = _column(log, "PotEng")
+        launch(work, "in.evaluate", {})
+        energies = _column((work / "log.lammps").read_text(encoding="utf-8", errors="replace"), "PotEng")
         forces = _read_forces(work / "forces.lammpstrj", frames)
     return energies, forces
 
@@ -76,23 +77,33 @@ def _check_files(directory: Path, frames: Trajectory) -> None:
         raise InputError(f"holds {found[1] if found else 'no'} atoms, the frames {frames.n_atoms}", data)
 
 
-def launch(directory: Path, script: str, variables: Mapping[str, object], on_line: Listener | None = None) -> str:
-    """Run an input script in `directory` and return what LAMMPS printed.
+def launch(
+    directory: Path,
+    script: str,
+    variables: Mapping[str, object],
+    on_line: Listener | None = None,
+    log: str = "log.lammps",
+) -> None:
+    """Run an input script in `directory`.
 
     Warnings count as errors. Raises EngineError with LAMMPS's own words.
     """
-    command = [find_lmp(), "-in", script, "-log", "log.lammps", "-nocite"]
+    command = [find_lmp(), "-in", script, "-log", log, "-nocite"]
     for name, value in variables.items():
         command += ["-var", name, str(value)]
-    code, lines = stream(command, directory, on_line)
-    lines = [line for line in lines if HARMLESS not in line]
-    text = "".join(lines)
-    complaints = [line.strip() for line in lines if line.startswith(("ERROR", "WARNING"))]
+    complaints: list[str] = []
+
+    def listen(line: str) -> None:
+        if line.startswith(("ERROR", "WARNING")) and HARMLESS not in line:
+            complaints.append(line.strip())
+        if on_line:
+            on_line(line)
+
+    code, lines = stream(command, directory, listen, LAST_LINES)
     if code or complaints:
-        said = " / ".join(complaints) or text[-500:].strip()
+        said = " / ".join(complaints[:LAST_LINES]) or "".join(lines)[-500:].strip()
         kind = "stopped" if code else "warned, which counts as an error here"
         raise EngineError(f"LAMMPS {kind} in {directory / script}: {said}")
-    return text
 
 
 def _dump(frames: Trajectory) -> Iterator[str]:
@@ -127,6 +138,7 @@ def _read_forces(file: Path, frames: Trajectory) -> Floats:
 
 def thermo(text: str) -> Iterator[tuple[list[str], list[list[float]]]]:
     """Tables of thermodynamic output in LAMMPS's log: column names and rows."""
+    text = "".join(line for line in text.splitlines(keepends=True) if HARMLESS not in line)
     for found in re.finditer(r"^ *(Step .*)\n((?:[ \d.eE+\-naif]+\n)*)", text, re.MULTILINE):
         yield found[1].split(), [[float(x) for x in row.split()] for row in found[2].splitlines()]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mld_ff import NVT, AgentLoss, Basis, read_cp2k, refine
+from mld_ff import MD, AgentLoss, Basis, read_cp2k, refine
 from mld_ff.engines.cp2k import find_cp2k
 from mld_ff.errors import InputError
 from mld_ff.refine import Settings
@@ -37,7 +37,7 @@ pytestmark = [
 def test_two_rounds_from_thirty_frames(tmp_path):
     """Fewer frames leave what was sampled, and frames that nobody learned from are described no worse."""
     water = read_cp2k(EXAMPLE)
-    settings = Settings(Basis(collective=4), nvt=NVT(time_ps=1.0, every_fs=20.0), hot_K=(400.0,), frames_per_round=20)
+    settings = Settings(Basis(collective=4), nvt=MD(time_ps=1.0, every_fs=20.0), hot_K=(400.0,), frames_per_round=20)
     found = refine(replace(water[100 : 100 + FRAMES], velocities=None), tmp_path, settings, 2)
     for told in found.rounds:
         print({k: v for k, v in told.items() if k != "runs"}, {k: v["new"] for k, v in told["runs"].items()})
