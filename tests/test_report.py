@@ -256,7 +256,7 @@ def ran(power_water: AgentLoss, water: Trajectory, tmp_path_factory) -> Path:
 def dft_run(power_water: AgentLoss, tmp_path_factory) -> tuple[Path, Path]:
     """The example with DFT forces, and a run from a frame of it."""
     example, out = EXAMPLE.parent.parent / "water-dft", tmp_path_factory.mktemp("dft") / "run"
-    run(power_water, open_cp2k(example / "cp2k").read()[-1], "lammps", out, NVT(time_ps=0.5))
+    run(power_water, open_cp2k(example / "cp2k").read()[-1], "lammps", out, MD(time_ps=0.5))
     return example, out
 
 
