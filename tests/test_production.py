@@ -24,7 +24,7 @@ ENGINES = ("openmm", "lammps")
 SHORT = MD(time_ps=0.05, timestep_fs=0.5, every_fs=5.0, velocities=True)
 FILES = {
     "openmm": {"system.xml", "state.xml", "integrator.xml", "topology.pdb", "run.py", "log.csv", "checkpoint.chk"},
-    "lammps": {"system.data", "forcefield.lmp", "pair.table", "bond.table", "settings.lmp", "in.md", "log.lammps"},
+    "lammps": {"system.data", "forcefield.lmp", "pair.table", "bond.table", "settings.lmp", "in.nvt", "log.lammps"},
 }
 AMU_A2_PER_FS2_IN_EV = 103.642697
 KB_EV = 8.617333e-5

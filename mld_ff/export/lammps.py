@@ -48,7 +48,7 @@ def export_lammps(
     timestep_fs: float = 0.5,
     damping_fs: float = 100.0,
 ) -> list[Path]:
-    """Write pair.table, bond.table, forcefield.lmp, system.data, settings.lmp and in.md (units metal).
+    """Write pair.table, bond.table, forcefield.lmp, system.data, settings.lmp and in.nvt (units metal).
 
     A collective loss adds collective.1.eam, …: in each a channel of every species.
 
@@ -64,7 +64,7 @@ def export_lammps(
         "forcefield.lmp": _force_field(loss, topology, atom_types(start)),
         "system.data": _data(start),
         "settings.lmp": "".join(f"variable {name} index {value!r}\n" for name, value in settings.items()),
-        "in.md": read_template("in.md"),
+        "in.nvt": read_template("in.nvt"),
     }
     if topology.bonded:
         texts["bond.table"] = bond_table(loss, topology)
