@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mld_ff import NVT, Basis, fit, inspect, read_cp2k, run, verify
+from mld_ff import MD, Basis, fit, inspect, read_cp2k, run, verify
 from mld_ff.inference.basis import AUTO
 from mld_ff.production import excursions, read_log
 from mld_ff.report import observables
@@ -39,7 +39,7 @@ def test_errors_on_unseen_frames(water, loss):
 @pytest.mark.parametrize(("temperature_K", "time_ps"), [(300.0, 50.0), (350.0, 20.0)])
 @pytest.mark.parametrize("engine", ["openmm", "lammps"])
 def test_dynamics(engine, temperature_K, time_ps, water, loss, tmp_path):
-    settings = NVT(temperature_K, time_ps, 0.5, damping_fs=50.0)
+    settings = MD(temperature_K, time_ps, 0.5, damping_fs=50.0)
     trajectory = run(loss, water[-1], engine, tmp_path / "run", settings, "CPU")
     reference = inspect(water)
     found = inspect(trajectory[trajectory.n_frames // 10 :])
