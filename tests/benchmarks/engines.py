@@ -1,20 +1,21 @@
 """Time per step and atom of the learned water against native flexible three-site water, side by side in one run.
 
-python tests/benchmarks/engines.py
+python tests/benchmarks/engines.py [--copies 1 2 4 8] [--uf3 water.uf3] [--serial]
 
 192 to 98,304 atoms. OpenMM's CPU platform with one and two threads; the LAMMPS beside this Python with one process, and
 where `mpirun` and another `lmp` are installed, that one with one and two. Learned are pairs and a collective loss with
 6 channels per species. Native water is SPC/Fw-like: charges and Lennard-Jones on the oxygen with particle-mesh Ewald,
 harmonic bonds and angle; 64 waters force a cutoff of 6.2 Å, larger boxes are measured with 9 Å, the usual choice, too.
-Beside them runs `pair_style uf3` (two- and three-body) where the package `uf3` can be imported (see uf3water.py).
+Beside them runs `pair_style uf3`, two- and three-body, with the potential that uf3water.py fits.
 
 Every figure is the best of a few rounds, taken in turns. CPU time (user and system, of all threads or processes) is
-what compares on a machine that does other things; wall time only means something on one that does not.
+what compares on a machine that does other things; wall time only means something on one that does not, and so do two
+processes, which wait for each other at full speed: leave those and two threads out with --serial.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import argparse
 import os
 import re
 import shutil
@@ -24,6 +25,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import ase
+import ase.io
 import numpy as np
 import openmm
 
@@ -35,8 +38,6 @@ from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM
 
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
 ROUNDS = 3
-COPIES = (1, 2, 4, 8)
-"""Along every axis, of 64 waters."""
 SLOW = {"collective": 10, "uf3": 20}
 """Roughly how much longer a step takes; so many fewer are measured."""
 Times = dict[str, tuple[float, float]]
@@ -64,6 +65,14 @@ read_data system.data
 include forcefield.lmp
 timestep 0.0005
 fix nvt all nvt temp 300 300 0.1
+"""
+UF3_LAMMPS = """\
+units metal
+read_data uf3.data
+pair_style uf3 3
+pair_coeff * * {potential} H O
+timestep 0.0005
+fix nve all nve
 """
 RUN_LAMMPS = """\
 neighbor 1.0 bin
@@ -115,20 +124,20 @@ def native_system(start: Start, cutoff_A: float) -> openmm.System:
 
 def steps_of(name: str, n_atoms: int) -> int:
     slow = next((factor for word, factor in SLOW.items() if word in name), 1)
-    return max(5, min(500, 400_000 // n_atoms) // slow)
+    return max(2, min(500, 1_000_000 // n_atoms) // slow)
 
 
-def openmm_times(systems: dict[str, openmm.System], start: Start) -> Times:
+def openmm_times(systems: dict[str, openmm.System], start: Start, serial: bool) -> Times:
     """All systems with one thread, and with two."""
     contexts, best = {}, {}
     for name, system in systems.items():
-        for threads in (1, 2):
+        for threads in (1,) if serial else (1, 2):
             platform = openmm.Platform.getPlatformByName("CPU")
             integrator = openmm.NoseHooverIntegrator(300, 10, 0.0005)
             context = openmm.Context(system, integrator, platform, {"Threads": str(threads)})
             context.setPositions(start.frame.positions[0] * A_TO_NM)
             context.setVelocities(start.frame.velocities[0] * A_PER_FS_TO_NM_PER_PS)
-            integrator.step(5)
+            integrator.step(2)
             contexts[name, threads] = context
     for _ in range(ROUNDS):
         for (name, threads), context in contexts.items():
@@ -164,7 +173,9 @@ def native_data(start: Start) -> str:
     return "\n".join(lines) + "\n"
 
 
-def lammps_inputs(losses: dict[str, AgentLoss], start: Start, cutoffs: list[float], place: Path) -> list[str]:
+def lammps_inputs(
+    losses: dict[str, AgentLoss], start: Start, cutoffs: list[float], uf3: Path | None, place: Path
+) -> list[str]:
     """A folder with `in.bench` for all that is measured; their names."""
     inputs = {}
     for name, loss in losses.items():
@@ -175,28 +186,31 @@ def lammps_inputs(losses: dict[str, AgentLoss], start: Start, cutoffs: list[floa
         (place / name).mkdir()
         (place / name / "native.data").write_text(native_data(start))
         inputs[name] = NATIVE_LAMMPS.format(cutoff=cutoff)
-    if importlib.util.find_spec("uf3"):
-        import uf3water
-
-        inputs["uf3"] = uf3water.write(start, place / "uf3")
+    if uf3:
+        (place / "uf3").mkdir()
+        atoms = ase.Atoms(start.frame.symbols, start.frame.positions[0], cell=start.frame.cell[0], pbc=True)
+        ase.io.write(place / "uf3/uf3.data", atoms, format="lammps-data", specorder=["H", "O"], masses=True)
+        inputs["uf3"] = UF3_LAMMPS.format(potential=uf3.absolute())
     for name, text in inputs.items():
         steps = steps_of(name, start.topology.n_atoms)
         (place / name / "in.bench").write_text(text + RUN_LAMMPS.format(warm=min(5, steps), steps=steps))
     return list(inputs)
 
 
-def lammps_times(losses: dict[str, AgentLoss], start: Start, cutoffs: list[float]) -> Times:
+def lammps_times(
+    losses: dict[str, AgentLoss], start: Start, cutoffs: list[float], uf3: Path | None, serial: bool
+) -> Times:
     """With one process; with one and two of an installed LAMMPS with MPI."""
     runs = {"LAMMPS": [find_lmp()]}
     mpirun, other = shutil.which("mpirun"), shutil.which("lmp", path=os.defpath)
-    if mpirun and other:
+    if mpirun and other and not serial:
         for n, what in ((1, "1 process"), (2, "2 processes")):
             runs[f"LAMMPS (MPI), {what}"] = [mpirun, "--bind-to", "none", "--oversubscribe", "-np", str(n), other]
     # OpenMPI asks for these where root is the only user, as in a container
     environment = os.environ | {f"OMPI_ALLOW_RUN_AS_ROOT{x}": "1" for x in ("", "_CONFIRM")} | {"OMP_NUM_THREADS": "1"}
     best: Times = {}
     with tempfile.TemporaryDirectory() as folder:
-        names = lammps_inputs(losses, start, cutoffs, Path(folder))
+        names = lammps_inputs(losses, start, cutoffs, uf3, Path(folder))
         for _ in range(ROUNDS):
             for engine, command in runs.items():
                 for name in names:
@@ -214,19 +228,26 @@ def lammps_times(losses: dict[str, AgentLoss], start: Start, cutoffs: list[float
 
 def main() -> None:
     """A line per box, engine and force field, with ratios of CPU time; then exponents of CPU time over atoms."""
-    if not importlib.util.find_spec("uf3"):
-        print("uf3 is not installed: without its water")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--copies", type=int, nargs="+", default=[1, 2, 4, 8], help="of 64 waters, along every axis")
+    parser.add_argument("--uf3", type=Path, help="what uf3water.py wrote")
+    parser.add_argument("--serial", action="store_true", help="one thread or process only")
+    asked = parser.parse_args()
+    if not asked.uf3:
+        print("without UF3: python tests/benchmarks/uf3water.py water.uf3, then --uf3 water.uf3")
     source = open_cp2k(EXAMPLE)
     losses = {kind: fit(source, Basis(kind=kind)) for kind in ("power", "spline")}
     losses["collective"] = fit(source, Basis(collective=6))
     every: dict[str, list[tuple[int, float]]] = {}
-    for copies in COPIES:
+    for copies in asked.copies:
         start = box(copies)
         n, cutoffs = start.topology.n_atoms, [6.2, 9.0] if copies > 1 else [6.2]
         systems = {name: openmm_system(loss, start) for name, loss in losses.items()}
         systems |= {f"native {c:g} Å": native_system(start, c) for c in cutoffs}
-        times = openmm_times(systems, start)
-        times |= lammps_times({k: v for k, v in losses.items() if k != "power"}, start, cutoffs)
+        times = openmm_times(systems, start, asked.serial)
+        times |= lammps_times(
+            {k: v for k, v in losses.items() if k != "power"}, start, cutoffs, asked.uf3, asked.serial
+        )
         for name, (cpu, wall) in times.items():
             engine, of = name.rsplit(", ", 1)
             others = (o for o in ("power", "spline", "uf3", *(f"native {c:g} Å" for c in cutoffs)) if o != of)
