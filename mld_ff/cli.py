@@ -396,6 +396,14 @@ def report(
     output: Output,
     skip: Skip = 0.0,
     scan: Annotated[Path | None, typer.Option(metavar="SCAN_DIR", help="Show this `mld-ff scan` too.")] = None,
+    recomputed: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="CP2K_DIR",
+            help="Forces of some of the same frames, computed again on a denser grid or moved against it, which tell "
+            "the noise of CP2K's forces; may be repeated.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Draws the hydrogens whose bonds are shown.")] = 1,
     file: File = None,
     json_: Json = False,
@@ -406,10 +414,12 @@ def report(
     with reporting(json_) as (progress, answer):
         explored = None if scan is None else load_scan(scan)
         source = _open(reference, file, skip, require_forces=False)
-        page = write_report(output, study(source, trajectory, seed=seed, scan=explored, progress=progress))
-        found = json.loads((output / "report.json").read_text(encoding="utf-8"))
-        del found["series"]
-        answer({"page": str(page), **found}, _report_text)
+        again = {str(d): _open(d, None).read() for d in recomputed or []}
+        found = study(source, trajectory, seed=seed, scan=explored, recomputed=again, progress=progress)
+        page = write_report(output, found)
+        data = json.loads((output / "report.json").read_text(encoding="utf-8"))
+        del data["series"]
+        answer({"page": str(page), **data}, _report_text)
 
 
 @app.command()

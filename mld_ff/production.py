@@ -284,7 +284,7 @@ def _run_lammps(out: Path, session: Path, checkpoint: Path | None, settings: MD,
         "start": f"read_restart {checkpoint.name}" if checkpoint else "read_data system.data",
         "to": to,
     }
-    launch(out, "in.md", variables, listen, to + "log.lammps")
+    launch(out, "in.nvt", variables, listen, to + "log.lammps")
 
 
 def read_record(directory: Path | str) -> dict[str, Any]:

@@ -367,7 +367,7 @@ def test_run_py_needs_nothing_but_openmm(few: Trajectory, spline_water: AgentLos
 
 def lmp(directory: Path, *options: str) -> str:
     done = subprocess.run(
-        [lammps_engine.find_lmp(), "-in", "in.md", *options],
+        [lammps_engine.find_lmp(), "-in", "in.nvt", *options],
         cwd=directory,
         capture_output=True,
         text=True,
@@ -379,7 +379,7 @@ def lmp(directory: Path, *options: str) -> str:
     return text
 
 
-def test_in_md_by_itself(few: Trajectory, spline_water: AgentLoss, tmp_path: Path) -> None:
+def test_in_nvt_by_itself(few: Trajectory, spline_water: AgentLoss, tmp_path: Path) -> None:
     written = export_lammps(spline_water, start_from(few[0]), tmp_path, temperature_K=310.0)
     assert sorted(f.name for f in written) == sorted(f.name for f in tmp_path.iterdir())
     text = lmp(tmp_path, "-var", "steps", "20")
@@ -389,7 +389,7 @@ def test_in_md_by_itself(few: Trajectory, spline_water: AgentLoss, tmp_path: Pat
     assert (tmp_path / "final.data").exists()
 
 
-def test_in_md_takes_variables(few: Trajectory, power_water: AgentLoss, tmp_path: Path) -> None:
+def test_in_nvt_takes_variables(few: Trajectory, power_water: AgentLoss, tmp_path: Path) -> None:
     """A thermostat as tight as 1 fs brings the temperature to the one of the command line, not the exported one."""
     export_lammps(power_water, start_from(few[0]), tmp_path)
     options = [word for name, value in (("T", 350), ("Tdamp", 0.005)) for word in ("-var", name, str(value))]
@@ -399,7 +399,7 @@ def test_in_md_takes_variables(few: Trajectory, power_water: AgentLoss, tmp_path
     assert rows[len(rows) // 2 :, 2].mean() == pytest.approx(350, abs=15)
 
 
-def test_triclinic_in_md(tmp_path: Path) -> None:
+def test_triclinic_in_nvt(tmp_path: Path) -> None:
     frame = liquid(["H2O"] * 8, TRICLINIC)
     export_lammps(invent(frame, cutoff=4.8), start_from(frame), tmp_path)
     assert "xy xz yz" in (tmp_path / "system.data").read_text()

@@ -22,7 +22,7 @@ from mld_ff.report import Study, first_peak, study, write_report
 from mld_ff.report.spectrum import bond_wavenumbers, spectra, spectrum
 from mld_ff.report.statistics import angles, diffusion, mean, mean_square_displacement, molecule_paths, structure
 from mld_ff.report.study import Compared
-from mld_ff.survey import inspect
+from mld_ff.survey import compare_forces, inspect
 from mld_ff.trajectory import Trajectory
 
 
@@ -223,11 +223,41 @@ def test_spectrum_that_would_be_wrong_is_refused(change, said, water):
 # --- the study ------------------------------------------------------------------------------------------------------
 
 
+def test_noise_of_forces_from_frames_computed_again(few):
+    """Frames in another order, moved as a whole and wrapped, with forces that differ by a known amount."""
+    oxygen = np.array(few.symbols) == "O"
+    again = few[np.array([7, 2])]
+    shift = np.where(oxygen[:, None], 0.03, -0.01) * np.ones(3)
+    again = replace(
+        again, positions=np.add(again.positions, (0.04, 0.01, 6.0)) % 12.444661, forces=again.forces + shift
+    )
+    found = compare_forces(few, again)
+    assert found["frames"] == 2
+    assert found["rms_difference_eV_per_A"] == pytest.approx({"O": 0.03, "H": 0.01})
+    power = np.sqrt((few.forces[[2, 7]][:, oxygen] ** 2).mean())
+    assert found["relative"]["O"] == pytest.approx(0.03 / power)
+    strange = replace(again, positions=again.positions + np.where(oxygen[:, None], 0.1, 0))
+    with pytest.raises(InputError, match="none of the frames computed again is a frame of this run"):
+        compare_forces(few, strange)
+    with pytest.raises(InputError, match="other atoms"):
+        compare_forces(few, again.select_atoms(np.arange(191)))
+    with pytest.raises(InputError, match="forces are needed"):
+        compare_forces(few, replace(again, forces=None))
+
+
 @pytest.fixture(scope="module")
 def ran(power_water: AgentLoss, water: Trajectory, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("report") / "run"
     run(power_water, water[600], "lammps", out, MD(time_ps=5.0, every_fs=3.5, velocities=True))
     return out
+
+
+@pytest.fixture(scope="module")
+def dft_run(power_water: AgentLoss, tmp_path_factory) -> tuple[Path, Path]:
+    """The example with DFT forces, and a run from a frame of it."""
+    example, out = EXAMPLE.parent.parent / "water-dft", tmp_path_factory.mktemp("dft") / "run"
+    run(power_water, open_cp2k(example / "cp2k").read()[-1], "lammps", out, MD(time_ps=0.5))
+    return example, out
 
 
 @pytest.fixture(autouse=True)
@@ -331,6 +361,19 @@ def test_report_of_little_and_of_molecules_other_than_water(tmp_path):
     found = study(source, tmp_path / "run")
     assert set(found.series) == {"rdf", "bonded", "angles"}
     assert "CP2K computed its frames one by one (REFTRAJ), not as dynamics" in found.notes[-1]
+
+
+def test_report_of_single_frames_with_their_noise(dft_run, tmp_path):
+    """Frames that CP2K labelled one by one have no dynamics; those computed again tell the noise of their forces."""
+    example, out = dft_run
+    again = {"denser": open_cp2k(example / "recomputed/800Ry").read()}
+    page, data = written(study(open_cp2k(example / "cp2k"), out, recomputed=again), tmp_path)
+    assert data["recomputed"]["denser"]["frames"] == 2
+    assert data["recomputed"]["denser"]["rms_difference_eV_per_A"]["O"] == pytest.approx(0.025, abs=0.005)
+    assert "change of the forces on O in 2 frames computed again (denser)" in page
+    assert "one by one (REFTRAJ), not as dynamics" in page
+    assert {"temperature_K", "diffusion_A2_per_ps"}.isdisjoint(data["observables"])
+    assert not {"kinetic_energy", "bond_in_time", "same_start", "displacement", "spectrum"} & set(data["series"])
 
 
 def test_other_molecules_and_densities_are_not_compared(ran, tmp_path):

@@ -217,10 +217,14 @@ def test_openmm_coefficient_of_a_power(few: Trajectory, power_water: AgentLoss, 
         assert caught(power_water, few, "openmm", tmp_path) == "differs", name
 
 
-def test_openmm_table_in_kcal(copy: Path, few: Trajectory, spline_water: AgentLoss) -> None:
+def test_openmm_spline_in_kcal(copy: Path, few: Trajectory, spline_water: AgentLoss) -> None:
     file = copy / "openmm" / "system.xml"
-    text, n = re.subn(rf'v="({NUMBER})"', lambda m: f'v="{float(m[1]) / 4.184!r}"', file.read_text())
-    assert n > 1000
+
+    def in_kcal(coefficients: re.Match[str]) -> str:
+        return re.sub(rf"\(({NUMBER})\)", lambda number: f"({float(number[1]) / 4.184!r})", coefficients[0])
+
+    text, n = re.subn(r"\bk\d+=[^;]*", in_kcal, file.read_text())
+    assert n > 15
     file.write_text(text)
     assert caught(spline_water, few, "openmm", copy) == "differs"
 

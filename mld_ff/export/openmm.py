@@ -18,10 +18,9 @@ from mld_ff.export.forcefield import forcefield_xml
 from mld_ff.export.start import Start
 from mld_ff.files import read_template, write_atomically
 from mld_ff.loss import AgentLoss, BondTerm, CollectiveTerm, FreeTerm, PowerTerm, SplineTerm, Term, Wall
-from mld_ff.survey import BIN_A
 from mld_ff.topology import Topology
 from mld_ff.trajectory import Floats, Ints
-from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM, EV_TO_KJ_PER_MOL, FS_TO_PS
+from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM, AMU_A2_PER_FS2_TO_EV, EV_TO_KJ_PER_MOL, FS_TO_PS
 
 SPECIES_PAIR = tuple[str, str]
 CENTRE_OF_MASS_EVERY = 100
@@ -36,7 +35,15 @@ POWER_EXPRESSION = "; ".join(
     ]
 )
 """The quadratic loss at y = r, or at the wall's edge with the wall of depth x on top."""
-SPLINE_EXPRESSION = "table(r,kind)"
+SPLINE_EXPRESSION = "; ".join(
+    [
+        "c0*(1-u)^3 + c1*(4+u*u*(3*u-6)) + c2*(1+3*u*(1+u*(1-u))) + c3*u^3 + stiffness*max(0,edge-r)^3",
+        "{coefficients}u=t-m",
+        "m=min(floor(t),{innermost})",
+        "t=({cutoff}-r)/{spacing}",
+    ]
+)
+"""The four cubic B-splines that overlap the interval m, counted from the cutoff inwards; the wall's cubic on top."""
 DENSITY_EXPRESSION = "densities(r+shift)"
 EMBEDDING_EXPRESSION = "; ".join(
     [
@@ -89,9 +96,9 @@ def forces_of(loss: AgentLoss, topology: Topology) -> list[openmm.Force]:
     alike: dict[tuple[Any, ...], list[FreeTerm]] = {}
     for term in loss.free_terms:
         if set(term.species) <= set(topology.species):
-            # one expression holds power laws of the same exponents and cutoff; a table holds any splines
-            own = (term.exponents, term.cutoff_A) if isinstance(term, PowerTerm) else ()
-            alike.setdefault((type(term), *own), []).append(term)
+            # one expression holds power laws of the same exponents, or splines of the same spacing
+            own = term.exponents if isinstance(term, PowerTerm) else getattr(term, "spacing_A", None)
+            alike.setdefault((type(term), term.cutoff_A, own), []).append(term)
     forces += [_free_force(kind, members, topology) for (kind, *_), members in alike.items()]
     return forces + [_density_force(channels, topology) for channels in loss.channels_of(topology)]
 
@@ -196,23 +203,48 @@ def _power_force(terms: Sequence[FreeTerm], species: Sequence[str]) -> openmm.Cu
 
 
 def _spline_force(terms: Sequence[FreeTerm], species: Sequence[str]) -> openmm.CustomNonbondedForce:
-    """All tables in one, a row for each kind of pair, so that every pair costs one lookup.
+    """Splines of one cutoff and spacing by arithmetic, because the CPU platform does that for eight pairs at once, but
+    looks tables up one by one.
 
-    The points lie on the grid of BIN_A that carries every knot and wall edge, which makes OpenMM's cubic spline
-    through them the term itself.
+    Each binary digit of m halves the knots to choose from, until the four of the interval are left.
     """
-    cutoff = max(t.cutoff_A for t in terms)
-    r = np.linspace(0, cutoff, round(cutoff / BIN_A) + 1)
-    r[0] = BIN_A / 10
-    rows = [np.zeros(len(r)), *(t.evaluate(r)[0] * EV_TO_KJ_PER_MOL for t in terms)]
-    kind = _pairwise(terms, range(1, len(rows)))  # 0 is the row of pairs without a term
-    force = openmm.CustomNonbondedForce(
-        "; ".join([SPLINE_EXPRESSION, _by_species("kind", kind, species), _species_products(species)])
+    first = terms[0]
+    assert isinstance(first, SplineTerm)
+    intervals = max(len(_inwards(t)) for t in terms) - 3
+    rows = np.array([_inwards(t, intervals) for t in terms])
+    cubic = np.diff(rows, 3)[:, -1] / (first.spacing_A * A_TO_NM) ** 3
+    values = {f"k{k}": column for k, column in enumerate(rows.T)}
+    values |= {
+        "edge": [t.wall_edge_A * A_TO_NM for t in terms],
+        "stiffness": [_energy(t.wall_stiffness_eV_per_A3, 3) for t in terms] - cubic,
+    }
+    definitions = [_by_species(name, _pairwise(terms, value), species) for name, value in values.items()]
+    left = [f"k{k}" for k in range(intervals + 3)]
+    for bit in (1 << k for k in reversed(range((intervals - 1).bit_length()))):
+        definitions.append(f"bit{bit}=floor(m/{bit})-2*floor(m/{2 * bit})")
+        for k, further in enumerate(left[bit : 2 * bit + 3]):
+            definitions.append(f"k{k}_{bit}=select(bit{bit},{further},{left[k]})")
+            left[k] = f"k{k}_{bit}"
+        left = left[: bit + 3]
+    definitions += [f"c{k}={name}" for k, name in enumerate(left)]
+    expression = SPLINE_EXPRESSION.format(
+        coefficients="".join(d + "; " for d in reversed(definitions)),
+        innermost=intervals - 1,
+        cutoff=_number(first.cutoff_A * A_TO_NM),
+        spacing=_number(first.spacing_A * A_TO_NM),
     )
-    end = cutoff * A_TO_NM
-    table = openmm.Continuous2DFunction(len(r), len(rows), np.concatenate(rows), 0.0, end, 0.0, len(rows) - 1.0)
-    force.addTabulatedFunction("table", table)
-    return force
+    return openmm.CustomNonbondedForce("; ".join([expression, _species_products(species)]))
+
+
+def _inwards(term: FreeTerm, intervals: int = 0) -> Floats:
+    """A sixth of a spline's coefficients [kJ/mol] at knots from the one beyond the cutoff inwards; from the wall's edge
+    on, those of the cubic there."""
+    assert isinstance(term, SplineTerm)
+    own = max(1, math.ceil((term.cutoff_A - term.wall_edge_A) / term.spacing_A - 1e-9))
+    c = np.concatenate([np.zeros(3), term.coefficients[::-1], np.zeros(own)])[: own + 3] * EV_TO_KJ_PER_MOL / 6
+    while len(c) < intervals + 3:
+        c = np.append(c, [4, -6, 4, -1] @ c[:-5:-1])
+    return c
 
 
 FREE_FORCES: dict[type[Term], Callable[[Sequence[FreeTerm], Sequence[str]], openmm.CustomNonbondedForce]] = {
@@ -279,7 +311,9 @@ def export_openmm(
     timestep_fs: float = 0.5,
     damping_fs: float = 100.0,
 ) -> list[Path]:
-    """Write system.xml, topology.pdb, state.xml (positions, velocities, box), integrator.xml, run.py, forcefield.xml.
+    """Write system.xml, topology.pdb, state.xml, integrator.xml, run.py and forcefield.xml.
+
+    state.xml holds positions, box, and the velocities of half a timestep before, as a leap-frog wants them.
 
     `damping_fs` is the time constant of the Nosé–Hoover chain: CP2K's TIMECON, LAMMPS's Tdamp, the inverse of
     OpenMM's collisionFrequency. forcefield.xml is left out where an element has atoms of different mass, which a
@@ -294,7 +328,7 @@ def export_openmm(
     texts = {
         "system.xml": openmm.XmlSerializer.serialize(system),
         "integrator.xml": openmm.XmlSerializer.serialize(integrator),
-        "state.xml": openmm.XmlSerializer.serialize(_state(start)),
+        "state.xml": openmm.XmlSerializer.serialize(_state(loss, start, timestep_fs)),
         "topology.pdb": pdb.getvalue(),
         "run.py": read_template("run.py"),
     }
@@ -305,8 +339,11 @@ def export_openmm(
     return [Path(directory) / name for name in texts]
 
 
-def _state(start: Start) -> openmm.State:
-    """Positions, velocities and box; only a Context makes a State, so one without forces does, and nothing runs."""
+def _state(loss: AgentLoss, start: Start, timestep_fs: float) -> openmm.State:
+    """Positions, box, and velocities of half a timestep earlier, which OpenMM's leap-frog integrators start from.
+
+    Only a Context makes a State, so one without forces does, and nothing runs.
+    """
     system = openmm.System()
     system.setDefaultPeriodicBoxVectors(*(openmm.Vec3(*row) for row in start.frame.cell[0] * A_TO_NM))
     for mass in start.frame.masses:
@@ -315,7 +352,10 @@ def _state(start: Start) -> openmm.State:
     system.getForce(0).setUsesPeriodicBoundaryConditions(True)
     platform = openmm.Platform.getPlatformByName("Reference")
     context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
-    assert start.frame.velocities is not None
-    context.setPositions(start.frame.positions[0] * A_TO_NM * unit.nanometer)
-    context.setVelocities(start.frame.velocities[0] * A_PER_FS_TO_NM_PER_PS)
+    frame = start.frame
+    assert frame.velocities is not None
+    _, forces = loss.evaluate(start.topology, frame.positions[0], frame.cell[0])
+    gained = forces / (frame.masses[:, None] * AMU_A2_PER_FS2_TO_EV) * timestep_fs / 2
+    context.setPositions(frame.positions[0] * A_TO_NM * unit.nanometer)
+    context.setVelocities((frame.velocities[0] - gained) * A_PER_FS_TO_NM_PER_PS)
     return context.getState(positions=True, velocities=True)

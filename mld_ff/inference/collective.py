@@ -30,7 +30,7 @@ TOWARDS_STAGED = 1e-2
 RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 BOTH = (0, 1)
 """Atoms and molecules."""
-COST = 2.2
+COST = 1.3
 """Time that one channel of every species adds to a step of LAMMPS, in units of that of the pairs."""
 RANK_SLACK = 1.02
 """The smallest rank is chosen whose cross-validated error is within this factor of the least one: cost grows with

@@ -160,7 +160,7 @@ class Form:
         at_centre = np.array(topology.symbols) == self.term.species[0]
         local = np.cumsum(at_centre) - 1
         sums = np.zeros((int(at_centre.sum()), size))
-        gradient = csr_array((3 * n * size, len(sums)))
+        entries: list[tuple[Floats, Indices, Indices]] = []
         for t, here in self.term.slices.items():
             if t not in topology.species:
                 continue
@@ -172,8 +172,9 @@ class Form:
             on_i = slope[p, a][:, None] * near.vector[p] / near.r[p][:, None]
             for atoms, force in ((near.i, on_i), (near.j, -on_i)):
                 rows = 3 * ((here.start + a) * n + atoms[p])[:, None] + np.arange(3)
-                columns = np.repeat(local[near.i[p]], 3)
-                gradient += csr_array((force.ravel(), (rows.ravel(), columns)), shape=gradient.shape)
+                entries.append((force.ravel(), rows.ravel(), np.repeat(local[near.i[p]], 3)))
+        values, rows, columns = (np.concatenate(parts) for parts in zip(*entries, strict=True))
+        gradient = csr_array((values, (rows, columns)), shape=(3 * n * size, len(sums)))
         deviation = sums - self.mean
         first, second = self.products
         half = (gradient @ deviation).reshape(size, 3 * n, size)

@@ -36,6 +36,7 @@ def write_report(out: Path, found: Study) -> Path:
         "fit": {k: v for k, v in found.loss.provenance.items() if k != "source"},
         "terms": {t.name: {"coverage": dict(t.coverage)} for t in found.loss.terms},
         "scan": None if found.scan is None else found.scan.to_dict(),
+        "recomputed": found.recomputed,
         "notes": found.notes,
         "series": found.series,
     }
@@ -48,7 +49,7 @@ def write_report(out: Path, found: Study) -> Path:
         notes="".join(f"<p class=note>{escape(n)}</p>" for n in found.notes),
         figures=_drawn(out, found.figures),
         errors=_errors(found.loss),
-        certainty=_certainty(found.loss),
+        certainty=_certainty(found),
         coverage=_coverage(found.loss),
         loss=_drawn(out, _of_loss(found.loss)),
         scan=HOW_TO_SCAN if found.scan is None else _drawn(out, _of_scan(found)),
@@ -155,8 +156,9 @@ def _errors(loss: AgentLoss) -> str:
     return table(head, rows)
 
 
-def _certainty(loss: AgentLoss) -> str:
+def _certainty(found: Study) -> str:
     """What the data determine, in a table."""
+    loss = found.loss
     p = loss.provenance
 
     def listed(names: list[str]) -> str:
@@ -181,6 +183,16 @@ def _certainty(loss: AgentLoss) -> str:
                 [
                     f"noise of CP2K's forces on {s} that this means",
                     f"{noise:.2g} meV/Å, {min((noise / error) ** 2, 1):.1%} of the squared error of the fit on {s}",
+                ]
+            )
+    for name, again in found.recomputed.items():
+        for s, difference in again["rms_difference_eV_per_A"].items():
+            changed = EV_TO_MEV * difference
+            share = (changed / p["rmse_meV_per_A_by_species"][s]) ** 2
+            rows.append(
+                [
+                    f"change of the forces on {s} in {again['frames']} frames computed again ({name})",
+                    f"{changed:.2g} meV/Å, {share:.1%} of the squared error of the fit on {s}",
                 ]
             )
     return table(["of the fit", ""], rows)

@@ -43,7 +43,7 @@ from mld_ff.report.statistics import (
     structure,
 )
 from mld_ff.report.style import LABELS, REFERENCE
-from mld_ff.survey import Inspection, Progress, inspect, no_progress
+from mld_ff.survey import Inspection, Progress, compare_forces, inspect, no_progress
 from mld_ff.topology import find_topology
 from mld_ff.trajectory import Floats, Ints, Trajectory
 from mld_ff.units import FS_TO_PS
@@ -84,6 +84,8 @@ class Study:
     loss: AgentLoss
     speed: dict[str, float]
     scan: Scan | None = None
+    recomputed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What `compare_forces` says of each run that holds forces of the same frames, by its name."""
     observables: dict[str, Compared] = field(default_factory=dict)
     figures: dict[str, tuple[str, Figure]] = field(default_factory=dict)
     """Caption and figure by file name."""
@@ -122,12 +124,14 @@ def study(
     cutoff_A: float | None = None,
     seed: int = 1,
     scan: Scan | None = None,
+    recomputed: Mapping[str, Trajectory] | None = None,
     progress: Progress = no_progress,
 ) -> Study:
     """Analyse a CP2K run and a learned run (`mld-ff run`) by the same code.
 
-    scan: of the exponents of the same data, to be shown too. Raises InputError if they do not hold the same molecules
-    at the same density.
+    scan: of the exponents of the same data, to be shown too. recomputed: some of the frames with forces that CP2K
+    computed again, by name; they tell the noise of its forces. Raises InputError if they do not hold the same
+    molecules at the same density.
     """
     run = Path(run)
     record, trajectory, log = read_record(run), read_run(run), read_log(run)
@@ -136,7 +140,8 @@ def study(
     _same_system(reference, trajectory, run)
     loss = AgentLoss.load(run / "model.json")
     frames = {REFERENCE: reference, engine: trajectory[int(EQUILIBRATION * trajectory.n_frames) :]}
-    found = Study(engine, loss, _speeds(source, record), scan)
+    again = {name: compare_forces(reference, frames) for name, frames in (recomputed or {}).items()}
+    found = Study(engine, loss, _speeds(source, record), scan, again)
     _check_scan(found)
     _too_short(found, frames)
     _compare_structure(found, frames, cutoff_A, progress)
@@ -144,7 +149,7 @@ def study(
     if source.source["ensemble"] == "REFTRAJ":
         found.notes.append(
             "CP2K computed its frames one by one (REFTRAJ), not as dynamics: temperature, diffusion, density of states "
-            "and everything against time are left out."
+            "and everything against time are left out, and its structure is that of whatever made the frames."
         )
         return found
     temperature = source.temperature if reference.velocities is None else reference.temperature()

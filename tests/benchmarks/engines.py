@@ -1,20 +1,32 @@
-"""Time per step of the learned water against native flexible three-site water, side by side in one run.
+"""Time per step and atom of the learned water against native flexible three-site water, side by side in one run.
 
-python tests/benchmarks/engines.py
+python tests/benchmarks/engines.py [--copies 1 2 4 8] [--uf3 water.uf3] [--serial]
 
-OpenMM CPU with one thread; LAMMPS with one process. Native water is SPC/Fw-like: charges and Lennard-Jones on the
-oxygen with particle-mesh Ewald, harmonic bonds and angle. 64 waters force a cutoff of 6.2 Å; 1,728 waters are measured
-with 9 Å, the usual choice for such water, and with 6.2 Å, that of the learned model.
+192 to 98,304 atoms. OpenMM's CPU platform with one and two threads; the LAMMPS beside this Python with one process, and
+where `mpirun` and another `lmp` are installed, that one with one and two. Learned are pairs and a collective loss with
+6 channels per species. Native water is SPC/Fw-like: charges and Lennard-Jones on the oxygen with particle-mesh Ewald,
+harmonic bonds and angle; 64 waters force a cutoff of 6.2 Å, larger boxes are measured with 9 Å, the usual choice, too.
+Beside them runs `pair_style uf3`, two- and three-body, with the potential that uf3water.py fits.
+
+Every figure is the best of a few rounds, taken in turns. CPU time (user and system, of all threads or processes) is
+what compares on a machine that does other things; wall time only means something on one that does not, and so do two
+processes, which wait for each other at full speed: leave those and two threads out with --serial.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
+import re
+import shutil
 import subprocess
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import ase
+import ase.io
 import numpy as np
 import openmm
 
@@ -25,7 +37,11 @@ from mld_ff.export.start import Start
 from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM
 
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
-ROUNDS = 5
+ROUNDS = 3
+SLOW = {"collective": 10, "uf3": 20}
+"""Roughly how much longer a step takes; so many fewer are measured."""
+Times = dict[str, tuple[float, float]]
+"""Milliseconds of CPU and wall time per step, by what was measured."""
 NATIVE_LAMMPS = """\
 units real
 atom_style full
@@ -39,23 +55,29 @@ pair_coeff * * 0 0
 pair_coeff 1 1 0.1554 3.1655
 kspace_style pppm 1e-4
 special_bonds lj/coul 0 0 0
-neighbor 1.0 bin
-neigh_modify delay 0 every 1 check yes
 timestep 0.5
 fix nvt all nvt temp 300 300 100
-run 100
-run {steps}
 """
 LEARNED_LAMMPS = """\
 units metal
 atom_style molecular
 read_data system.data
 include forcefield.lmp
-neighbor 1.0 bin
-neigh_modify delay 0 every 1 check yes
 timestep 0.0005
 fix nvt all nvt temp 300 300 0.1
-run 100
+"""
+UF3_LAMMPS = """\
+units metal
+read_data uf3.data
+pair_style uf3 3
+pair_coeff * * {potential} H O
+timestep 0.0005
+fix nve all nve
+"""
+RUN_LAMMPS = """\
+neighbor 1.0 bin
+neigh_modify delay 0 every 1 check yes
+run {warm}
 run {steps}
 """
 
@@ -100,23 +122,36 @@ def native_system(start: Start, cutoff_A: float) -> openmm.System:
     return system
 
 
-def openmm_times(systems: dict[str, openmm.System], start: Start, steps: int) -> dict[str, float]:
-    """Best milliseconds per step of every system, measured in turns."""
-    contexts = {}
+def steps_of(name: str, n_atoms: int) -> int:
+    slow = next((factor for word, factor in SLOW.items() if word in name), 1)
+    return max(2, min(500, 1_000_000 // n_atoms) // slow)
+
+
+def openmm_times(systems: dict[str, openmm.System], start: Start, serial: bool) -> Times:
+    """All systems with one thread, and with two."""
+    contexts, best = {}, {}
     for name, system in systems.items():
-        platform = openmm.Platform.getPlatformByName("CPU")
-        integrator = openmm.NoseHooverIntegrator(300, 10, 0.0005)
-        contexts[name] = openmm.Context(system, integrator, platform, {"Threads": "1"})
-        contexts[name].setPositions(start.frame.positions[0] * A_TO_NM)
-        contexts[name].setVelocities(start.frame.velocities[0] * A_PER_FS_TO_NM_PER_PS)
-        integrator.step(20)
-    best = dict.fromkeys(systems, np.inf)
+        for threads in (1,) if serial else (1, 2):
+            platform = openmm.Platform.getPlatformByName("CPU")
+            integrator = openmm.NoseHooverIntegrator(300, 10, 0.0005)
+            context = openmm.Context(system, integrator, platform, {"Threads": str(threads)})
+            context.setPositions(start.frame.positions[0] * A_TO_NM)
+            context.setVelocities(start.frame.velocities[0] * A_PER_FS_TO_NM_PER_PS)
+            integrator.step(2)
+            contexts[name, threads] = context
     for _ in range(ROUNDS):
-        for name, context in contexts.items():
-            began = time.perf_counter()
+        for (name, threads), context in contexts.items():
+            steps = steps_of(name, start.topology.n_atoms)
+            cpu, wall = time.process_time(), time.perf_counter()
             context.getIntegrator().step(steps)
-            best[name] = min(best[name], 1e3 * (time.perf_counter() - began) / steps)
+            took = 1e3 * (time.process_time() - cpu) / steps, 1e3 * (time.perf_counter() - wall) / steps
+            keep_best(best, f"OpenMM, {threads} thread{'s' * (threads > 1)}, {name}", took)
     return best
+
+
+def keep_best(best: Times, name: str, took: tuple[float, float]) -> None:
+    before = best.get(name, took)
+    best[name] = min(before[0], took[0]), min(before[1], took[1])
 
 
 def native_data(start: Start) -> str:
@@ -138,51 +173,92 @@ def native_data(start: Start) -> str:
     return "\n".join(lines) + "\n"
 
 
+def lammps_inputs(
+    losses: dict[str, AgentLoss], start: Start, cutoffs: list[float], uf3: Path | None, place: Path
+) -> list[str]:
+    """A folder with `in.bench` for all that is measured; their names."""
+    inputs = {}
+    for name, loss in losses.items():
+        export_lammps(loss, start, place / name)
+        inputs[name] = LEARNED_LAMMPS
+    for cutoff in cutoffs:
+        name = f"native {cutoff:g} Å"
+        (place / name).mkdir()
+        (place / name / "native.data").write_text(native_data(start))
+        inputs[name] = NATIVE_LAMMPS.format(cutoff=cutoff)
+    if uf3:
+        (place / "uf3").mkdir()
+        atoms = ase.Atoms(start.frame.symbols, start.frame.positions[0], cell=start.frame.cell[0], pbc=True)
+        ase.io.write(place / "uf3/uf3.data", atoms, format="lammps-data", specorder=["H", "O"], masses=True)
+        inputs["uf3"] = UF3_LAMMPS.format(potential=uf3.absolute())
+    for name, text in inputs.items():
+        steps = steps_of(name, start.topology.n_atoms)
+        (place / name / "in.bench").write_text(text + RUN_LAMMPS.format(warm=min(5, steps), steps=steps))
+    return list(inputs)
+
+
 def lammps_times(
-    losses: dict[str, AgentLoss], start: Start, native_cutoffs: list[float], steps: int
-) -> dict[str, float]:
-    """Best milliseconds per step, measured in turns."""
+    losses: dict[str, AgentLoss], start: Start, cutoffs: list[float], uf3: Path | None, serial: bool
+) -> Times:
+    """With one process; with one and two of an installed LAMMPS with MPI."""
+    runs = {"LAMMPS": [find_lmp()]}
+    mpirun, other = shutil.which("mpirun"), shutil.which("lmp", path=os.defpath)
+    if mpirun and other and not serial:
+        for n, what in ((1, "1 process"), (2, "2 processes")):
+            runs[f"LAMMPS (MPI), {what}"] = [mpirun, "--bind-to", "none", "--oversubscribe", "-np", str(n), other]
+    # OpenMPI asks for these where root is the only user, as in a container
+    environment = os.environ | {f"OMPI_ALLOW_RUN_AS_ROOT{x}": "1" for x in ("", "_CONFIRM")} | {"OMP_NUM_THREADS": "1"}
+    best: Times = {}
     with tempfile.TemporaryDirectory() as folder:
-        jobs = {}
-        for name, loss in losses.items():
-            export_lammps(loss, start, Path(folder) / name)
-            (Path(folder) / name / "in.bench").write_text(LEARNED_LAMMPS.format(steps=steps))
-            jobs[name] = Path(folder) / name
-        for cutoff in native_cutoffs:
-            where = Path(folder) / f"native {cutoff:g} Å"
-            where.mkdir()
-            (where / "native.data").write_text(native_data(start))
-            (where / "in.bench").write_text(NATIVE_LAMMPS.format(steps=steps, cutoff=cutoff))
-            jobs[where.name] = where
-        best = dict.fromkeys(jobs, np.inf)
+        names = lammps_inputs(losses, start, cutoffs, uf3, Path(folder))
         for _ in range(ROUNDS):
-            for name, where in jobs.items():
-                said = subprocess.check_output([find_lmp(), "-in", "in.bench"], cwd=where, text=True)
-                loop = [line for line in said.splitlines() if line.startswith("Loop time")][-1]
-                best[name] = min(best[name], 1e3 * float(loop.split()[3]) / steps)
-        return best
+            for engine, command in runs.items():
+                for name in names:
+                    if name == "uf3" and engine != "LAMMPS":
+                        continue
+                    said = subprocess.check_output(
+                        [*command, "-in", "in.bench"], cwd=Path(folder) / name, env=environment, text=True
+                    )
+                    loop = re.findall(r"^Loop time of (\S+) on (\d+) procs for (\d+) steps", said, re.M)[-1]
+                    wall = 1e3 * float(loop[0]) / int(loop[2])
+                    used = float(re.findall(r"^(\S+)% CPU use", said, re.M)[-1]) / 100
+                    keep_best(best, f"{engine}, {name}", (wall * used * int(loop[1]), wall))
+    return best
 
 
 def main() -> None:
-    """A line per engine, box and force field, with the ratio to each native water."""
+    """A line per box, engine and force field, with ratios of CPU time; then exponents of CPU time over atoms."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--copies", type=int, nargs="+", default=[1, 2, 4, 8], help="of 64 waters, along every axis")
+    parser.add_argument("--uf3", type=Path, help="what uf3water.py wrote")
+    parser.add_argument("--serial", action="store_true", help="one thread or process only")
+    asked = parser.parse_args()
+    if not asked.uf3:
+        print("without UF3: python tests/benchmarks/uf3water.py water.uf3, then --uf3 water.uf3")
     source = open_cp2k(EXAMPLE)
     losses = {kind: fit(source, Basis(kind=kind)) for kind in ("power", "spline")}
-    for copies, steps, cutoffs in ((1, 500, [6.2]), (3, 30, [6.2, 9.0])):
+    losses["collective"] = fit(source, Basis(collective=6))
+    every: dict[str, list[tuple[int, float]]] = {}
+    for copies in asked.copies:
         start = box(copies)
+        n, cutoffs = start.topology.n_atoms, [6.2, 9.0] if copies > 1 else [6.2]
         systems = {name: openmm_system(loss, start) for name, loss in losses.items()}
         systems |= {f"native {c:g} Å": native_system(start, c) for c in cutoffs}
-        measured = {
-            "OpenMM": openmm_times(systems, start, steps),
-            "LAMMPS": lammps_times(losses, start, cutoffs, 4 * steps),
-        }
-        for engine, times in measured.items():
-            for name, milliseconds in times.items():
-                ratios = ", ".join(
-                    f"{milliseconds / times[n]:.2f} of {n}" for n in times if n.startswith("native") and n != name
-                )
-                print(
-                    f"{len(start.topology.molecules):5d} waters, {engine}, {name}: {milliseconds:.3f} ms/step  {ratios}"
-                )
+        times = openmm_times(systems, start, asked.serial)
+        times |= lammps_times(
+            {k: v for k, v in losses.items() if k != "power"}, start, cutoffs, asked.uf3, asked.serial
+        )
+        for name, (cpu, wall) in times.items():
+            engine, of = name.rsplit(", ", 1)
+            others = (o for o in ("power", "spline", "uf3", *(f"native {c:g} Å" for c in cutoffs)) if o != of)
+            ratios = [f"{cpu / times[f'{engine}, {o}'][0]:.2f} {o}" for o in others if f"{engine}, {o}" in times]
+            figures = f"{1e3 * cpu / n:8.3f} µs CPU, {1e3 * wall / n:8.3f} µs wall per atom and step"
+            print(f"{n:6d} atoms, {name}: {figures}; CPU in {', '.join(ratios)}", flush=True)
+            every.setdefault(name, []).append((n, cpu))
+    for name, points in every.items():
+        if len(points) > 1:
+            n, cpu = np.log(np.array(points)).T
+            print(f"{name}: CPU time ~ atoms^{np.polyfit(n, cpu, 1)[0]:.3f} from {points[0][0]} atoms on")
 
 
 if __name__ == "__main__":
