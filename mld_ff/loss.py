@@ -133,6 +133,11 @@ class PairTerm(Term):
     def walls(self) -> tuple[Wall, ...]:
         return ()
 
+    @property
+    def sampled_A(self) -> tuple[float, float]:
+        """Shortest and longest distance that the data sampled."""
+        return 0.0, math.inf
+
     def evaluate(self, r: Floats) -> tuple[Floats, Floats]:
         """Energy [eV] and derivative du/dr [eV/Å] of pairs at distance r (P,) [Å], walls included."""
         c = np.array(self.coefficients)
@@ -159,6 +164,11 @@ class FreeTerm(PairTerm):
     @cached_property
     def walls(self) -> tuple[Wall, ...]:
         return (self._wall(self.wall_edge_A, self.wall_stiffness_eV_per_A3, 1),)
+
+    @property
+    def sampled_A(self) -> tuple[float, float]:
+        """The wall begins a little further out than the shortest distance, and is all there is if nobody was seen."""
+        return self.coverage.get("shortest_A") or self.wall_edge_A, math.inf
 
     def zeroed(self) -> Self:
         return replace(super().zeroed(), wall_stiffness_eV_per_A3=0.0)
@@ -237,6 +247,10 @@ class BondTerm(PairTerm):
     r0_A: float
     range_A: tuple[float, float] = (0.0, np.inf)
     wall_stiffness_eV_per_A3: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def sampled_A(self) -> tuple[float, float]:
+        return self.range_A
 
     @property
     def coefficient_names(self) -> tuple[str, ...]:
@@ -348,17 +362,16 @@ class Escape:
     atoms: tuple[str, str]
     """Element and number from 1."""
     r_A: float
-    edge_A: float
-    """Of the wall that the pair is in."""
+    limit_A: float
+    """The shortest or longest sampled."""
 
     @property
-    def depth_A(self) -> float:
-        """How far it is inside the wall."""
-        return abs(self.r_A - self.edge_A)
+    def outside_A(self) -> float:
+        return abs(self.r_A - self.limit_A)
 
     def __str__(self) -> str:
-        which = "shorter" if self.r_A < self.edge_A else "longer"
-        return f"{self.term}, {' and '.join(self.atoms)}: {self.r_A:.3f} Å, {which} than {self.edge_A:g} Å"
+        which = "shorter" if self.r_A < self.limit_A else "longer"
+        return f"{self.term}, {' and '.join(self.atoms)}: {self.r_A:.3f} Å, {which} than {self.limit_A:.3f} Å"
 
 
 KINDS: dict[str, type[Term]] = {t.kind: t for t in (PowerTerm, SplineTerm, BondTerm, CollectiveTerm)}
@@ -470,22 +483,22 @@ class AgentLoss:
         return {t.name: rho for sums in every for t, rho in zip(sums.channels, sums.densities.T, strict=True)}
 
     def escapes(self, topology: Topology, positions: Floats, cell: Floats) -> list[Escape]:
-        """Of each term the pair that is deepest inside a wall: positions (N, 3) [Å], cell (3, 3) [Å].
+        """Of each term the pair that is farthest outside of the distances that the data sampled.
 
-        Raises InputError as `terms_of` does.
+        positions (N, 3) [Å], cell (3, 3) [Å]. Raises InputError as `terms_of` does.
         """
-        found: dict[str, Escape] = {}
+        found = []
         terms = self.terms_of(topology)
-        reach = max((t.wall_edge_A for t in self.free_terms), default=0.0)
+        reach = max((t.sampled_A[0] for t in self.free_terms), default=0.0)
         for name, pairs in topology.pairs(positions, cell, reach):
-            for wall in terms[name].walls:
-                depth = (wall.edge_A - pairs.r) * wall.inward
-                if len(depth) and depth.max() > 0:
-                    k = int(np.argmax(depth))
-                    i, j = (f"{topology.symbols[a[k]]}{a[k] + 1}" for a in (pairs.i, pairs.j))
-                    here = Escape(terms[name].name, (i, j), float(pairs.r[k]), wall.edge_A)
-                    found[here.term] = max(here, found.get(here.term, here), key=lambda e: e.depth_A)
-        return list(found.values())
+            low, high = terms[name].sampled_A
+            outside = np.maximum(low - pairs.r, pairs.r - high)
+            if len(outside) and outside.max() > 0:
+                k = int(np.argmax(outside))
+                i, j = (f"{topology.symbols[a[k]]}{a[k] + 1}" for a in (pairs.i, pairs.j))
+                r = float(pairs.r[k])
+                found.append(Escape(terms[name].name, (i, j), r, low if r < low else high))
+        return found
 
     def _sums(self, topology: Topology, positions: Floats, cell: Floats) -> Iterator[Sums]:
         """The channels of the system, those of the same layout together."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ def test_run_that_was_killed_goes_on(engine: str, frame: Trajectory, loss: Agent
     found = run(loss, frame, engine, cut, settings, PLATFORM, resume=True)
     assert not (cut / SESSION).exists() and found.source["finished"] is True
     assert np.array_equal(found.step, whole.step)
+    assert read_log(cut)["time_ps"] == pytest.approx(0.0005 * read_log(cut)["step"])
     for mine, other in ((read_log(cut), read_log(tmp_path / "whole")), (vars(found), vars(whole))):
         for name in ("step", "time_ps", "potential_eV", "temperature_K", "positions", "velocities", "cell"):
             if name in other:
@@ -162,17 +164,20 @@ def test_settings_that_make_no_sense(options: dict[str, Any], said: str) -> None
 # --- what is watched meanwhile ---------------------------------------------------------------------------------------
 
 
-def test_escapes_are_the_deepest_pairs_in_walls(frame: Trajectory, loss: AgentLoss) -> None:
-    """Beside all pairs one by one."""
+def test_escapes_are_the_pairs_farthest_outside(frame: Trajectory, loss: AgentLoss) -> None:
+    """Beside all pairs one by one. Where data were, they tell the limit, and not the wall that begins before it."""
     topology = topology_of(frame)
-    terms, expected = loss.terms_of(topology), {}
+    seen = replace(loss.free_terms[0], coverage={"shortest_A": 3.5})
+    loss = replace(loss, terms=(*loss.bond_terms, seen, *loss.free_terms[1:]))
+    limits = {t.name: t.range_A for t in loss.bond_terms} | {t.name: (2.0, np.inf) for t in loss.free_terms}
+    limits[seen.name] = 3.5, np.inf
+    expected: dict[str, tuple[float, tuple[str, str]]] = {}
     for name, pairs in topology.pairs(frame.positions[0], frame.cell[0], loss.cutoff_A):
-        for wall in terms[name].walls:
-            for i, j, r in zip(pairs.i, pairs.j, pairs.r, strict=True):
-                depth = (wall.edge_A - r) * wall.inward
-                if depth > expected.get(name, (0,))[0]:
-                    expected[name] = depth, (f"{topology.symbols[i]}{i + 1}", f"{topology.symbols[j]}{j + 1}")
-    found = {e.term: (pytest.approx(e.depth_A), e.atoms) for e in loss.escapes(topology, frame.positions[0], CUBE)}
+        for i, j, r in zip(pairs.i, pairs.j, pairs.r, strict=True):
+            outside = max(limits[name][0] - r, r - limits[name][1])
+            if outside > expected.get(name, (0,))[0]:
+                expected[name] = outside, (f"{topology.symbols[i]}{i + 1}", f"{topology.symbols[j]}{j + 1}")
+    found = {e.term: (pytest.approx(e.outside_A), e.atoms) for e in loss.escapes(topology, frame.positions[0], CUBE)}
     assert len(expected) >= 2 and found == expected
 
 

@@ -101,7 +101,7 @@ class Watch:
                     if self.stop:
                         raise CheckFailed(f"a pair left the sampled distances: step {step}, {escape}")
                     number, at, worst = self.escapes.get(escape.term, (0, step, escape))
-                    if escape.depth_A > worst.depth_A:
+                    if escape.outside_A > worst.outside_A:
                         at, worst = step, escape
                     self.escapes[escape.term] = number + 1, at, worst
         return complete - start
