@@ -192,7 +192,7 @@ def test_temperature_from_ener_is_that_of_the_velocities(run: Callable[[str], Pa
     directory = run("water64")
     source = open_cp2k(directory)
     assert source.n_frames > 1
-    assert source.temperature == pytest.approx(source.read().temperature(), rel=1e-5)
+    assert source.temperature == pytest.approx(source.read().temperature(), rel=1e-4)  # masses differ a little
     (directory / "w64-1.ener").unlink()
     assert open_cp2k(directory).temperature is None
 

@@ -77,13 +77,8 @@ class Problem:
         touched = np.einsum("bskk->k", self.equations.gram_bskk[list(self.train)]) > 0
         touched = np.array([touched[self.term_index == k].any() for k in range(len(self.terms))])[self.term_index]
         splines = np.array([isinstance(t, SplineTerm) for t in self.terms])[self.term_index]
-        candidates = np.flatnonzero(touched & ~splines)
-        missing = {self.names[k] for k in np.flatnonzero(~touched)}
-        if len(candidates):
-            _, r, order = qr(self._normalised_gram(candidates), pivoting=True)
-            dependent = np.abs(np.diag(r)) < RANK_TOLERANCE * max(abs(r[0, 0]), 1)
-            missing |= {self.names[candidates[k]] for k in order[dependent]}
-        return tuple(sorted(missing))
+        missing = {*np.flatnonzero(~touched), *self._dependent(np.flatnonzero(touched & ~splines))}
+        return tuple(sorted(self.names[k] for k in missing))
 
     @cached_property
     def kept(self) -> Indices:
@@ -154,14 +149,20 @@ class Problem:
     @cached_property
     def rank(self) -> int:
         """How many of the K functions the training data tell apart, without ridge."""
-        values = np.linalg.eigvalsh(self._normalised_gram(np.arange(len(self.names))))
-        return int((values > RANK_TOLERANCE * values[-1]).sum())
+        return len(self.names) - len(self._dependent(np.arange(len(self.names))))
 
     @cached_property
     def condition(self) -> float:
         """Ratio of the extreme singular values of the design with columns of length one."""
         values = np.linalg.eigvalsh(self._normalised_gram(self.kept))
         return float(f"{np.sqrt(values[-1] / max(values[0], np.finfo(float).eps * values[-1])):.4g}")
+
+    def _dependent(self, functions: Indices) -> Indices:
+        """Those of the functions that depend linearly on the others."""
+        if not len(functions):
+            return functions
+        _, r, order = qr(self._normalised_gram(functions), pivoting=True)
+        return np.asarray(functions[order[np.abs(np.diag(r)) < RANK_TOLERANCE * max(abs(r[0, 0]), 1)]])
 
     def _without(self, block: int) -> list[int]:
         return [b for b in self.train if b != block]
