@@ -6,13 +6,14 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from operator import mul
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, PairTerm
-from mld_ff.report.style import LABELS, PANEL, REFERENCE, STYLES, legend_above, panels
+from mld_ff.report.style import LABELS, REFERENCE, STYLES, legend_above, panels, wide_panels
 from mld_ff.survey import Inspection
 from mld_ff.topology import find_topology
 from mld_ff.trajectory import Floats, Trajectory
@@ -146,9 +147,8 @@ def plot_kinetic_energy(
     heat: Mapping[str, tuple[Floats, Floats]], n_atoms: Mapping[str, int], target_K: float
 ) -> Figure:
     """Kinetic energy per atom over time [ps], from the temperature [K] of every run, and its running mean."""
-    figure = Figure(figsize=(2 * PANEL[0], 1.8 * len(heat)), layout="constrained")
-    axes = figure.subplots(len(heat), squeeze=False, sharey=True)
-    for axis, (label, (time_ps, temperature)) in zip(axes[:, 0], heat.items(), strict=True):
+    figure, axes = wide_panels(len(heat), 1.7, sharey=True)
+    for axis, (label, (time_ps, temperature)) in zip(axes, heat.items(), strict=True):
         per_kelvin = kinetic_energy_per_kelvin(n_atoms[label])
         energy = temperature * per_kelvin
         color = STYLES[label]["color"]
@@ -178,22 +178,23 @@ def plot_lines(
     axes: tuple[str, str],
     running_mean: bool = False,
     points: Collection[str] = (),
+    **line: Any,
 ) -> Figure:
     """A panel per title, for which every label of `data` has a curve, with a band where its error is known.
 
-    running_mean: draw that, and the curve itself thin. points: labels drawn as points, not lines.
+    running_mean: draw that, and the curve itself thin. points: labels drawn as points, not lines. line: how lines
+    differ from STYLES.
     """
     figure, panel = panels(len(titles))
     for k, (axis, title) in enumerate(zip(panel, titles, strict=True)):
         for label, curves in data.items():
-            style = dict(STYLES[label])
+            style = {**STYLES[label], **line}
             x, y, *error = curves[k]
             if running_mean:
                 axis.plot(x, y, color=style["color"], lw=0.5, alpha=0.35, zorder=1)
                 x, y = _running_mean(x, y)
-                style["ls"] = "-"
             if label in points:
-                style |= {"ls": "", "marker": "o", "ms": 3}
+                style |= {"ls": "", "marker": "o", "ms": 3, "zorder": 3}
             axis.plot(x, y, **style, label=LABELS.get(label, label))
             for e in error:
                 axis.fill_between(x, y - e, y + e, color=style["color"], alpha=0.2, lw=0)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from mld_ff.files import to_json, write_atomically
 from mld_ff.inference import Scan
-from mld_ff.report.style import PANEL, legend_above, panels, save_figure
+from mld_ff.report.style import legend_above, panels, save_figure, wide_panels
 
 SCAN = "scan.json"
 
@@ -38,15 +38,14 @@ def plot_plane(scan: Scan) -> Figure:
         i, j = np.unravel_index(np.argmin(z), z.shape)
         axis.plot(n[j], n[i], "x", color="C3", mew=2)
         axis.set(title=f"{species}: least {z.min():.3f}", xlabel="exponent n", ylabel="exponent m", aspect="equal")
-        figure.colorbar(image, ax=axis, label="relative RMSE")
+        figure.colorbar(image, ax=axis, label="relative RMSE", shrink=0.7)
     return figure
 
 
 def plot_sensitivities(scan: Scan) -> Figure:
     """What the error of each species gains without an invariant, everything else refitted."""
     names = [s.name for s in scan.sensitivities]
-    figure = Figure(figsize=(2 * PANEL[0], 0.28 * len(names) + 1), layout="constrained")
-    axis = figure.subplots()
+    figure, (axis,) = wide_panels(1, 0.28 * len(names) + 1)
     y = np.arange(len(names))
     for k, species in enumerate(scan.species):
         gain = [max(s.relative_rmse_gain[species], 1e-5) for s in scan.sensitivities]

@@ -56,7 +56,7 @@ DENSITY_TOLERANCE = 0.01
 RAREST_ANGLES = 1e-4
 """This fraction of the angles at either end is not drawn."""
 RANDOM_HYDROGENS = 4
-SAME_START_FS = 1000.0
+SAME_START_FS = 200.0
 UNKNOWN = Statistic(math.nan, math.nan)
 
 
@@ -299,7 +299,7 @@ def _draw_bond_in_time(found: Study, frames: Mapping[str, Trajectory]) -> None:
     bond = "–".join(shown)
     titles = [f"mean {bond}", f"deviation of {bond}"]
     caption = f"Mean and deviation of all {bond} bonds against time (thin) and their running means (thick)."
-    found.draw("bond_in_time", caption, titles, curves, ("time [ps]", "[Å]"), running_mean=True)
+    found.draw("bond_in_time", caption, titles, curves, ("time [ps]", "[Å]"), running_mean=True, ls="-")
 
 
 def _compare_diffusion(found: Study, frames: Mapping[str, Trajectory]) -> None:
@@ -422,4 +422,4 @@ def _draw_same_start(
             f" Points where frames are further apart than the {resolved:.1f} fs that the vibration asks for: lines "
             "between them would be wrong."
         )
-    found.draw("same_start", caption, titles, data, ("time [ps]", "r [Å]"), points=coarse)
+    found.draw("same_start", caption, titles, data, ("time [ps]", "r [Å]"), points=coarse, ls="-", lw=1.0)

@@ -16,19 +16,25 @@ STYLES: dict[str, dict[str, Any]] = {
     "lammps": {"color": "C1", "ls": "--"},
 }
 LABELS = {"openmm": "OpenMM", "lammps": "LAMMPS"}
-PANEL = (3.3, 2.7)
-"""Width and height of a panel [inch]."""
+PANEL = (2.8, 2.4)
+"""Width and height of a panel [inch]; two of them make a figure, which reads at half the width of a page."""
 
 
 def panels(n: int) -> tuple[Figure, list[Axes]]:
-    """A figure of n panels, at most three beside each other."""
-    columns = 2 if n == 4 else min(n, 3)
+    """A figure of n panels, at most two beside each other."""
+    columns = min(n, 2)
     rows = math.ceil(n / columns)
     figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat[n:]:
         axis.set_visible(False)
     return figure, list(axes.flat[:n])
+
+
+def wide_panels(n: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of n panels of some height [inch] on top of each other, each as wide as two."""
+    figure = Figure(figsize=(2 * PANEL[0], n * height), layout="constrained")
+    return figure, list(figure.subplots(n, squeeze=False, **options)[:, 0])
 
 
 def legend_above(figure: Figure, axis: Axes) -> None:
