@@ -391,9 +391,9 @@ def read_log(directory: Path | str) -> dict[str, Floats]:
         "temperature_K": columns["Temp"],
         "potential_eV": columns["PotEng"] / unit,
         "total_eV": columns["TotEng"] / unit,
-        "density_g_per_cm3": columns["Density"],
     }
-    return log | ({"pressure_bar": columns["Press"]} if "Press" in columns else {})
+    told = {"density_g_per_cm3": "Density", "pressure_bar": "Press"}
+    return log | {name: columns[column] for name, column in told.items() if column in columns}
 
 
 CSV_COLUMNS = ("Step", "Time", "PotEng", "KinEng", "TotEng", "Temp", "Density")
