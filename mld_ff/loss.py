@@ -170,6 +170,11 @@ class FreeTerm(PairTerm):
         """The wall begins a little further out than the shortest distance, and is all there is if nobody was seen."""
         return self.coverage.get("shortest_A") or self.wall_edge_A, math.inf
 
+    @property
+    def layout(self) -> tuple[Any, ...]:
+        """Terms of the same layout are combinations of the same functions: an engine computes those once."""
+        return (self.cutoff_A,)
+
     def zeroed(self) -> Self:
         return replace(super().zeroed(), wall_stiffness_eV_per_A3=0.0)
 
@@ -197,6 +202,10 @@ class PowerTerm(FreeTerm):
     kind: ClassVar[str] = "power"
     exponents: tuple[float, ...]
 
+    @property
+    def layout(self) -> tuple[Any, ...]:
+        return self.cutoff_A, self.exponents
+
     @cached_property
     def products(self) -> tuple[tuple[float, ...], ...]:
         """Exponents multiplied in every function: (n,) for A_n q_n, (n, m) for B_nm q_n q_m."""
@@ -219,6 +228,10 @@ class SplineTerm(FreeTerm):
 
     kind: ClassVar[str] = "spline"
     spacing_A: float
+
+    @property
+    def layout(self) -> tuple[Any, ...]:
+        return self.cutoff_A, self.spacing_A
 
     @cached_property
     def knots(self) -> Floats:

@@ -26,15 +26,8 @@ SPECIES_PAIR = tuple[str, str]
 CENTRE_OF_MASS_EVERY = 100
 """Steps between removals of the centre-of-mass motion; its presence makes OpenMM count 3N - 3 degrees of freedom."""
 
-POWER_EXPRESSION = "; ".join(
-    [
-        "{sum} + x*(force + x*(halfcurvature + x*stiffness))",
-        "{invariants}S=(1-(y/{cutoff})^2)^3",
-        "x=max(0,edge-r)",
-        "y=max(r,edge)",
-    ]
-)
-"""The quadratic loss at y = r, or at the wall's edge with the wall of depth x on top."""
+WALLED_EXPRESSION = "{inside} + x*(force + x*(halfcurvature + x*stiffness))"
+"""Energy at y = r, or at the wall's edge with the wall of depth x on top."""
 SPLINE_EXPRESSION = "; ".join(
     [
         "c0*(1-u)^3 + c1*(4+u*u*(3*u-6)) + c2*(1+3*u*(1+u*(1-u))) + c3*u^3 + stiffness*max(0,edge-r)^3",
@@ -96,10 +89,8 @@ def forces_of(loss: AgentLoss, topology: Topology) -> list[openmm.Force]:
     alike: dict[tuple[Any, ...], list[FreeTerm]] = {}
     for term in loss.free_terms:
         if set(term.species) <= set(topology.species):
-            # one expression holds power laws of the same exponents, or splines of the same spacing
-            own = term.exponents if isinstance(term, PowerTerm) else getattr(term, "spacing_A", None)
-            alike.setdefault((type(term), term.cutoff_A, own), []).append(term)
-    forces += [_free_force(kind, members, topology) for (kind, *_), members in alike.items()]
+            alike.setdefault((type(term), term.layout), []).append(term)
+    forces += [_free_force(kind, members, topology) for (kind, _), members in alike.items()]
     return forces + [_density_force(channels, topology) for channels in loss.channels_of(topology)]
 
 
@@ -121,10 +112,7 @@ def _wall_expression(wall: Wall) -> str:
 
 
 def _bond_force(term: BondTerm, pairs: Ints) -> openmm.CustomBondForce:
-    inside = "".join(
-        f"{'+' if m > 1 else ''}({_number(_energy(c, m))})*(r-{_number(term.r0_A * A_TO_NM)})^{m}"
-        for m, c in enumerate(term.coefficients, 1)
-    )
+    inside = BOND_ENERGIES[type(term)](term)
     below, above = (_wall_expression(w) for w in term.walls)
     low, high = (_number(edge * A_TO_NM) for edge in term.range_A)
     force = openmm.CustomBondForce(BOND_EXPRESSION.format(low=low, high=high, inside=inside, above=above, below=below))
@@ -133,6 +121,17 @@ def _bond_force(term: BondTerm, pairs: Ints) -> openmm.CustomBondForce:
     for i, j in pairs:
         force.addBond(int(i), int(j))
     return force
+
+
+def _polynomial(term: BondTerm) -> str:
+    return "".join(
+        f"{'+' if m > 1 else ''}({_number(_energy(c, m))})*(r-{_number(term.r0_A * A_TO_NM)})^{m}"
+        for m, c in enumerate(term.coefficients, 1)
+    )
+
+
+BOND_ENERGIES: dict[type[Term], Callable[[BondTerm], str]] = {BondTerm: _polynomial}
+"""Of every kind of bonded term: the energy [kJ/mol] over r [nm] inside the sampled range."""
 
 
 def _free_force(kind: type[Term], terms: Sequence[FreeTerm], topology: Topology) -> openmm.CustomNonbondedForce:
@@ -176,30 +175,41 @@ def _pairwise(terms: Sequence[FreeTerm], values: Sequence[float]) -> dict[SPECIE
     return found
 
 
+def walled_force(
+    inside: str, coefficients: Mapping[str, Sequence[float]], terms: Sequence[FreeTerm], species: Sequence[str]
+) -> openmm.CustomNonbondedForce:
+    """A force of free terms whose energy [kJ/mol] in the sampled range is `inside`, an expression over y [nm].
+
+    coefficients: by name, a value for each of the terms. Below the terms' wall edges the walls are added.
+    """
+    walls = [t.walls[0] for t in terms]
+    of_walls = {
+        "edge": [w.edge_A * A_TO_NM for w in walls],
+        "force": [_energy(w.force, 1) for w in walls],
+        "halfcurvature": [_energy(w.curvature / 2, 2) for w in walls],
+        "stiffness": [_energy(w.stiffness_eV_per_A3, 3) for w in walls],
+    }
+    values = {**coefficients, **of_walls}
+    definitions = [_by_species(name, _pairwise(terms, value), species) for name, value in values.items()]
+    energy, *rest = inside.split("; ")
+    parts = [WALLED_EXPRESSION.format(inside=energy), *rest, "x=max(0,edge-r)", "y=max(r,edge)", *definitions]
+    return openmm.CustomNonbondedForce("; ".join([*parts, _species_products(species)]))
+
+
 def _power_force(terms: Sequence[FreeTerm], species: Sequence[str]) -> openmm.CustomNonbondedForce:
     first = terms[0]
     assert isinstance(first, PowerTerm)
     names = [c.translate(str.maketrans("-,.", "m_p")) for c in first.coefficient_names]
     invariant = {n: f"q{k + 1}" for k, n in enumerate(first.exponents)}
     products = ["*".join(invariant[n] for n in p) for p in first.products]
-    expression = POWER_EXPRESSION.format(
-        sum=" + ".join(f"{name}*{product}" for name, product in zip(names, products, strict=True)),
-        invariants="".join(f"{q}=S*y^({_number(-n)}); " for n, q in invariant.items()),
-        cutoff=_number(first.cutoff_A * A_TO_NM),
-    )
-    walls = [t.walls[0] for t in terms]
-    values = {
+    parts = [" + ".join(f"{name}*{product}" for name, product in zip(names, products, strict=True))]
+    parts += [f"{q}=S*y^({_number(-n)})" for n, q in invariant.items()]
+    parts.append(f"S=(1-(y/{_number(first.cutoff_A * A_TO_NM)})^2)^3")
+    coefficients = {
         name: [_energy(t.coefficients[k], -sum(product)) for t in terms]
         for k, (name, product) in enumerate(zip(names, first.products, strict=True))
     }
-    values |= {
-        "edge": [w.edge_A * A_TO_NM for w in walls],
-        "force": [_energy(w.force, 1) for w in walls],
-        "halfcurvature": [_energy(w.curvature / 2, 2) for w in walls],
-        "stiffness": [_energy(w.stiffness_eV_per_A3, 3) for w in walls],
-    }
-    definitions = [_by_species(name, _pairwise(terms, value), species) for name, value in values.items()]
-    return openmm.CustomNonbondedForce("; ".join([expression, *definitions, _species_products(species)]))
+    return walled_force("; ".join(parts), coefficients, terms, species)
 
 
 def _spline_force(terms: Sequence[FreeTerm], species: Sequence[str]) -> openmm.CustomNonbondedForce:
@@ -251,6 +261,7 @@ FREE_FORCES: dict[type[Term], Callable[[Sequence[FreeTerm], Sequence[str]], open
     PowerTerm: _power_force,
     SplineTerm: _spline_force,
 }
+"""Of every kind of free term: a force with the expression for all terms of one layout."""
 
 
 def _density_force(channels: Mapping[str, CollectiveTerm], topology: Topology) -> openmm.CustomGBForce:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from io import BytesIO
@@ -68,9 +67,11 @@ def read_shard(file: Path | str) -> Accumulated:
                     f"has version {head['version']!r}; this mld_ff reads version {VERSION}: accumulate again", file
                 )
             return _from_stored(head, stored)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", file) from None
-    except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged bytes can make zipfile, zlib, tokenize and numpy raise anything
         raise InputError(f"is not a complete file of `mld-ff accumulate`: {error}", file) from None
 
 

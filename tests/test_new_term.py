@@ -1,0 +1,131 @@
+"""What a new kind of term needs: the term itself, and in OpenMM one function; LAMMPS's tables take it as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import openmm
+import pytest
+from conftest import CUBE, TRICLINIC, invent, liquid
+
+from mld_ff.export import openmm as exporter
+from mld_ff.export.openmm import export_openmm, walled_force
+from mld_ff.export.start import start_from
+from mld_ff.loss import KINDS, AgentLoss, BondTerm, FreeTerm
+from mld_ff.trajectory import Floats
+from mld_ff.units import A_TO_NM, EV_TO_KJ_PER_MOL
+from mld_ff.verify import verify
+
+# --- a free term: exponentials that vanish with two derivatives at the cutoff -----------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExponentialTerm(FreeTerm):
+    """Linear in (1 - (r/cutoff)²)³ exp(-r/λ)."""
+
+    kind: ClassVar[str] = "exponential"
+    lengths_A: tuple[float, ...]
+
+    @property
+    def coefficient_names(self) -> tuple[str, ...]:
+        return tuple(f"{length:g} Å" for length in self.lengths_A)
+
+    @property
+    def layout(self) -> tuple[object, ...]:
+        return self.cutoff_A, self.lengths_A
+
+    def basis(self, r: Floats, derivative: int = 0) -> Floats:
+        x, c = np.minimum(r / self.cutoff_A, 1)[:, None], self.cutoff_A
+        s, s1 = (1 - x**2) ** 3, -6 * x * (1 - x**2) ** 2 / c
+        s2 = (24 * x**2 * (1 - x**2) - 6 * (1 - x**2) ** 2) / c**2
+        k = 1 / np.array(self.lengths_A)
+        return np.asarray(np.exp(-r[:, None] * k) * (s, s1 - k * s, s2 - 2 * k * s1 + k**2 * s)[derivative])
+
+
+def exponential_force(terms: Sequence[FreeTerm], species: Sequence[str]) -> openmm.CustomNonbondedForce:
+    first = terms[0]
+    assert isinstance(first, ExponentialTerm)
+    sums = "+".join(f"c{k}*exp(-y/{length * A_TO_NM!r})" for k, length in enumerate(first.lengths_A))
+    coefficients = {
+        f"c{k}": [t.coefficients[k] * EV_TO_KJ_PER_MOL for t in terms] for k in range(len(first.coefficients))
+    }
+    return walled_force(f"({sums})*(1-(y/{first.cutoff_A * A_TO_NM!r})^2)^3", coefficients, terms, species)
+
+
+# --- a bonded term: Morse's function ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class MorseTerm(BondTerm):
+    """Linear in (1 - exp(-a (r - r0)))²."""
+
+    kind: ClassVar[str] = "morse"
+    per_A: float
+
+    def basis(self, r: Floats, derivative: int = 0) -> Floats:
+        a, e = self.per_A, np.exp(-self.per_A * (r - self.r0_A))[:, None]
+        return np.asarray(((1 - e) ** 2, 2 * a * e * (1 - e), 2 * a**2 * e * (2 * e - 1))[derivative])
+
+
+def morse_energy(term: BondTerm) -> str:
+    assert isinstance(term, MorseTerm)
+    depth = term.coefficients[0] * EV_TO_KJ_PER_MOL
+    return f"{depth!r}*(1-exp(-{term.per_A / A_TO_NM!r}*(r-{term.r0_A * A_TO_NM!r})))^2"
+
+
+# --- what comes of it -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines that add them."""
+    monkeypatch.setitem(KINDS, "exponential", ExponentialTerm)
+    monkeypatch.setitem(KINDS, "morse", MorseTerm)
+    monkeypatch.setitem(exporter.FREE_FORCES, ExponentialTerm, exponential_force)
+    monkeypatch.setitem(exporter.BOND_ENERGIES, MorseTerm, morse_energy)
+
+
+def with_new_terms(loss: AgentLoss) -> AgentLoss:
+    """The loss with exponentials for free pairs, those of O with lengths of their own, and Morse's bonds."""
+    terms = []
+    for t in loss.terms:
+        own = {f.name: getattr(t, f.name) for f in fields(t)}
+        if isinstance(t, FreeTerm):
+            lengths = (0.7, 1.1) if "O" in t.species else (0.5,)
+            coefficients = (4.0, -1.5)[: len(lengths)]
+            kept = {f.name: own[f.name] for f in fields(FreeTerm)}
+            terms.append(ExponentialTerm(**kept | {"lengths_A": lengths, "coefficients": coefficients}))
+        elif isinstance(t, BondTerm):
+            terms.append(MorseTerm(**own | {"per_A": 2.1, "coefficients": (4.5,)}))
+    return replace(loss, terms=tuple(terms))
+
+
+def test_both_engines_compute_a_new_term(known: None, tmp_path: Path) -> None:
+    frame = liquid(["H2O"] * 8 + ["CH3OH"] * 6, TRICLINIC, seed=4)
+    loss = with_new_terms(invent(frame))
+    loss.save(tmp_path / "model.json")
+    loss = AgentLoss.load(tmp_path / "model.json")
+    assert {t.kind for t in loss.terms} == {"exponential", "morse"}
+    found = verify(loss, frame)
+    assert found.passed, found.to_dict()
+    for engine in found.engines.values():
+        assert max(engine.terms_force_difference_eV_per_A.values()) < 2e-4
+
+
+def test_new_terms_are_in_forcefield_xml(known: None, tmp_path: Path) -> None:
+    frame = liquid(["H2O"] * 8, CUBE)
+    export_openmm(with_new_terms(invent(frame)), start_from(frame), tmp_path)
+    text = (tmp_path / "forcefield.xml").read_text()
+    assert "exp(-y/" in text and "exp(-21.0*" in text
+
+
+def test_new_terms_are_differentiated_rightly(known: None) -> None:
+    r, h = np.linspace(0.8, 4.9, 40), 1e-5
+    for t in with_new_terms(invent(liquid(["H2O"] * 2, CUBE))).terms:
+        for d in (1, 2):
+            slope = (t.basis(r + h, d - 1) - t.basis(r - h, d - 1)) / (2 * h)
+            assert t.basis(r, d) == pytest.approx(slope, abs=1e-6, rel=1e-6)
