@@ -22,6 +22,7 @@ from mld_ff.export.start import start_from
 from mld_ff.inference import Accumulated, Basis, accumulate, fit, parse_rank
 from mld_ff.inference.basis import AUTO
 from mld_ff.inference.collective import Channels, CollectiveProblem, channel_terms
+from mld_ff.inference.equations import _on_molecules
 from mld_ff.inference.fit import _forms
 from mld_ff.inference.problem import Problem
 from mld_ff.inference.runs import Runs
@@ -196,6 +197,20 @@ def test_forms_are_diagonal_in_their_second_moment(coarse: Accumulated) -> None:
     errors = [problem.squares(problem.refit(problem.full, train, rank), train).sum() for rank in (1, 2, 4, 99)]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < problem.squares(problem.full, train).sum()
+
+
+def test_forces_on_molecules() -> None:
+    """Net force, and torque about the middle over the diameter, of molecules across the boundary; an ion has none."""
+    frame = liquid(["CH3OH", "H2O", "Na"], TRICLINIC, seed=3)
+    topology, x, cell = topology_of(frame), frame.positions[0], frame.cell[0]
+    forces = np.random.default_rng(0).normal(size=x.shape)
+    found = (_on_molecules(topology, x, cell) @ forces.ravel()).reshape(-1, 2, 3)
+    whole = topology.whole(x, cell)
+    for atoms, (net, torque) in zip(topology.molecules, found, strict=True):
+        arm = whole[atoms] - whole[atoms].mean(axis=0)
+        diameter = 2 * np.sqrt((arm**2).sum(axis=1).mean()) or 1.0
+        assert net == pytest.approx(forces[atoms].sum(axis=0))
+        assert torque == pytest.approx(np.cross(arm, forces[atoms]).sum(axis=0) / diameter)
 
 
 def test_channels_lower_the_error(few: Trajectory, collective_water: AgentLoss) -> None:
