@@ -13,6 +13,7 @@ import numpy as np
 
 from mld_ff import report
 from mld_ff.cp2k import open_cp2k
+from mld_ff.engines.openmm import device_of
 from mld_ff.errors import CheckFailed, InputError
 from mld_ff.export.lammps import export_lammps
 from mld_ff.export.openmm import export_openmm
@@ -44,6 +45,8 @@ class Config:
     engines: tuple[str, ...] = ENGINES
     platform: str | None = None
     """OpenMM's for the run; None for the fastest present."""
+    precision: str | None = None
+    """`single`, `mixed` or `double`, where that platform has the choice."""
     skip_ps: float = 0.0
     """First stretch of the CP2K run to leave out."""
 
@@ -60,10 +63,10 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
         raise InputError(f"cannot be read: {error.strerror}", file) from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"is not valid TOML: {error}", file) from None
-    _known(data, {"cp2k", "output", "engines", "platform", "skip_ps", "fit", "run"}, "", file)
+    _known(data, {"cp2k", "output", "engines", "platform", "precision", "skip_ps", "fit", "run"}, "", file)
     if "cp2k" not in data:
         raise InputError('needs a key "cp2k": the directory of the CP2K run', file)
-    for key in ("cp2k", "output", "platform"):
+    for key in ("cp2k", "output", "platform", "precision"):
         if key in data:
             _typed(key, data[key], "", file)
     skip = _typed("skip_ps", data.get("skip_ps", 0.0), 0.0, file)
@@ -76,7 +79,8 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
     if isinstance(data.get("fit"), dict) and data["fit"].get("collective") == "auto":
         data["fit"]["collective"] = AUTO
     basis, md = _section(Basis, data, "fit", file), _section(MD, data, "run", file)
-    return Config(file.parent / data["cp2k"], where, basis, md, tuple(engines), data.get("platform"), skip)
+    of_openmm = data.get("platform"), data.get("precision")
+    return Config(file.parent / data["cp2k"], where, basis, md, tuple(engines), *of_openmm, skip)
 
 
 def _known(data: dict[str, Any], known: set[str], section: str, file: Path) -> None:
@@ -127,6 +131,8 @@ def build(config: Config, progress: Progress = no_progress) -> Path:
     out = config.output
     if out.exists() and any(out.iterdir()):
         raise InputError("the output directory is not empty: choose another one or remove it", out)
+    if "openmm" in config.engines:
+        device_of(config.platform, config.precision)  # what is missing is said before hours of fitting
     source = open_cp2k(config.cp2k, skip_fs=config.skip_ps / FS_TO_PS)
     reference = inspect(source, config.basis.cutoff_A, progress)
     loss = fit(source, config.basis, progress)
@@ -145,7 +151,9 @@ def build(config: Config, progress: Progress = no_progress) -> Path:
     runs, speeds = {}, {}
     for engine in config.engines:
         began = time.perf_counter()
-        runs[engine] = run(loss, frames[-1], engine, out / f"run-{engine}", config.md, config.platform, progress)
+        precision = config.precision if engine == "openmm" else None
+        to = out / f"run-{engine}"
+        runs[engine] = run(loss, frames[-1], engine, to, config.md, config.platform, progress, precision=precision)
         per_day = config.md.time_ps / (time.perf_counter() - began) * 86.4
         speeds[engine] = f"{per_day:.0f} ns/day, start-up included"
     progress("summary", 0, 1)

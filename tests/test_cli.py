@@ -131,11 +131,12 @@ def test_frame_that_is_not_there(model, tmp_path):
         ("output = 'x'", 'needs a key "cp2k"'),
         (
             "cp2k = 'x'\nengine = 'lammps'",
-            "unknown key 'engine'; known: cp2k, engines, fit, output, platform, run, skip_ps",
+            "unknown key 'engine'; known: cp2k, engines, fit, output, platform, precision, run, skip_ps",
         ),
         ("cp2k = 'x'\n[fit]\nbasis = 'spline'", "unknown key [fit] 'basis'"),
         ("cp2k = 'x'\n[fit]\nkind = 'cubic'", "the basis is 'cubic'; known: spline, power"),
         ("cp2k = 'x'\n[run]\ntemperature_K = -1", "temperature_K is -1; it must be a positive number"),
+        ("cp2k = 'x'\nplatform = 'CPU'\nprecision = 'double'", "CPU has no choice of precision"),
         ("cp2k = 3", "cp2k should be a text, found 3"),
         ("cp2k = 'x'\nengines = []", "engines should be a list of one or more of openmm, lammps"),
         ("cp2k = 'x'\n[fit]\ncutoff_A = 'x'", "[fit] cutoff_A should be a number, found 'x'"),
