@@ -126,7 +126,7 @@ Exponent = Annotated[
     list[float] | None, typer.Option(help="Exponent n of a power law r^-n; may be repeated. Default: 3.")
 ]
 BondDegree = Annotated[int | None, typer.Option(help="Degree of bonded polynomials; 2 is harmonic. Default: 4.")]
-Spacing = Annotated[float | None, typer.Option(help="Knot spacing of splines, Å; default 0.2.")]
+Spacing = Annotated[float | None, typer.Option(help="Knot spacing of splines, Å; default 0.4.")]
 Cutoff = Annotated[float | None, typer.Option(help="Å; default 5.5, or half the cell if that is shorter.")]
 Processes = Annotated[int, typer.Option(min=1, help="Processes of this machine to share the work.")]
 Temperature = Annotated[float, typer.Option("--temperature", help="K")]
@@ -587,7 +587,7 @@ def refine(
         list[float] | None, typer.Option(help="Exponent n of a power law r^-n; may be repeated.")
     ] = None,
     bond_degree: Annotated[int, typer.Option(help="Degree of bonded polynomials; 2 is harmonic.")] = 4,
-    spacing: Annotated[float, typer.Option(help="Knot spacing of splines, Å.")] = 0.2,
+    spacing: Annotated[float, typer.Option(help="Knot spacing of splines, Å.")] = 0.4,
     cutoff: Annotated[float | None, typer.Option(help="Å; default 5.5, or half the cell if that is shorter.")] = None,
     collective: Annotated[
         str | None, typer.Option(metavar="[RANK]", help="Channels per species of a collective loss, as in `fit`.")

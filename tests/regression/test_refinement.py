@@ -1,6 +1,6 @@
 """Refinement with CP2K's network, in small: minutes, so not in the default run.
 
-pytest -m regression tests/regression/test_refine.py
+pytest -n 0 -s -m regression tests/regression/test_refinement.py
 """
 
 from __future__ import annotations
