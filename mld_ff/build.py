@@ -13,6 +13,7 @@ import numpy as np
 
 from mld_ff import report
 from mld_ff.cp2k import open_cp2k
+from mld_ff.engines.lammps import find_lmp
 from mld_ff.engines.openmm import device_of
 from mld_ff.errors import CheckFailed, InputError
 from mld_ff.export.lammps import export_lammps
@@ -131,8 +132,13 @@ def build(config: Config, progress: Progress = no_progress) -> Path:
     out = config.output
     if out.exists() and any(out.iterdir()):
         raise InputError("the output directory is not empty: choose another one or remove it", out)
+    # what is missing is said before hours of fitting
     if "openmm" in config.engines:
-        device_of(config.platform, config.precision)  # what is missing is said before hours of fitting
+        device_of(config.platform, config.precision)
+    elif config.precision:
+        raise InputError("the precision is a setting of OpenMM's platforms; LAMMPS computes in double")
+    if "lammps" in config.engines:
+        find_lmp()
     source = open_cp2k(config.cp2k, skip_fs=config.skip_ps / FS_TO_PS)
     reference = inspect(source, config.basis.cutoff_A, progress)
     loss = fit(source, config.basis, progress)

@@ -191,7 +191,7 @@ def walled_force(
     }
     values = {**coefficients, **of_walls}
     definitions = [_by_species(name, _pairwise(terms, value), species) for name, value in values.items()]
-    energy, *rest = inside.split("; ")
+    energy, *rest = (part.strip() for part in inside.split(";"))
     parts = [WALLED_EXPRESSION.format(inside=energy), *rest, "x=max(0,edge-r)", "y=max(r,edge)", *definitions]
     return openmm.CustomNonbondedForce("; ".join([*parts, _species_products(species)]))
 
@@ -213,8 +213,8 @@ def _power_force(terms: Sequence[FreeTerm], species: Sequence[str]) -> openmm.Cu
 
 
 def _spline_force(terms: Sequence[FreeTerm], species: Sequence[str]) -> openmm.CustomNonbondedForce:
-    """Splines of one cutoff and spacing by arithmetic, because the CPU platform does that for eight pairs at once, but
-    looks tables up one by one.
+    """Splines of one cutoff and spacing by arithmetic, because the CPU platform does that for four or eight pairs at
+    once, but looks tables up one by one.
 
     Each binary digit of m halves the knots to choose from, until the four of the interval are left.
     """

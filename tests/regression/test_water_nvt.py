@@ -1,6 +1,6 @@
 """Twenty picoseconds of learned water beside CP2K's: minutes, so not in the default run.
 
-pytest -n 0 -s -m regression tests/regression
+pytest -n 0 -s -m regression tests/regression/test_water_nvt.py
 """
 
 from __future__ import annotations
