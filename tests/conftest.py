@@ -47,7 +47,7 @@ def few(water: Trajectory) -> Trajectory:
 
 @pytest.fixture(scope="session")
 def spline_water(few: Trajectory) -> AgentLoss:
-    return fit(few, Basis("spline", bond_degree=4))
+    return fit(few, Basis("spline", spacing_A=0.2, bond_degree=4))
 
 
 @pytest.fixture(scope="session")

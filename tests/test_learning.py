@@ -229,7 +229,7 @@ def test_reciprocal_gains_nothing_and_agents_do(learned: tuple[Learning, Path]) 
         if dynamics == "reciprocal":
             assert drift < 1e-10 and gained < 0.03
         else:
-            assert drift > 0.05 and gained > 0.05
+            assert drift > 0.05 and gained > 0.1
         if ensemble == "NVE":
             total = run.kinetic_eV + run.loss_eV
             assert run.gained_eV == pytest.approx(total - total[0], abs=0.03)

@@ -224,7 +224,7 @@ def test_openmm_spline_in_kcal(copy: Path, few: Trajectory, spline_water: AgentL
         return re.sub(rf"\(({NUMBER})\)", lambda number: f"({float(number[1]) / 4.184!r})", coefficients[0])
 
     text, n = re.subn(r"\bk\d+=[^;]*", in_kcal, file.read_text())
-    assert n > 10
+    assert n > 15
     file.write_text(text)
     assert caught(spline_water, few, "openmm", copy) == "differs"
 
