@@ -13,16 +13,12 @@ import numpy as np
 
 from mld_ff import report
 from mld_ff.cp2k import open_cp2k
-from mld_ff.engines.lammps import find_lmp
-from mld_ff.engines.openmm import device_of
 from mld_ff.errors import CheckFailed, InputError
-from mld_ff.export.lammps import export_lammps
-from mld_ff.export.openmm import export_openmm
 from mld_ff.export.start import start_from
 from mld_ff.inference import Basis, fit
 from mld_ff.inference.basis import AUTO
 from mld_ff.loss import AgentLoss
-from mld_ff.production import MD, read_log, run
+from mld_ff.production import EXPORTS, MD, find_engine, read_log, run
 from mld_ff.survey import Inspection, Progress, inspect, no_progress
 from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import FS_TO_PS
@@ -77,6 +73,8 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
     if unknown := [e for e in engines if e not in ENGINES]:
         raise InputError(f"engines are {', '.join(ENGINES)}; found {unknown[0]!r}", file)
     where = Path(output) if output else file.parent / data.get("output", "output")
+    if "precision" in data and "openmm" not in engines:
+        raise InputError("precision is a setting of OpenMM's platforms, and engines are without openmm", file)
     if isinstance(data.get("fit"), dict) and data["fit"].get("collective") == "auto":
         data["fit"]["collective"] = AUTO
     basis, md = _section(Basis, data, "fit", file), _section(MD, data, "run", file)
@@ -132,13 +130,9 @@ def build(config: Config, progress: Progress = no_progress) -> Path:
     out = config.output
     if out.exists() and any(out.iterdir()):
         raise InputError("the output directory is not empty: choose another one or remove it", out)
-    # what is missing is said before hours of fitting
-    if "openmm" in config.engines:
-        device_of(config.platform, config.precision)
-    elif config.precision:
-        raise InputError("the precision is a setting of OpenMM's platforms; LAMMPS computes in double")
-    if "lammps" in config.engines:
-        find_lmp()
+    precisions = {"openmm": config.precision}
+    for engine in config.engines:  # what is missing is said before hours of fitting
+        find_engine(engine, config.platform, precisions.get(engine))
     source = open_cp2k(config.cp2k, skip_fs=config.skip_ps / FS_TO_PS)
     reference = inspect(source, config.basis.cutoff_A, progress)
     loss = fit(source, config.basis, progress)
@@ -148,7 +142,7 @@ def build(config: Config, progress: Progress = no_progress) -> Path:
     start = start_from(frames[-1], config.md.temperature_K, config.md.seed)
     directories = {engine: out / engine for engine in config.engines}
     for engine, directory in directories.items():
-        {"openmm": export_openmm, "lammps": export_lammps}[engine](loss, start, directory, *settings)
+        EXPORTS[engine](loss, start, directory, *settings)
     verification = verify(loss, frames, directories=directories, progress=progress)
     if not verification.passed:
         raise CheckFailed(
@@ -157,8 +151,7 @@ def build(config: Config, progress: Progress = no_progress) -> Path:
     runs, speeds = {}, {}
     for engine in config.engines:
         began = time.perf_counter()
-        precision = config.precision if engine == "openmm" else None
-        to = out / f"run-{engine}"
+        to, precision = out / f"run-{engine}", precisions.get(engine)
         runs[engine] = run(loss, frames[-1], engine, to, config.md, config.platform, progress, precision=precision)
         per_day = config.md.time_ps / (time.perf_counter() - began) * 86.4
         speeds[engine] = f"{per_day:.0f} ns/day, start-up included"

@@ -27,7 +27,7 @@ from mld_ff.files import to_json
 from mld_ff.inference import SUFFIX, Basis, Part, parse_rank
 from mld_ff.inference import fit as infer
 from mld_ff.loss import AgentLoss
-from mld_ff.production import MD
+from mld_ff.production import EXPORTS, MD
 from mld_ff.structures import read_structure
 from mld_ff.survey import Progress
 from mld_ff.survey import inspect as survey
@@ -280,16 +280,13 @@ def export(
     json_: Json = False,
 ) -> None:
     """Write the files that OpenMM or LAMMPS runs without mld_ff."""
-    from mld_ff.export.lammps import export_lammps
-    from mld_ff.export.openmm import export_openmm
     from mld_ff.production import start_at
 
     with reporting(json_) as (progress, answer):
         loss = AgentLoss.load(model)
         one = _frame(structure, cp2k, frame, file, coordinates)
         start = start_at(loss, one, temperature, minimize=minimize, progress=progress)
-        write = {Engine.openmm: export_openmm, Engine.lammps: export_lammps}[engine]
-        files = write(loss, start, output, temperature, timestep, damping)
+        files = EXPORTS[engine](loss, start, output, temperature, timestep, damping)
         minimized = start.frame.source.get("minimized", False)
         molecules = start.topology.formulas()
         answer(

@@ -55,6 +55,7 @@ NPT_NOTE = (
 )
 CONTACT_EV_PER_A = 10.0
 """Forces beyond this are of contacts; those of liquids at 300 K stay below 7."""
+EXPORTS = {"openmm": export_openmm, "lammps": export_lammps}
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,18 @@ class MD:
         return max(1, round(self.checkpoint_ps / (self.timestep_fs * FS_TO_PS)))
 
 
+def find_engine(engine: str, platform: str | None = None, precision: str | None = None) -> dict[str, str]:
+    """OpenMM's device, nothing for LAMMPS. Raises InputError or EngineError if a run would find something missing."""
+    if engine not in EXPORTS:
+        raise InputError(f"the engine is {engine!r}; known: {', '.join(EXPORTS)}")
+    if engine == "openmm":
+        return device_of(platform, precision)
+    if precision:
+        raise InputError("the precision is a setting of OpenMM's platforms; LAMMPS computes in double")
+    find_lmp()
+    return {}
+
+
 def run(
     loss: AgentLoss,
     frame: Trajectory,
@@ -133,16 +146,7 @@ def run(
     run.
     """
     settings, out = settings or MD(), Path(directory)
-    exports = {"openmm": export_openmm, "lammps": export_lammps}
-    if engine not in exports:
-        raise InputError(f"the engine is {engine!r}; known: {', '.join(exports)}")
-    device: dict[str, str] = {}
-    if engine == "openmm":
-        device = device_of(platform, precision)  # what is missing is said before anything is written
-    else:
-        find_lmp()
-        if precision:
-            raise InputError("the precision is a setting of OpenMM's platforms; LAMMPS computes in double")
+    device = find_engine(engine, platform, precision)  # what is missing is said before anything is written
     start = start_from(frame, settings.temperature_K, settings.seed)
     record: dict[str, Any] = {
         "engine": engine,
@@ -171,7 +175,7 @@ def run(
     if checkpoint is None:
         start = start_at(loss, frame, settings.temperature_K, settings.seed, minimize, progress)
         record["started_from"] = {**start.frame.source, "step": int(frame.step[0])}
-        exports[engine](loss, start, out, settings.temperature_K, settings.timestep_fs, settings.damping_fs)
+        EXPORTS[engine](loss, start, out, settings.temperature_K, settings.timestep_fs, settings.damping_fs)
         loss.save(out / MODEL)
     _write_record(out, record)
     session = out / SESSION if checkpoint else out

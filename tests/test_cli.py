@@ -137,6 +137,7 @@ def test_frame_that_is_not_there(model, tmp_path):
         ("cp2k = 'x'\n[fit]\nkind = 'cubic'", "the basis is 'cubic'; known: spline, power"),
         ("cp2k = 'x'\n[run]\ntemperature_K = -1", "temperature_K is -1; it must be a positive number"),
         ("cp2k = 'x'\nplatform = 'CPU'\nprecision = 'double'", "CPU has no choice of precision"),
+        ("cp2k = 'x'\nengines = ['lammps']\nprecision = 'mixed'", "engines are without openmm"),
         ("cp2k = 3", "cp2k should be a text, found 3"),
         ("cp2k = 'x'\nengines = []", "engines should be a list of one or more of openmm, lammps"),
         ("cp2k = 'x'\n[fit]\ncutoff_A = 'x'", "[fit] cutoff_A should be a number, found 'x'"),
