@@ -136,6 +136,27 @@ def refine_text(d: dict[str, Any]) -> str:
     return "\n".join([*lines, f"{d['model']}: {d['rmse_meV_per_A']:.1f} meV/Å on unseen frames of the run; {end}"])
 
 
+def match_text(d: dict[str, Any]) -> str:
+    names = list(d["noise"])
+    told = any("pressure_bar" in r for r in d["rounds"])
+    heads = "".join(f"{n:>11}" for n in names) + f"{'pressure [bar]':>18}" * told
+    lines = [f"{'round':<6}{'meV/Å':>8}{'price':>9}{'step':>7}{heads}"]
+    for r in d["rounds"]:
+        cells = "".join(f"{r['mean_abs_dg'][n]:11.4f}" for n in names)
+        cells += f"{r['pressure_bar']:11.0f} ± {r['error_bar']:<4.0f}" if told else ""
+        lines.append(f"{r['round']:<6}{r['rmse_meV_per_A']:8.1f}{100 * r['price']:7.2f} %{r['step']:7.2f}{cells}")
+    lines.append(f"{'noise of CP2K':<30}" + "".join(f"{d['noise'][n]:11.4f}" for n in names))
+    end = "no step is worth taking any more" if d["finished"] else "steps were still long: give more --rounds"
+    return "\n".join(
+        [
+            *lines,
+            "price: growth of the squared error of forces; step: standard deviation of the energy that it adds, kT; "
+            "free:…: mean |Δg| to CP2K beyond 2 Å",
+            f"{d['model']}: {d['rmse_meV_per_A']:.1f} meV/Å on unseen frames; {end}",
+        ]
+    )
+
+
 def verify_text(d: dict[str, Any]) -> str:
     names = list(d["engines"])
     lines = [f"{'energy [eV]':<22}{'numpy':>16}" + "".join(f"{n:>16}" for n in names)]

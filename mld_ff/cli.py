@@ -620,6 +620,63 @@ def refine(
         answer({"model": str(output / "model.json"), **found.to_dict()}, answers.refine_text)
 
 
+@app.command()
+def match(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="CP2K_DIR...", help="CP2K runs of one box at one temperature; the first with forces."),
+    ],
+    output: Output,
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="CP2K_DIR", help="Frames with forces for the fit alone (of `refine`); may be repeated."),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs at most. Raise it to go on.")] = 3,
+    price: Annotated[float, typer.Option(help="By how much, at most, the squared error of forces may grow.")] = 0.02,
+    pressure: Annotated[
+        float | None,
+        typer.Option(
+            help="bar, that the cell of the CP2K run shall have, so that runs at that pressure keep its density. "
+            "Default: as it comes out; forces do not tell it."
+        ),
+    ] = None,
+    time: Annotated[float, typer.Option(help="Of every run, ps.")] = 50.0,
+    timestep: Timestep = 0.5,
+    damping: Damping = 100.0,
+    engine: Annotated[Engine, typer.Option()] = Engine.lammps,
+    seed: Annotated[int, typer.Option(help="Of velocities, where the last frame of the first run has none.")] = 1,
+    basis: BasisKind = None,
+    exponent: Exponent = None,
+    bond_degree: BondDegree = None,
+    spacing: Spacing = None,
+    cutoff: Cutoff = None,
+    collective: Annotated[
+        str | None, typer.Option(metavar="[RANK]", help="Channels per species of a collective loss, as in `fit`.")
+    ] = None,
+    skip: Skip = 0.0,
+    file: File = None,
+    json_: Json = False,
+) -> None:
+    """Fit, run, and move what was fitted until distances occur as often as in CP2K, as far as forces allow.
+
+    Goes on where it was left. Structure at this temperature and density is then matched, not predicted.
+    """
+    from mld_ff.match import Settings
+    from mld_ff.match import match as improve
+
+    with reporting(json_) as (progress, answer):
+        settings = Settings(
+            Basis(**_basis(basis, exponent, bond_degree, spacing, cutoff, collective)),
+            MD(time_ps=time, timestep_fs=timestep, damping_fs=damping, every_fs=20.0, seed=seed),
+            engine.value,
+            price,
+            pressure,
+        )
+        sources = [_open(run, file, skip, require_forces=run == runs[0]) for run in runs]
+        found = improve(sources, output, settings, rounds, [_open(d, None) for d in labels or []], progress)
+        answer({"model": str(output / "model.json"), **found.to_dict()}, answers.match_text)
+
+
 def main() -> None:
     """Entry point of `mld-ff`."""
     app(_with_values(sys.argv[1:]))

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -30,14 +29,14 @@ from mld_ff.cp2k import open_cp2k
 from mld_ff.cp2k.reference import Reference, write_labels
 from mld_ff.engines.cp2k import find_cp2k
 from mld_ff.engines.reference import run_reference
-from mld_ff.errors import CheckFailed, EngineError, InputError, check_positive
+from mld_ff.errors import CheckFailed, InputError, check_positive
 from mld_ff.files import to_json, write_atomically
 from mld_ff.inference import Accumulated, Basis, Problem, Runs, fit, gather
 from mld_ff.inference.fit import LEAST_STIFFNESS
 from mld_ff.inference.runs import blocks_for_training
 from mld_ff.loss import AgentLoss, FreeTerm
-from mld_ff.production import MD, read_record, read_run, run
-from mld_ff.production import RECORD as RUN_RECORD
+from mld_ff.production import MD
+from mld_ff.rounds import begin, frames_of_run, run_once
 from mld_ff.survey import Progress, no_progress
 from mld_ff.topology import find_topology
 from mld_ff.trajectory import Floats, FrameSource, Trajectory, concatenate
@@ -400,7 +399,8 @@ def refine(
     the source are not those of the source, or a model fails before it gives anything to learn from.
     """
     settings, out = settings or Settings(), Path(directory)
-    state = _begin(out, settings, source)
+    mine = {"settings": settings.to_dict(), "data": source.source.get("sha256")}
+    state = begin(out / STATE, FORMAT, VERSION, mine)
     labels: list[Trajectory] = []
     check_positive(rounds=rounds)
     starts = spread_frames(source, STARTS)
@@ -417,42 +417,6 @@ def refine(
     loss = AgentLoss.load(where / MODEL) if finished else fit(_runs(source, labels, progress), settings.basis)
     loss.save(out / MODEL)
     return Refinement(loss, tuple(state["rounds"][:k]), finished)
-
-
-def _begin(out: Path, settings: Settings, source: FrameSource) -> dict[str, Any]:
-    """The state that lies there, or a new one."""
-    mine = {"settings": settings.to_dict(), "data": json.loads(to_json(source.source.get("sha256")))}
-    try:
-        state: dict[str, Any] = json.loads((out / STATE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if out.is_dir() and any(out.iterdir()):
-            raise InputError(f"is not empty and holds no {STATE}: choose another directory", out) from None
-        state = {"format": FORMAT, "version": VERSION, **mine, "rounds": []}
-        write_atomically(out / STATE, to_json(state, indent=1))
-        return state
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read: {error}", out / STATE) from None
-    if (state.get("format"), state.get("version")) != (FORMAT, VERSION):
-        raise InputError("is not the state of a refinement, or of another version: choose another directory", out)
-    if state["data"] != mine["data"]:
-        raise InputError("was begun with another CP2K run: choose another directory", out / STATE)
-    if changed := _differences(state["settings"], mine["settings"]):
-        raise InputError(
-            f"was begun with other settings: {'; '.join(changed)}. Give the same, or choose another directory",
-            out / STATE,
-        )
-    return state
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], where: str = "") -> list[str]:
-    found = []
-    for key in dict.fromkeys((*old, *new)):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += _differences(a, b, f"{where}{key} ")
-        elif a != b:
-            found.append(f"{where}{key} was {a}, now is {b}")
-    return found
 
 
 def _round(
@@ -481,8 +445,8 @@ def _round(
         looks = {}
         for t in settings.temperatures_K:
             there = where / _name(t)
-            stopped = _run(there, explorer(loss), frame, replace(nvt, temperature_K=t), settings.engine, tell)
-            looks[_name(t)] = look(judge, _frames_of_run(there, frame), stopped)
+            stopped = run_once(there, explorer(loss), frame, replace(nvt, temperature_K=t), settings.engine, tell)
+            looks[_name(t)] = look(judge, frames_of_run(there, frame), stopped)
         write_atomically(where / PICKED, to_json(_picked(judge, looks, settings.frames_per_round), indent=1))
     picked = json.loads((where / PICKED).read_text(encoding="utf-8"))
     told: dict[str, Any] = {
@@ -523,30 +487,6 @@ def _softened(term: FreeTerm) -> FreeTerm:
     depth = term.wall_edge_A - (term.coverage["shortest_A"] or term.wall_edge_A)
     softer = term.wall_stiffness_eV_per_A3 * (depth / (depth + EXPLORED_A)) ** 2
     return replace(term, wall_stiffness_eV_per_A3=max(softer, LEAST_STIFFNESS))
-
-
-def _run(there: Path, loss: AgentLoss, frame: Trajectory, settings: MD, engine: str, progress: Progress) -> str | None:
-    """Run unless that has been done; returns the engine's words if it stopped after some frames."""
-    if (there / RUN_RECORD).exists() and read_record(there)["finished"]:
-        return None
-    shutil.rmtree(there, ignore_errors=True)
-    try:
-        run(loss, frame, engine, there, settings, progress=progress)
-    except EngineError as error:
-        try:
-            read_run(there)
-        except InputError:
-            raise error from None
-        return str(error)
-    return None
-
-
-def _frames_of_run(there: Path, start: Trajectory) -> Trajectory:
-    """What a run wrote, its atoms in the order of `start`, from which it began."""
-    frames, order = read_run(there), np.argsort(read_record(there)["atom_in_source"])
-    # the file holds the cell in single precision, and it is that of the start
-    cell = np.repeat(start.standard_cell().cell, frames.n_frames, axis=0)
-    return replace(frames.select_atoms(order), cell=cell, symbols=start.symbols, masses=start.masses)
 
 
 def _picked(judge: Judge, looks: dict[str, Look], count: int) -> dict[str, Any]:
@@ -591,7 +531,7 @@ def _labels(
     known = replace(starts[0], velocities=None, energy=None)
     parts = [replace(known, forces=None)]
     for row in picked["frames"]:
-        frame = _frames_of_run(where / row["run"], _start(starts, k))[row["frame"]]
+        frame = frames_of_run(where / row["run"], _start(starts, k))[row["frame"]]
         parts.append(replace(frame, forces=None, energy=None))
     asked = concatenate(parts)
     found = concatenate(list(label(where / LABELS, reference, asked, progress).chunks()))

@@ -63,7 +63,7 @@ def fit(
     data = data or gather(runs, basis)
     problem = Problem.of(data)
     loss, told = _with_channels(runs, data, problem, basis.collective) if data.forms else (_pairs(data, problem), {})
-    return _with_provenance(loss, data, problem, told | _measure(runs, loss, problem.test))
+    return _with_provenance(loss, data, problem, told | measure(runs, loss, problem.test))
 
 
 def solve(data: Accumulated) -> AgentLoss:
@@ -246,7 +246,7 @@ def _finish(
             coefficient_errors=tuple(errors[here].tolist()),
             coverage=_coverage(term, histogram, each[:, here]),
         )
-        finished.append(_with_walls(filled, histogram, channels))
+        finished.append(with_walls(filled, histogram, channels))
     return tuple(finished)
 
 
@@ -258,7 +258,8 @@ def _coverage(term: PairTerm, seen: Histogram, each: Floats) -> dict[str, Any]:
     return {**found, "errors_eV": [float(f"{e:.4g}") for e in errors]}
 
 
-def _with_walls(term: PairTerm, seen: Histogram, channels: Sequence[CollectiveTerm] = ()) -> PairTerm:
+def with_walls(term: PairTerm, seen: Histogram, channels: Sequence[CollectiveTerm] = ()) -> PairTerm:
+    """The term with walls outside of the distances seen, stiff enough for what it and channels do there."""
     if isinstance(term, FreeTerm):
         if not seen.n:  # nobody came within the cutoff, and nobody shall
             return replace(term, wall_edge_A=term.cutoff_A, wall_stiffness_eV_per_A3=LEAST_STIFFNESS)
@@ -300,7 +301,7 @@ def _without_hidden(term: FreeTerm) -> FreeTerm:
     return replace(term, coefficients=kept, coefficient_errors=errors)
 
 
-def _measure(runs: Runs, loss: AgentLoss, test: Sequence[int]) -> dict[str, Any]:
+def measure(runs: Runs, loss: AgentLoss, test: Sequence[int]) -> dict[str, Any]:
     """Errors of the finished loss on the test blocks, evaluated as the engines will."""
     alone, ranges = replace(loss, agents={}), runs.blocks(test, runs.n_blocks)
     square, power, number = sums = np.zeros((3, len(loss.species)))

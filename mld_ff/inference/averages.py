@@ -1,0 +1,234 @@
+"""Averages: what frames in equilibrium say of the coefficients of pairs, beside the forces on their atoms.
+
+In equilibrium a frame x has the probability exp(-U(x)/kT)/Z, and U = Σ c_k u_k + … is linear in the coefficients of
+pairs. So the log-likelihood of a run's frames has the gradient (⟨u⟩_model - ⟨u⟩_run)/kT and the curvature
+-cov_model(u)/kT²: it is largest where distances occur as often in the model's own run as in CP2K's. (Relative entropy:
+Shell, J. Chem. Phys. 129, 144108 (2008).) Forces tell slopes, and leave combinations of coefficients almost free that
+structure is sensitive to: those are moved, and what that costs in force error is held below a limit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mld_ff.errors import InputError
+from mld_ff.inference.collective import CollectiveProblem
+from mld_ff.inference.equations import Accumulated
+from mld_ff.inference.fit import with_walls
+from mld_ff.inference.problem import Problem
+from mld_ff.loss import AgentLoss, PairTerm
+from mld_ff.survey import Progress, no_progress
+from mld_ff.topology import Topology
+from mld_ff.trajectory import Floats, FrameSource
+
+STRONGEST = 100.0
+"""The structure of a frame counts at most as much as the forces of this many."""
+LONGEST = 2.0
+"""Length of a step, as the standard deviation over kT of the energy that it adds: how much of it is linear response."""
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Means and covariance, over frames, of the K unit energies of a loss's pairs (`unit_energies`).
+
+    Of a run of the loss itself there may be more: the pressure without its ideal part [eV/Å³], and what
+    every coefficient adds to it, 2K + 1 columns in all.
+    """
+
+    mean: Floats
+    covariance: Floats
+    frames: int
+
+    @classmethod
+    def of(
+        cls,
+        loss: AgentLoss,
+        source: FrameSource,
+        topology: Topology,
+        pressure: bool = False,
+        progress: Progress = no_progress,
+    ) -> Averages:
+        """Over all frames whose bonds hold. Raises InputError if there are none."""
+        columns = _with_pressure if pressure else unit_energies
+        total = None
+        done = 0
+        for frames in source.chunks():
+            changed = {c.step for c in topology.changes(frames)}
+            rows = [
+                columns(loss, topology, x, cell)
+                for x, cell, step in zip(frames.positions, frames.cell, frames.step, strict=True)
+                if int(step) not in changed
+            ]
+            if rows:
+                found = cls.of_rows(np.array(rows))
+                total = total.merged(found) if total else found
+            done += frames.n_frames
+            progress("averages", done, source.n_frames)
+        if total is None:
+            raise InputError("bonds are broken in every frame: nothing to average")
+        return total
+
+    @classmethod
+    def of_rows(cls, rows: Floats) -> Averages:
+        """Of the columns of every frame, (F, C)."""
+        away = rows - rows.mean(axis=0)
+        return cls(rows.mean(axis=0), away.T @ away / len(rows), len(rows))
+
+    def merged(self, other: Averages, weight: float | None = None) -> Averages:
+        """With what was seen in other frames; weight: theirs in the whole, by default as many as they are."""
+        n = self.frames + other.frames
+        w = other.frames / n if weight is None else weight
+        shift = other.mean - self.mean
+        covariance = (1 - w) * self.covariance + w * other.covariance + w * (1 - w) * np.outer(shift, shift)
+        return Averages(self.mean + w * shift, covariance, n)
+
+
+def unit_energies(loss: AgentLoss, topology: Topology, positions: Floats, cell: Floats) -> Floats:
+    """Energy (K,) [eV per unit] of every coefficient of the loss's pairs in one frame, walls without their cubic part.
+
+    The order is that of `pair_coefficients`.
+    """
+    pairs = dict(topology.pairs(positions, cell, loss.cutoff_A))
+    return np.concatenate([_beyond_walls(term, pairs[term.name].r)[0].sum(axis=0) for term in _pair_terms(loss)])
+
+
+def _with_pressure(loss: AgentLoss, topology: Topology, positions: Floats, cell: Floats) -> Floats:
+    """See Averages, (2K + 1,)."""
+    pairs, volume = dict(topology.pairs(positions, cell, loss.cutoff_A)), abs(np.linalg.det(cell))
+    energies, pressures = [], []
+    for term in _pair_terms(loss):
+        r = pairs[term.name].r
+        energy, slope = _beyond_walls(term, r)
+        energies.append(energy.sum(axis=0))
+        pressures.append(-r @ slope / (3 * volume))
+    virial = np.zeros((3, 3))
+    loss.evaluate(topology, positions, cell, virial)
+    return np.concatenate([*energies, [-np.trace(virial) / (3 * volume)], *pressures])
+
+
+def _beyond_walls(term: PairTerm, r: Floats) -> tuple[Floats, Floats]:
+    """The term's functions and their derivatives (P, K), in walls the parabolas that these begin with."""
+    values, slopes = term.basis(r), term.basis(r, 1)
+    for wall in term.walls:
+        beyond = (wall.edge_A - r) * wall.inward > 0
+        edge, x = np.array([wall.edge_A]), (r[beyond] - wall.edge_A)[:, None]
+        energy, slope, curvature = (term.basis(edge, d) for d in range(3))
+        values[beyond], slopes[beyond] = energy + x * (slope + x / 2 * curvature), slope + x * curvature
+    return values, slopes
+
+
+def pair_coefficients(loss: AgentLoss) -> Floats:
+    """(K,)."""
+    return np.concatenate([term.coefficients for term in _pair_terms(loss)])
+
+
+def with_pair_coefficients(loss: AgentLoss, coefficients: Floats, data: Accumulated) -> AgentLoss:
+    """The loss with other coefficients of pairs, and walls that fit them."""
+    new, channels, at = dict[str, PairTerm](), loss.channels, 0
+    for term in _pair_terms(loss):
+        own = coefficients[at : at + len(term.coefficients)]
+        at += len(own)
+        changed = replace(term, coefficients=tuple(own.tolist()))
+        new[term.name] = with_walls(changed, data.survey.distances[term.name], channels)
+    return replace(loss, terms=tuple(new.get(t.name, t) for t in loss.terms))
+
+
+def _pair_terms(loss: AgentLoss) -> list[PairTerm]:
+    return [t for t in loss.terms if isinstance(t, PairTerm)]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where to go next, and what that is expected to cost."""
+
+    coefficients: Floats
+    """(K,)."""
+    length: float
+    """See LONGEST."""
+    price: float
+    """By how much the squared error of forces exceeds that of the fit, as a fraction of it."""
+
+
+@dataclass(frozen=True)
+class Valley:
+    """The squared error of forces around a fit, as a function of the coefficients of its pairs."""
+
+    fitted: Floats
+    """(K,)."""
+    gram: Floats
+    """Σ XᵀX in units of the squared error of the fit, (K, K); zero for coefficients that the fit left alone."""
+    prior: Floats
+    """The ridge of the fit in the same units, (K, K)."""
+    components: int
+    """Force components of a frame."""
+
+    @classmethod
+    def of(cls, data: Accumulated, loss: AgentLoss) -> Valley:
+        """loss: the fit to the data."""
+        problem = Problem.of(data)
+        train, place = problem.train, {name: k for k, name in enumerate(problem.names)}
+        names = [f"{t.name} {c}" for t in _pair_terms(loss) for c in t.coefficient_names]
+        kept = {int(k): n for n, k in enumerate(problem.kept)}
+        here = [k for k, name in enumerate(names) if place[name] in kept]
+        there = [kept[place[names[k]]] for k in here]
+        if data.together is None:
+            equations = problem.equations.select(problem.kept)
+            square = float(equations.residual(train, problem.coefficients()[problem.kept]).sum())
+        else:
+            collective = CollectiveProblem.of(data, problem)
+            equations = collective.equations.select(np.arange(collective.n_pairs))
+            fitted = collective.refit(collective.full, train, loss.provenance["collective"]["rank"])
+            square = float(collective.squares(fitted, train).sum())
+        gram = equations.gram_bskk[list(train)].sum(axis=(0, 1)) / square
+        prior = problem.ridge * np.trace(gram) / len(gram) * problem.penalty
+        whole = np.zeros((2, len(names), len(names)))
+        for k, matrix in enumerate((gram, prior)):
+            whole[k][np.ix_(here, here)] = matrix[np.ix_(there, there)]
+        return cls(pair_coefficients(loss), whole[0], whole[1], 3 * data.survey.topology.n_atoms)
+
+    def price(self, coefficients: Floats) -> float:
+        """See Step."""
+        away = coefficients - self.fitted
+        return float(away @ self.gram @ away)
+
+    def step(
+        self, now: Floats, wanted: Floats, found: Averages, kT_eV: float, price: float, push: float | None = None
+    ) -> Step:
+        """From coefficients (K,) `now`, whose run has the averages `found`, towards those whose run has `wanted` (K,).
+
+        price: the most that the step may make the squared error of forces grow, see Step. push: what the pressure is to
+        change by [eV/Å³]; that comes first, whatever its price, and `found` must have the columns for it.
+        """
+        n = len(now)
+        moved = np.flatnonzero(np.diag(self.gram) > 0)
+        gram, prior, covariance = (m[np.ix_(moved, moved)] for m in (self.gram, self.prior, found.covariance))
+        # with errors of forces as independent as frames are, the likelihood of both has the weight 1 / components
+        pull = (found.mean[:n] - wanted)[moved] / kT_eV
+        response = np.zeros(0) if push is None else (found.mean[n + 1 :] - found.covariance[n, :n] / kT_eV)[moved]
+
+        def towards(weight: float) -> Floats:
+            matrix = gram + prior + weight * covariance / kT_eV**2
+            right = weight * pull - (gram + prior) @ (now - self.fitted)[moved]
+            sides = right[:, None] if push is None else np.stack([right, response], axis=1)
+            scale = 1 / np.sqrt(np.diag(matrix))[:, None]
+            found = scale * np.linalg.lstsq(matrix * (scale * scale.T), scale * sides, rcond=1e-12)[0]
+            change = np.zeros(n)
+            change[moved] = found[:, 0]
+            if push is not None:
+                change[moved] += found[:, 1] * (push - response @ found[:, 0]) / (response @ found[:, 1])
+            return change
+
+        low, high = 0.0, STRONGEST / self.components
+        if self.price(now + towards(high)) > price:
+            for _ in range(60):
+                middle = (low + high) / 2
+                low, high = (low, middle) if self.price(now + towards(middle)) > price else (middle, high)
+        else:
+            low = high
+        change = towards(low)
+        length = float(np.sqrt(change @ found.covariance[:n, :n] @ change)) / kT_eV
+        if length > LONGEST:
+            change, length = change * LONGEST / length, LONGEST
+        return Step(now + change, length, self.price(now + change))

@@ -1,0 +1,291 @@
+"""Match: run what was learned, and move it until distances occur as often as in CP2K, as far as forces allow.
+
+A fit to forces alone leaves combinations of coefficients almost free that the structure of a liquid depends on; the
+frames that the forces belong to tell those too, by how often they show a distance (`inference.averages`). A round is a
+run of the model at the temperature of the CP2K run, and a step of the coefficients of pairs that the difference of
+averages asks for. Labels of frames (`refine`) and runs without forces, which are cheaper to keep, can take part.
+
+What was matched is not predicted: radial distributions at this temperature and density no longer prove the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, reduce
+from itertools import pairwise
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+from mld_ff.errors import CheckFailed, InputError, check_positive
+from mld_ff.files import to_json, write_atomically
+from mld_ff.inference import Accumulated, Basis, Problem, Runs, fit, gather
+from mld_ff.inference.averages import Averages, Valley, pair_coefficients, with_pair_coefficients
+from mld_ff.inference.fit import measure
+from mld_ff.loss import AgentLoss
+from mld_ff.production import MD
+from mld_ff.report.observables import COMPARED_FROM_A
+from mld_ff.rounds import begin, frames_of_run, run_once
+from mld_ff.survey import Inspection, Progress, inspect, no_progress
+from mld_ff.topology import Topology, find_topology
+from mld_ff.trajectory import Floats, FrameSource, Trajectory, concatenate
+from mld_ff.units import EV_PER_A3_TO_BAR, FS_TO_PS, KB_EV_PER_K
+
+STATE = "match.json"
+MODEL = "model.json"
+FORMAT, VERSION = "mld_ff matching", 1
+PRICE = 0.02
+SHORT = 0.25
+"""A step shorter than this (see `averages.LONGEST`) is hardly more than the noise of a run: the model stays."""
+EQUILIBRATION = 0.1
+"""First fraction of a run that is left out."""
+STRETCHES = 5
+"""Of a run: from what their pressures differ by comes its error."""
+SAME_CELL_A = 1e-3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What matching does in every round."""
+
+    basis: Basis = field(default_factory=Basis)
+    md: MD = field(default_factory=lambda: MD(time_ps=50.0, every_fs=20.0))
+    """Of every run, at the temperature of the CP2K run."""
+    engine: str = "lammps"
+    price: float = PRICE
+    """By how much, at most, the squared error of forces may grow: 0.02 is 1 % of the error."""
+    pressure_bar: float | None = None
+    """That the cell of the CP2K run shall have, whatever its price; None leaves it as it comes out."""
+
+    def __post_init__(self) -> None:
+        check_positive(price=self.price)
+        if self.pressure_bar is not None and not math.isfinite(self.pressure_bar):
+            raise InputError(f"pressure_bar is {self.pressure_bar}; it must be a number")
+        if self.md.ensemble != "nvt":
+            raise InputError(f"runs are matched at constant volume and temperature; the ensemble is {self.md.ensemble}")
+
+
+@dataclass(frozen=True)
+class Matching:
+    """What `match` came to."""
+
+    loss: AgentLoss
+    rounds: tuple[dict[str, Any], ...]
+    """By round: `rmse_meV_per_A` and `relative_rmse` of its model on unseen frames, `price` (by how much the squared
+    error of forces in training exceeds that of the fit), `mean_abs_dg` of its run to CP2K by kind of free pair, its
+    `pressure_bar` and that's `error_bar` where one was asked for, the `step` that its averages ask for, see
+    `averages.LONGEST`, and whether it is `done`: no step is worth taking."""
+    noise: dict[str, float]
+    """Of `mean_abs_dg`: half of what the halves of the CP2K runs differ by."""
+    finished: bool
+    """Whether the last round asked for no step worth taking."""
+
+    def to_dict(self) -> dict[str, Any]:
+        error = {k: self.loss.provenance[k] for k in ("rmse_meV_per_A", "relative_rmse")}
+        return {"finished": self.finished, **error, "noise": self.noise, "rounds": list(self.rounds)}
+
+
+def match(
+    sources: FrameSource | Sequence[FrameSource],
+    directory: Path | str,
+    settings: Settings | None = None,
+    rounds: int = 3,
+    labels: Sequence[FrameSource] = (),
+    progress: Progress = no_progress,
+) -> Matching:
+    """At most `rounds` rounds, or what is left of them in `directory`; model.json there is the last model, as it ran.
+
+    sources: runs in equilibrium, of one system at one temperature and in one cell; the first has forces, others may
+    have. Each counts by its length in time. labels: frames with forces that are no run in equilibrium, for the fit
+    alone. Raises InputError if runs do not belong together or the directory holds something else, CheckFailed if a
+    model fails, and what fits and runs raise.
+    """
+    runs = tuple(sources) if isinstance(sources, Sequence) else (sources,)
+    settings, out = settings or Settings(), Path(directory)
+    check_positive(rounds=rounds)
+    data = [source.source.get("sha256") for source in (*runs, *labels)]
+    state = begin(out / STATE, FORMAT, VERSION, {"settings": asdict(settings), "data": data})
+    work = _Work(runs, tuple(labels), settings, progress)
+    for k in range(1, rounds + 1):
+        where = out / f"round-{k}"
+        if k > len(state["rounds"]):
+            loss = _model(where, work)
+            row, following = _round(k, loss, where, work)
+            state["rounds"].append(row)
+            if not row["done"]:
+                following.save(out / f"round-{k + 1}" / MODEL)
+            write_atomically(out / STATE, to_json(state, indent=1))
+        if state["rounds"][k - 1]["done"]:
+            break
+    done = tuple(state["rounds"][:k])
+    loss = _told(AgentLoss.load(where / MODEL), runs, work, done)
+    loss.save(out / MODEL)
+    return Matching(loss, done, work.noise, bool(done[-1]["done"]))
+
+
+class _Work:
+    """What every round needs of the CP2K runs, computed when it is asked for."""
+
+    def __init__(
+        self, runs: tuple[FrameSource, ...], labels: tuple[FrameSource, ...], settings: Settings, progress: Progress
+    ) -> None:
+        self.settings, self.progress = settings, progress
+        self.read = [concatenate(list(run.chunks())) for run in runs]
+        if self.read[0].forces is None:
+            raise InputError("the first run needs forces: print &MOTION/&PRINT/&FORCES in the CP2K run")
+        _check_alike(self.read)
+        with_forces = tuple(run for run, frames in zip(runs, self.read, strict=True) if frames.forces is not None)
+        self.runs = Runs((*with_forces, *labels), progress, only_train=len(labels))
+
+    @cached_property
+    def data(self) -> Accumulated:
+        return gather(self.runs, self.settings.basis)
+
+    @cached_property
+    def fitted(self) -> AgentLoss:
+        return fit(self.runs, self.settings.basis, data=self.data)
+
+    @cached_property
+    def valley(self) -> Valley:
+        return Valley.of(self.data, self.fitted)
+
+    @cached_property
+    def temperature_K(self) -> float:
+        """That the first run's thermostat is set to, or its mean."""
+        target = self.runs.sources[0].source.get("temperature_K")
+        if target is None and self.read[0].velocities is None:
+            raise InputError(
+                "the temperature of the CP2K run is not known: it has no velocities and no input with a thermostat; "
+                "keep PROJ-vel-1.xyz or the input beside it"
+            )
+        return float(self.read[0].temperature().mean()) if target is None else float(target)
+
+    @cached_property
+    def weights(self) -> Floats:
+        """Of the runs, by their length in time."""
+        length = np.array([frames.time[-1] - frames.time[0] for frames in self.read])
+        return np.asarray(length / length.sum())
+
+    def averages(self, loss: AgentLoss) -> Averages:
+        """Over all runs."""
+        found = [Averages.of(loss, frames, _topology(frames), progress=self.progress) for frames in self.read]
+        total, sums = found[0], np.cumsum(self.weights)
+        for other, weight, so_far in zip(found[1:], self.weights[1:], sums[1:], strict=True):
+            total = total.merged(other, weight / so_far)
+        return total
+
+    @cached_property
+    def halves(self) -> list[dict[str, Floats]]:
+        """Radial distributions of the first halves of the runs, and of the second ones."""
+        found = []
+        for half in (0, 1):
+            parts = [frames[half * (n := frames.n_frames // 2) : n + half * frames.n_frames] for frames in self.read]
+            each = [_radial(inspect(part, progress=self.progress)) for part in parts]
+            found.append({name: sum(w * g[name] for w, g in zip(self.weights, each, strict=True)) for name in each[0]})
+        return found
+
+    @cached_property
+    def noise(self) -> dict[str, float]:
+        return {name: value / 2 for name, value in _differences(*self.halves).items()}
+
+    def differences(self, frames: Trajectory) -> dict[str, float]:
+        """Mean |Δg| of a run to CP2K's, by kind of free pair."""
+        first, second = self.halves
+        whole = {name: (g + second[name]) / 2 for name, g in first.items()}
+        return _differences(_radial(inspect(frames, progress=self.progress)), whole)
+
+
+def _model(where: Path, work: _Work) -> AgentLoss:
+    """What lies there, from the round before; the fit, for the first."""
+    if (where / MODEL).exists():
+        return AgentLoss.load(where / MODEL)
+    work.fitted.save(where / MODEL)
+    return work.fitted
+
+
+def _round(k: int, loss: AgentLoss, where: Path, work: _Work) -> tuple[dict[str, Any], AgentLoss]:
+    """What the round of a model says, and the model that follows."""
+
+    def tell(what: str, done: int, total: int) -> None:
+        work.progress(f"round {k} {what}", done, total)
+
+    start = work.read[0][-1]
+    md = replace(work.settings.md, temperature_K=work.temperature_K)
+    if stopped := run_once(where / "run", loss, start, md, work.settings.engine, tell):
+        raise CheckFailed(
+            f"the model of round {k} fails in its run ({stopped}): give more data (`mld-ff refine`), or a smaller price"
+        )
+    frames = frames_of_run(where / "run", start)
+    frames = frames[int(EQUILIBRATION * frames.n_frames) :]
+    kT_eV, now, target = KB_EV_PER_K * work.temperature_K, pair_coefficients(loss), work.settings.pressure_bar
+    cuts = np.arange(STRETCHES + 1) * frames.n_frames // STRETCHES
+    stretches = [Averages.of(loss, frames[a:b], _topology(start), target is not None, tell) for a, b in pairwise(cuts)]
+    found, push, told = reduce(Averages.merged, stretches), None, dict[str, float]()
+    if target is not None:
+        ideal = (start.n_atoms - 1) * kT_eV / np.abs(np.linalg.det(start.cell[0]))
+        each = [float(s.mean[len(now)] + ideal) * EV_PER_A3_TO_BAR for s in stretches]
+        told = {"pressure_bar": mean(each), "error_bar": stdev(each) / math.sqrt(STRETCHES)}
+        push = (target - told["pressure_bar"]) / EV_PER_A3_TO_BAR
+    step = work.valley.step(now, work.averages(loss).mean, found, kT_eV, work.settings.price, push)
+    following = with_pair_coefficients(loss, step.coefficients, work.data)
+    errors = measure(work.runs, following, Problem.of(work.data).test)
+    row = {
+        "round": k,
+        **{key: loss.provenance[key] for key in ("rmse_meV_per_A", "relative_rmse")},
+        "price": work.valley.price(now),
+        "mean_abs_dg": work.differences(frames),
+        **told,
+        "step": step.length,
+        "done": step.length < SHORT and (push is None or abs(push) * EV_PER_A3_TO_BAR < 2 * told["error_bar"]),
+    }
+    return row, replace(following, provenance={**loss.provenance, **errors})
+
+
+def _told(loss: AgentLoss, runs: Sequence[FrameSource], work: _Work, rounds: Sequence[dict[str, Any]]) -> AgentLoss:
+    """The model, with where its structure comes from."""
+    matched: dict[str, Any] = {
+        "temperature_K": work.temperature_K,
+        "time_ps": float(sum(frames.time[-1] - frames.time[0] for frames in work.read)) * FS_TO_PS,
+        "runs": [run.source for run in runs],
+        **{key: rounds[-1][key] for key in ("price", "mean_abs_dg", "pressure_bar", "error_bar") if key in rounds[-1]},
+        "noise": work.noise,
+    }
+    return replace(loss, provenance={**loss.provenance, "matched": matched})
+
+
+def _topology(frames: Trajectory) -> Topology:
+    return find_topology(frames.symbols, frames.positions[0], frames.cell[0])
+
+
+def _check_alike(runs: Sequence[Trajectory]) -> None:
+    """Raise InputError unless the runs are of the same atoms in one cell, which stays, and last."""
+    for number, frames in enumerate(runs, 1):
+        if sorted(frames.symbols) != sorted(runs[0].symbols):
+            raise InputError(
+                f"run {number} holds other atoms than the first: averages of different boxes do not add up"
+            )
+        if (away := float(np.abs(frames.standard_cell().cell - runs[0].standard_cell().cell[0]).max())) > SAME_CELL_A:
+            raise InputError(
+                f"the cell of run {number} is not always that of the first frame of all ({away:.3f} Å away): matching "
+                "needs runs at one constant volume (NVT)"
+            )
+        if frames.n_frames < 2 or not frames.time[-1] > frames.time[0]:
+            raise InputError(f"run {number} is no stretch of time: give labelled frames to the fit alone (--labels)")
+
+
+def _radial(inspection: Inspection) -> dict[str, Floats]:
+    names = [name for name in inspection.survey.distances if name.startswith("free:")]
+    return {name: inspection.radial_distribution(name)[1] for name in names}
+
+
+def _differences(found: dict[str, Floats], expected: dict[str, Floats]) -> dict[str, float]:
+    r = 0.05 * (np.arange(max(len(g) for g in expected.values())) + 0.5)
+    return {
+        name: float(np.abs(found[name] - g)[r[: len(g)] > COMPARED_FROM_A].mean())
+        for name, g in expected.items()
+        if name in found
+    }

@@ -1,0 +1,283 @@
+"""Matching: averages are what they say, a step goes where they ask and costs what it may, a killed one goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import EXAMPLE, topology_of
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from mld_ff.cli import app
+from mld_ff.errors import InputError
+from mld_ff.inference import Basis, Problem, fit, gather
+from mld_ff.inference.averages import (
+    LONGEST,
+    Averages,
+    Valley,
+    pair_coefficients,
+    unit_energies,
+    with_pair_coefficients,
+)
+from mld_ff.inference.collective import CollectiveProblem
+from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, PairTerm
+from mld_ff.match import Matching, Settings, match
+from mld_ff.production import MD, read_log
+from mld_ff.trajectory import Floats, Trajectory
+from mld_ff.units import EV_PER_A3_TO_BAR
+from mld_ff.verify import verify
+
+KT_EV = 0.0259
+BASIS = Basis(cutoff_A=4.0)
+SETTINGS = Settings(BASIS, MD(time_ps=1.0, every_fs=20.0), pressure_bar=1.0)
+
+
+def without_cubic(loss: AgentLoss) -> AgentLoss:
+    """The pairs alone, whose walls are the parabolas that they begin with."""
+    terms = [
+        replace(t, wall_stiffness_eV_per_A3=(0.0, 0.0) if isinstance(t, BondTerm) else 0.0)
+        for t in loss.terms
+        if isinstance(t, PairTerm)
+    ]
+    return replace(loss, terms=tuple(terms), agents={})
+
+
+# --- averages ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["spline_water", "power_water", "collective_water"])
+def test_energies_and_pressures_add_up_to_those_of_the_loss(
+    name: str, few: Trajectory, request: pytest.FixtureRequest
+) -> None:
+    loss = without_cubic(request.getfixturevalue(name))
+    edges = {t.name: (t.wall_edge_A, 9.9) if isinstance(t, FreeTerm) else t.range_A for t in loss.terms}  # type: ignore[attr-defined]
+    loss = replace(loss, terms=tuple(shrunk(t, edges[t.name]) for t in loss.terms))
+    topology, c, frame = topology_of(few[0]), pair_coefficients(loss), few[7]
+    energies, _ = loss.evaluate(topology, frame.positions[0], frame.cell[0])
+    assert unit_energies(loss, topology, frame.positions[0], frame.cell[0]) @ c == pytest.approx(sum(energies.values()))
+    row = Averages.of(loss, frame, topology, pressure=True).mean
+    assert row[: len(c)] @ c == pytest.approx(sum(energies.values()))
+    assert row[len(c) + 1 :] @ c == pytest.approx(row[len(c)])
+    volume, (low, high) = (
+        np.linalg.det(frame.cell[0]),
+        (sum(loss.evaluate(topology, s * frame.positions[0], s * frame.cell[0])[0].values()) for s in (0.9999, 1.0001)),
+    )
+    assert row[len(c)] == pytest.approx(-(high - low) / (volume * (1.0001**3 - 0.9999**3)), rel=1e-3)
+
+
+def shrunk(term: Any, edges: tuple[float, float]) -> Any:
+    """A term whose walls begin where many pairs are."""
+    low, high = edges
+    if isinstance(term, FreeTerm):
+        return replace(term, wall_edge_A=low + 0.3)
+    return replace(term, range_A=(low + 0.1, high - 0.1))
+
+
+@given(
+    st.lists(st.integers(1, 6), min_size=1, max_size=5),
+    st.integers(0, 2**32 - 1),
+)
+def test_averages_do_not_depend_on_how_frames_come(lengths: list[int], seed: int) -> None:
+    rows = np.random.default_rng(seed).normal(3.0, 1.0, size=(sum(lengths), 4))
+    parts = [Averages.of_rows(part) for part in np.split(rows, np.cumsum(lengths)[:-1])]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total.merged(part)
+    assert total.frames == len(rows)
+    np.testing.assert_allclose(total.mean, rows.mean(axis=0))
+    np.testing.assert_allclose(total.covariance, np.cov(rows.T, bias=True), atol=1e-12)
+
+
+def test_a_run_of_more_weight_counts_more() -> None:
+    one, two = Averages.of_rows(np.array([[0.0], [2.0]])), Averages.of_rows(np.array([[4.0], [4.0]]))
+    both = one.merged(two, 0.75)
+    assert both.mean == pytest.approx([3.25])
+    assert both.covariance == pytest.approx(0.25 * (1 - 3.25) ** 2 + 0.25 * 1 + 0.75 * (4 - 3.25) ** 2)
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rows(water: Trajectory, spline_water: AgentLoss) -> Floats:
+    topology = topology_of(water[0])
+    every = water[::3]
+    return np.array(
+        [unit_energies(spline_water, topology, x, c) for x, c in zip(every.positions, every.cell, strict=True)]
+    )
+
+
+def test_a_step_undoes_what_changed_the_averages(rows: Floats) -> None:
+    """Frames weighed as if other coefficients had made them tell by how much those differ."""
+    n, found = rows.shape[1], Averages.of_rows(rows)
+    free = Valley(np.zeros(n), 1e-12 * np.diag(np.diag(found.covariance)), np.zeros((n, n)), 1)
+    change = np.random.default_rng(3).normal(size=n) / np.sqrt(np.diag(found.covariance))
+    change *= 0.2 * KT_EV / np.sqrt(change @ found.covariance @ change)
+    weights = np.exp(-(rows - rows.mean(axis=0)) @ change / KT_EV)
+    wanted = weights @ rows / weights.sum()
+    step = free.step(np.zeros(n), wanted, found, KT_EV, np.inf)
+    missed = step.coefficients - change
+    assert step.length == pytest.approx(0.2, rel=0.2)
+    assert np.sqrt(missed @ found.covariance @ missed) / KT_EV < 0.05
+
+
+@pytest.fixture(scope="module", params=[0, 2])
+def valley(request: pytest.FixtureRequest, few: Trajectory) -> tuple[Any, AgentLoss, Valley]:
+    basis = Basis(spacing_A=0.4, collective=request.param)
+    data = gather(few, basis)
+    loss = fit(few, basis, data=data)
+    return data, loss, Valley.of(data, loss)
+
+
+def test_the_price_is_the_growth_of_the_squared_error(valley: tuple[Any, AgentLoss, Valley], few: Trajectory) -> None:
+    data, loss, of_forces = valley
+    away = np.random.default_rng(1).normal(size=len(of_forces.fitted)) * 0.05 * np.abs(of_forces.fitted)
+    away[np.diag(of_forces.gram) == 0] = 0
+    price = of_forces.price(of_forces.fitted + away)
+    problem = Problem.of(data)
+    names = [f"{t.name} {c}" for t in loss.terms if isinstance(t, PairTerm) for c in t.coefficient_names]
+    here = [problem.names.index(name) for name in names]
+
+    def square(change: Floats) -> float:
+        full = np.zeros(len(problem.names))
+        full[here] = change
+        if data.together is None:
+            return float(problem.equations.residual(problem.train, problem.coefficients() + full).sum())
+        collective = CollectiveProblem.of(data, problem)
+        fitted = collective.solution(loss.provenance["collective"]["rank"])[0]
+        moved = replace(fitted, pairs=fitted.pairs + full[problem.kept])
+        return float(collective.squares(moved, problem.train).sum())
+
+    at, one, other = (square(s * away) for s in (0, 1, -1))
+    assert price == pytest.approx((one + other) / (2 * at) - 1, rel=1e-6)
+    assert price > 0 and of_forces.price(of_forces.fitted) == 0
+
+
+@given(seed=st.integers(0, 2**32 - 1), strength=st.floats(-3, 3), price=st.sampled_from([1e-4, 0.02, 1.0]))
+def test_a_step_costs_what_it_may(
+    valley: tuple[Any, AgentLoss, Valley], seed: int, strength: float, price: float
+) -> None:
+    of_forces = valley[2]
+    rng, n = np.random.default_rng(seed), len(of_forces.fitted)
+    found = Averages.of_rows(rng.normal(size=(3 * n, n)) * np.abs(rng.normal(size=n)) * KT_EV)
+    wanted = found.mean + 10**strength * np.sqrt(np.diag(found.covariance)) * rng.normal(size=n)
+    step = of_forces.step(of_forces.fitted, wanted, found, KT_EV, price)
+    assert step.price == pytest.approx(of_forces.price(step.coefficients))
+    assert step.price <= price * (1 + 1e-6) and step.length <= LONGEST * (1 + 1e-9)
+    stay = of_forces.step(of_forces.fitted, found.mean, found, KT_EV, price)
+    assert stay.length < 1e-6 and stay.price < 1e-9
+
+
+def test_a_step_brings_the_pressure_that_is_asked_for(few: Trajectory, valley: tuple[Any, AgentLoss, Valley]) -> None:
+    """Coefficients that a run is not long enough to respond to change the pressure by what they add themselves."""
+    _, loss, of_forces = valley
+    topology, n, push = topology_of(few[0]), len(of_forces.fitted), -300 / EV_PER_A3_TO_BAR
+    found = Averages.of(loss, few, topology, pressure=True)
+    still = replace(found, covariance=found.covariance * 1e-12)
+    step = of_forces.step(of_forces.fitted, found.mean[:n], still, KT_EV, 1.0, push)
+    assert step.price < 0.1
+    moved = Averages.of(replace(loss, terms=with_coefficients(loss, step.coefficients)), few, topology, pressure=True)
+    assert moved.mean[n] - found.mean[n] == pytest.approx(push, rel=0.02)
+
+
+def with_coefficients(loss: AgentLoss, coefficients: Floats) -> tuple[Any, ...]:
+    terms, at = [], 0
+    for t in loss.terms:
+        if isinstance(t, PairTerm):
+            t = replace(t, coefficients=tuple(coefficients[at : at + len(t.coefficients)]))
+            at += len(t.coefficients)
+        terms.append(t)
+    return tuple(terms)
+
+
+def test_walls_follow_the_coefficients(valley: tuple[Any, AgentLoss, Valley]) -> None:
+    data, loss, _ = valley
+    assert with_pair_coefficients(loss, pair_coefficients(loss), data) == loss
+    other = with_pair_coefficients(loss, 0.5 * pair_coefficients(loss), data)
+    assert pair_coefficients(other) == pytest.approx(0.5 * pair_coefficients(loss))
+    for term in other.terms:
+        if isinstance(term, FreeTerm):  # it pushes back where pairs come closer than any that were seen
+            _, slope = term.evaluate(np.linspace(term.coverage["shortest_A"] - 0.3, term.coverage["shortest_A"] - 0.01))
+            assert (slope < 0).all()
+
+
+# --- the whole -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def matched(few: Trajectory, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Matching]:
+    out = tmp_path_factory.mktemp("match")
+    return out, match(few, out, SETTINGS, rounds=2)
+
+
+def test_what_matching_tells(matched: tuple[Path, Matching], few: Trajectory) -> None:
+    out, found = matched
+    assert AgentLoss.load(out / "model.json") == found.loss
+    first, second = found.rounds
+    assert first["price"] == 0 and second["price"] > 0
+    assert set(first["mean_abs_dg"]) == set(found.noise) == {"free:O-O", "free:O-H", "free:H-H"}
+    # nearer to the pressure that was asked for, by a picosecond that knows it to some hundred bar
+    assert abs(second["pressure_bar"] - 1) < 0.5 * abs(first["pressure_bar"] - 1)
+    assert {"matched", "rmse_meV_per_A"} <= set(found.loss.provenance)
+    assert found.loss.provenance["matched"]["temperature_K"] == 300.0
+    assert found.loss.provenance["rmse_meV_per_A"] == second["rmse_meV_per_A"]
+    assert second["rmse_meV_per_A"] == pytest.approx(first["rmse_meV_per_A"], rel=0.1)
+    assert verify(found.loss, few, 1).passed
+
+
+def test_the_pressure_is_that_of_the_engine(matched: tuple[Path, Matching]) -> None:
+    pressure = read_log(matched[0] / "round-1" / "run")["pressure_bar"]
+    kept = pressure[len(pressure) // 10 :]
+    first = matched[1].rounds[0]
+    assert first["pressure_bar"] == pytest.approx(kept.mean(), abs=4 * first["error_bar"] + 300)
+
+
+def test_what_is_done_is_not_done_again(
+    matched: tuple[Path, Matching], few: Trajectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_run(*_: Any, **__: Any) -> None:
+        raise AssertionError("an engine was started")
+
+    out = tmp_path / "again"
+    shutil.copytree(matched[0], out)
+    monkeypatch.setattr("mld_ff.rounds.run", no_run)
+    assert match(few, out, SETTINGS, rounds=2) == matched[1]
+    assert (out / "model.json").read_bytes() == (matched[0] / "model.json").read_bytes()
+    # killed after the first run, before its round was written down
+    state = json.loads((out / "match.json").read_text())
+    (out / "match.json").write_text(json.dumps({**state, "rounds": []}))
+    shutil.rmtree(out / "round-2")
+    assert match(few, out, SETTINGS, rounds=1).rounds == matched[1].rounds[:1]
+
+
+def test_bad_input_is_refused(matched: tuple[Path, Matching], few: Trajectory, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"begun with other settings: price was 0\.02, now is 0\.5"):
+        match(few, matched[0], replace(SETTINGS, price=0.5))
+    with pytest.raises(InputError, match="begun with another CP2K run"):
+        match(replace(few, source={"sha256": "other"}), matched[0], SETTINGS)
+    swollen = replace(few, cell=few.cell * np.linspace(1, 1.01, 40)[:, None, None])
+    with pytest.raises(InputError, match=r"cell of run 1 .* needs runs at one constant volume"):
+        match(swollen, tmp_path / "a", SETTINGS)
+    with pytest.raises(InputError, match="run 2 is no stretch of time"):
+        match([few, replace(few, time=np.zeros(40))], tmp_path / "b", SETTINGS)
+    with pytest.raises(InputError, match="run 2 holds other atoms"):
+        match([few, few.select_atoms(np.arange(189))], tmp_path / "c", SETTINGS)
+    with pytest.raises(InputError, match="the first run needs forces"):
+        match(replace(few, forces=None), tmp_path / "d", SETTINGS)
+    with pytest.raises(InputError, match="constant volume and temperature"):
+        Settings(md=MD(ensemble="npt"))
+    with pytest.raises(InputError, match="must be a positive number"):
+        Settings(price=0.0)
+
+
+def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["match", str(EXAMPLE), "-o", str(tmp_path), "--price", "-1", "--json"])
+    assert done.exit_code == 2
+    assert "price is -1.0" in json.loads(done.stdout)["error"]
