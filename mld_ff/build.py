@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ import numpy as np
 
 from mld_ff import report
 from mld_ff.cp2k import open_cp2k
-from mld_ff.errors import CheckFailed, InputError
+from mld_ff.errors import CheckFailed, InputError, check_positive
 from mld_ff.export.start import start_from
 from mld_ff.inference import Basis, fit
 from mld_ff.inference.basis import AUTO
 from mld_ff.loss import AgentLoss
+from mld_ff.match import PRICE, Settings, match
 from mld_ff.production import EXPORTS, MD, find_engine, read_log, run
 from mld_ff.survey import Inspection, Progress, inspect, no_progress
 from mld_ff.trajectory import Floats, Trajectory
@@ -28,6 +29,27 @@ MODEL = "model.json"
 EQUILIBRATION = 0.1
 """Fraction of a run that is left out of averages."""
 FRAMES_DRAWN = 20
+
+
+@dataclass(frozen=True)
+class Match:
+    """That distances, and a pressure, are matched after the fit (`mld_ff.match`), by LAMMPS if it is among the engines:
+    it runs a collective loss many times faster."""
+
+    rounds: int = 5
+    time_ps: float = 50.0
+    """Of every run."""
+    price: float = PRICE
+    pressure_bar: float | None = None
+
+    def __post_init__(self) -> None:
+        check_positive(rounds=self.rounds)
+
+    def settings(self, config: Config) -> Settings:
+        """What `match` does; it checks them."""
+        md = replace(config.md, time_ps=self.time_ps, every_fs=20.0, ensemble="nvt", velocities=False)
+        engine = "lammps" if "lammps" in config.engines else config.engines[0]
+        return Settings(config.basis, md, engine, self.price, self.pressure_bar)
 
 
 @dataclass(frozen=True)
@@ -46,6 +68,7 @@ class Config:
     """`single`, `mixed` or `double`, where that platform has the choice."""
     skip_ps: float = 0.0
     """First stretch of the CP2K run to leave out."""
+    match: Match | None = None
 
 
 def read_config(file: Path | str, output: Path | str | None = None) -> Config:
@@ -60,7 +83,7 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
         raise InputError(f"cannot be read: {error.strerror}", file) from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"is not valid TOML: {error}", file) from None
-    _known(data, {"cp2k", "output", "engines", "platform", "precision", "skip_ps", "fit", "run"}, "", file)
+    _known(data, {"cp2k", "output", "engines", "platform", "precision", "skip_ps", "fit", "match", "run"}, "", file)
     if "cp2k" not in data:
         raise InputError('needs a key "cp2k": the directory of the CP2K run', file)
     for key in ("cp2k", "output", "platform", "precision"):
@@ -79,7 +102,14 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
         data["fit"]["collective"] = AUTO
     basis, md = _section(Basis, data, "fit", file), _section(MD, data, "run", file)
     of_openmm = data.get("platform"), data.get("precision")
-    return Config(file.parent / data["cp2k"], where, basis, md, tuple(engines), *of_openmm, skip)
+    matched = _section(Match, data, "match", file) if "match" in data else None
+    config = Config(file.parent / data["cp2k"], where, basis, md, tuple(engines), *of_openmm, skip, matched)
+    try:
+        if matched:
+            matched.settings(config)
+    except InputError as error:
+        raise InputError(f"[match]: {error}", file) from None
+    return config
 
 
 def _known(data: dict[str, Any], known: set[str], section: str, file: Path) -> None:
@@ -135,14 +165,18 @@ def build(config: Config, progress: Progress = no_progress) -> Path:
         find_engine(engine, config.platform, precisions.get(engine))
     source = open_cp2k(config.cp2k, skip_fs=config.skip_ps / FS_TO_PS)
     reference = inspect(source, config.basis.cutoff_A, progress)
-    loss = fit(source, config.basis, progress)
+    if config.match:
+        settings = config.match.settings(config)
+        loss = match(source, out / "match", settings, config.match.rounds, progress=progress).loss
+    else:
+        loss = fit(source, config.basis, progress)
     loss.save(out / MODEL)
     frames = spread_frames(source, FRAMES_DRAWN)
-    settings = (config.md.temperature_K, config.md.timestep_fs, config.md.damping_fs)
+    exported_for = (config.md.temperature_K, config.md.timestep_fs, config.md.damping_fs)
     start = start_from(frames[-1], config.md.temperature_K, config.md.seed)
     directories = {engine: out / engine for engine in config.engines}
     for engine, directory in directories.items():
-        EXPORTS[engine](loss, start, directory, *settings)
+        EXPORTS[engine](loss, start, directory, *exported_for)
     verification = verify(loss, frames, directories=directories, progress=progress)
     if not verification.passed:
         raise CheckFailed(

@@ -624,14 +624,14 @@ def refine(
 def match(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="CP2K_DIR...", help="CP2K runs of one box at one temperature; the first with forces."),
+        typer.Argument(metavar="CP2K_DIR...", help="CP2K runs of one box at one temperature, with or without forces."),
     ],
     output: Output,
     labels: Annotated[
         list[Path] | None,
         typer.Option(metavar="CP2K_DIR", help="Frames with forces for the fit alone (of `refine`); may be repeated."),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Runs at most. Raise it to go on.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs at most. Raise it to go on.")] = 5,
     price: Annotated[float, typer.Option(help="By how much, at most, the squared error of forces may grow.")] = 0.02,
     pressure: Annotated[
         float | None,
@@ -672,7 +672,7 @@ def match(
             price,
             pressure,
         )
-        sources = [_open(run, file, skip, require_forces=run == runs[0]) for run in runs]
+        sources = [_open(run, file, skip, require_forces=False) for run in runs]
         found = improve(sources, output, settings, rounds, [_open(d, None) for d in labels or []], progress)
         answer({"model": str(output / "model.json"), **found.to_dict()}, answers.match_text)
 

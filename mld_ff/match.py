@@ -40,7 +40,7 @@ MODEL = "model.json"
 FORMAT, VERSION = "mld_ff matching", 1
 PRICE = 0.02
 SHORT = 0.25
-"""A step shorter than this (see `averages.LONGEST`) is hardly more than the noise of a run: the model stays."""
+"""A step shorter than this (see `Averages.length`) is hardly more than the noise of a run: the model stays."""
 EQUILIBRATION = 0.1
 """First fraction of a run that is left out."""
 STRETCHES = 5
@@ -77,8 +77,8 @@ class Matching:
     rounds: tuple[dict[str, Any], ...]
     """By round: `rmse_meV_per_A` and `relative_rmse` of its model on unseen frames, `price` (by how much the squared
     error of forces in training exceeds that of the fit), `mean_abs_dg` of its run to CP2K by kind of free pair, its
-    `pressure_bar` and that's `error_bar` where one was asked for, the `step` that its averages ask for, see
-    `averages.LONGEST`, and whether it is `done`: no step is worth taking."""
+    `pressure_bar` with its `error_bar` where one was asked for, the length of the `step` that all runs so far ask for
+    (`Averages.length`), and whether it is `done`: no step is worth taking."""
     noise: dict[str, float]
     """Of `mean_abs_dg`: half of what the halves of the CP2K runs differ by."""
     finished: bool
@@ -93,16 +93,17 @@ def match(
     sources: FrameSource | Sequence[FrameSource],
     directory: Path | str,
     settings: Settings | None = None,
-    rounds: int = 3,
+    rounds: int = 5,
     labels: Sequence[FrameSource] = (),
     progress: Progress = no_progress,
 ) -> Matching:
     """At most `rounds` rounds, or what is left of them in `directory`; model.json there is the last model, as it ran.
 
-    sources: runs in equilibrium, of one system at one temperature and in one cell; the first has forces, others may
-    have. Each counts by its length in time. labels: frames with forces that are no run in equilibrium, for the fit
-    alone. Raises InputError if runs do not belong together or the directory holds something else, CheckFailed if a
-    model fails, and what fits and runs raise.
+    sources: runs in equilibrium, of one system at one temperature and in one cell, with or without forces. Each counts
+    by its length in time. labels: frames with forces that are no run in equilibrium, for the fit alone: beside the
+    forces of the runs they only train, but where no run has forces they are all there is. Raises InputError if runs do
+    not belong together or the directory holds something else, CheckFailed if a model fails, and what fits and runs
+    raise.
     """
     runs = tuple(sources) if isinstance(sources, Sequence) else (sources,)
     settings, out = settings or Settings(), Path(directory)
@@ -135,11 +136,17 @@ class _Work:
     ) -> None:
         self.settings, self.progress = settings, progress
         self.read = [concatenate(list(run.chunks())) for run in runs]
-        if self.read[0].forces is None:
-            raise InputError("the first run needs forces: print &MOTION/&PRINT/&FORCES in the CP2K run")
         _check_alike(self.read)
         with_forces = tuple(run for run, frames in zip(runs, self.read, strict=True) if frames.forces is not None)
-        self.runs = Runs((*with_forces, *labels), progress, only_train=len(labels))
+        if not with_forces + labels:
+            raise InputError("no run has forces: print &MOTION/&PRINT/&FORCES, or give labelled frames (--labels)")
+        self.runs = Runs(with_forces or labels, progress)
+        if with_forces and labels:
+            self.runs = Runs((*with_forces, *labels), progress, only_train=len(labels))
+        self.start = self.read[0][-1]
+        """Of every run."""
+        self.seen = dict[int, _Seen]()
+        """By round."""
 
     @cached_property
     def data(self) -> Accumulated:
@@ -156,13 +163,22 @@ class _Work:
     @cached_property
     def temperature_K(self) -> float:
         """That the first run's thermostat is set to, or its mean."""
-        target = self.runs.sources[0].source.get("temperature_K")
+        target = self.read[0].source.get("temperature_K")
         if target is None and self.read[0].velocities is None:
             raise InputError(
                 "the temperature of the CP2K run is not known: it has no velocities and no input with a thermostat; "
                 "keep PROJ-vel-1.xyz or the input beside it"
             )
         return float(self.read[0].temperature().mean()) if target is None else float(target)
+
+    @property
+    def kT_eV(self) -> float:
+        return KB_EV_PER_K * self.temperature_K
+
+    @property
+    def ideal(self) -> float:
+        """Pressure [eV/Å³] of an ideal gas of these atoms, whose centre of mass is at rest."""
+        return float((self.start.n_atoms - 1) * self.kT_eV / np.abs(np.linalg.det(self.start.cell[0])))
 
     @cached_property
     def weights(self) -> Floats:
@@ -213,24 +229,21 @@ def _round(k: int, loss: AgentLoss, where: Path, work: _Work) -> tuple[dict[str,
     def tell(what: str, done: int, total: int) -> None:
         work.progress(f"round {k} {what}", done, total)
 
-    start = work.read[0][-1]
     md = replace(work.settings.md, temperature_K=work.temperature_K)
-    if stopped := run_once(where / "run", loss, start, md, work.settings.engine, tell):
+    if stopped := run_once(where / "run", loss, work.start, md, work.settings.engine, tell):
         raise CheckFailed(
             f"the model of round {k} fails in its run ({stopped}): give more data (`mld-ff refine`), or a smaller price"
         )
-    frames = frames_of_run(where / "run", start)
-    frames = frames[int(EQUILIBRATION * frames.n_frames) :]
-    kT_eV, now, target = KB_EV_PER_K * work.temperature_K, pair_coefficients(loss), work.settings.pressure_bar
-    cuts = np.arange(STRETCHES + 1) * frames.n_frames // STRETCHES
-    stretches = [Averages.of(loss, frames[a:b], _topology(start), target is not None, tell) for a, b in pairwise(cuts)]
-    found, push, told = reduce(Averages.merged, stretches), None, dict[str, float]()
+    for j in range(1, k + 1):
+        if j not in work.seen:
+            work.seen[j] = _seen(where.parent / f"round-{j}", work, tell)
+    frames, now, target = _settled(where, work), pair_coefficients(loss), work.settings.pressure_bar
+    found, error_bar = _combined(list(work.seen.values()), now, work.kT_eV)
+    push, quiet = None, True
     if target is not None:
-        ideal = (start.n_atoms - 1) * kT_eV / np.abs(np.linalg.det(start.cell[0]))
-        each = [float(s.mean[len(now)] + ideal) * EV_PER_A3_TO_BAR for s in stretches]
-        told = {"pressure_bar": mean(each), "error_bar": stdev(each) / math.sqrt(STRETCHES)}
-        push = (target - told["pressure_bar"]) / EV_PER_A3_TO_BAR
-    step = work.valley.step(now, work.averages(loss).mean, found, kT_eV, work.settings.price, push)
+        push = target / EV_PER_A3_TO_BAR - work.ideal - float(found.mean[len(now)])
+        quiet = abs(push) * EV_PER_A3_TO_BAR < 2 * error_bar
+    step = work.valley.step(now, work.averages(loss).mean, found, work.kT_eV, work.settings.price, push)
     following = with_pair_coefficients(loss, step.coefficients, work.data)
     errors = measure(work.runs, following, Problem.of(work.data).test)
     row = {
@@ -238,21 +251,67 @@ def _round(k: int, loss: AgentLoss, where: Path, work: _Work) -> tuple[dict[str,
         **{key: loss.provenance[key] for key in ("rmse_meV_per_A", "relative_rmse")},
         "price": work.valley.price(now),
         "mean_abs_dg": work.differences(frames),
-        **told,
+        **work.seen[k].pressure,
         "step": step.length,
-        "done": step.length < SHORT and (push is None or abs(push) * EV_PER_A3_TO_BAR < 2 * told["error_bar"]),
+        "done": step.length < SHORT and quiet,
     }
     return row, replace(following, provenance={**loss.provenance, **errors})
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What the run of a round shows."""
+
+    coefficients: Floats
+    averages: Averages
+    pressure: dict[str, float]
+    """`pressure_bar` and `error_bar`, where one is asked for."""
+
+
+def _seen(where: Path, work: _Work, progress: Progress) -> _Seen:
+    loss, frames = AgentLoss.load(where / MODEL), _settled(where, work)
+    cuts, told = np.arange(STRETCHES + 1) * frames.n_frames // STRETCHES, dict[str, float]()
+    with_pressure, now = work.settings.pressure_bar is not None, pair_coefficients(loss)
+    each = [Averages.of(loss, frames[a:b], _topology(work.start), with_pressure, progress) for a, b in pairwise(cuts)]
+    if with_pressure:
+        bars = [(float(stretch.mean[len(now)]) + work.ideal) * EV_PER_A3_TO_BAR for stretch in each]
+        told = {"pressure_bar": mean(bars), "error_bar": stdev(bars) / math.sqrt(STRETCHES)}
+    return _Seen(now, reduce(Averages.merged, each), told)
+
+
+def _combined(seen: Sequence[_Seen], now: Floats, kT_eV: float) -> tuple[Averages, float]:
+    """Averages with coefficients `now` from all runs so far, and the error of their pressure [bar] (0: not known).
+
+    A run of other coefficients counts by what part of its frames would, were they weighed by their probability:
+    exp(-length²) for energies that are normally distributed.
+    """
+    weights = np.exp([-(one.averages.length(now - one.coefficients, kT_eV) ** 2) for one in seen])
+    moved = [one.averages.moved(now - one.coefficients, kT_eV) for one in seen]
+    total, so_far = moved[0], weights[0]
+    for other, weight in zip(moved[1:], weights[1:], strict=True):
+        so_far += weight
+        total = total.merged(other, weight / so_far)
+    errors = np.array([one.pressure.get("error_bar", 0.0) for one in seen])
+    return total, float(np.sqrt((weights**2) @ errors**2) / weights.sum())
+
+
+def _settled(where: Path, work: _Work) -> Trajectory:
+    """The frames of a round's run that count."""
+    frames = frames_of_run(where / "run", work.start)
+    return frames[int(EQUILIBRATION * frames.n_frames) :]
+
+
 def _told(loss: AgentLoss, runs: Sequence[FrameSource], work: _Work, rounds: Sequence[dict[str, Any]]) -> AgentLoss:
     """The model, with where its structure comes from."""
+    ps, last = float(sum(frames.time[-1] - frames.time[0] for frames in work.read)) * FS_TO_PS, rounds[-1]
     matched: dict[str, Any] = {
         "temperature_K": work.temperature_K,
-        "time_ps": float(sum(frames.time[-1] - frames.time[0] for frames in work.read)) * FS_TO_PS,
+        "time_ps": ps,
         "runs": [run.source for run in runs],
-        **{key: rounds[-1][key] for key in ("price", "mean_abs_dg", "pressure_bar", "error_bar") if key in rounds[-1]},
+        **{key: last[key] for key in ("price", "mean_abs_dg", "pressure_bar", "error_bar") if key in last},
         "noise": work.noise,
+        "note": f"distances were matched to {ps:.3g} ps of CP2K at {work.temperature_K:g} K (`mld-ff match`): radial "
+        "distributions at this temperature and density were learned, not predicted",
     }
     return replace(loss, provenance={**loss.provenance, "matched": matched})
 

@@ -51,7 +51,8 @@ MAY_CHANGE = ("time_ps", "checkpoint_ps", "on_escape")
 """Settings that a run that goes on may have otherwise."""
 NPT_NOTE = (
     "the loss was inferred from forces at the density of the data alone, which do not tell the pressure: the density "
-    "that this run takes is a prediction without support; compare it with that of the data"
+    "that this run takes is a prediction without support; compare it with that of the data, or match a pressure "
+    "(`mld-ff match --pressure`)"
 )
 CONTACT_EV_PER_A = 10.0
 """Forces beyond this are of contacts; those of liquids at 300 K stay below 7."""
@@ -157,7 +158,7 @@ def run(
         "symbols": list(start.topology.symbols),
         "masses_amu": start.frame.masses.tolist(),
         "atom_in_source": start.order.tolist(),
-        "notes": [NPT_NOTE] if settings.ensemble == "npt" else [],
+        "notes": [_npt_note(loss)] if settings.ensemble == "npt" else [],
     }
     checkpoint = None
     if (out / RECORD).exists():
@@ -196,6 +197,16 @@ def run(
     wall = None if checkpoint else time.perf_counter() - began  # of the whole run
     _write_record(out, {**record, "finished": True, "notes": notes, "wall_s": wall, "ns_per_day": watch.ns_per_day})
     return read_run(out)
+
+
+def _npt_note(loss: AgentLoss) -> str:
+    matched = loss.provenance.get("matched", {})
+    if "pressure_bar" not in matched:
+        return NPT_NOTE
+    return (
+        "at the density of the data this model has {pressure_bar:.0f} ± {error_bar:.0f} bar at {temperature_K:g} K "
+        "(`mld-ff match`); elsewhere its pressure is a prediction".format(**matched)
+    )
 
 
 def _check_same(out: Path, before: dict[str, Any], now: dict[str, Any], loss: AgentLoss) -> None:

@@ -131,7 +131,7 @@ def test_frame_that_is_not_there(model, tmp_path):
         ("output = 'x'", 'needs a key "cp2k"'),
         (
             "cp2k = 'x'\nengine = 'lammps'",
-            "unknown key 'engine'; known: cp2k, engines, fit, output, platform, precision, run, skip_ps",
+            "unknown key 'engine'; known: cp2k, engines, fit, match, output, platform, precision, run, skip_ps",
         ),
         ("cp2k = 'x'\n[fit]\nbasis = 'spline'", "unknown key [fit] 'basis'"),
         ("cp2k = 'x'\n[fit]\nkind = 'cubic'", "the basis is 'cubic'; known: spline, power"),
@@ -144,6 +144,8 @@ def test_frame_that_is_not_there(model, tmp_path):
         ("cp2k = 'x'\n[fit]\nexponents = 3.0", "[fit] exponents should be a list of numbers, found 3.0"),
         ("cp2k = 'x'\n[run]\nvelocities = 1", "[run] velocities should be true or false, found 1"),
         ("cp2k = 'x'\n[run]\ntime_ps = '5'", "[run] time_ps should be a number, found '5'"),
+        ("cp2k = 'x'\n[match]\npressure = 1", "unknown key [match] 'pressure'; known: pressure_bar, price, rounds"),
+        ("cp2k = 'x'\n[match]\nprice = 0", "[match]: price is 0; it must be a positive number"),
         ("cp2k = 'x'\nengines = ['gromacs']", "engines are openmm, lammps; found 'gromacs'"),
     ],
 )

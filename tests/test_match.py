@@ -122,9 +122,13 @@ def test_a_step_undoes_what_changed_the_averages(rows: Floats) -> None:
     change *= 0.2 * KT_EV / np.sqrt(change @ found.covariance @ change)
     weights = np.exp(-(rows - rows.mean(axis=0)) @ change / KT_EV)
     wanted = weights @ rows / weights.sum()
+    moved = found.moved(change, KT_EV)
     step = free.step(np.zeros(n), wanted, found, KT_EV, np.inf)
     missed = step.coefficients - change
     assert step.length == pytest.approx(0.2, rel=0.2)
+    assert found.length(change, KT_EV) == pytest.approx(0.2)
+    after, before = (np.abs(m - wanted) / np.sqrt(np.diag(found.covariance)) for m in (moved.mean, found.mean))
+    assert after.max() < 0.25 * before.max()
     assert np.sqrt(missed @ found.covariance @ missed) / KT_EV < 0.05
 
 
@@ -185,6 +189,7 @@ def test_a_step_brings_the_pressure_that_is_asked_for(few: Trajectory, valley: t
     assert step.price < 0.1
     moved = Averages.of(replace(loss, terms=with_coefficients(loss, step.coefficients)), few, topology, pressure=True)
     assert moved.mean[n] - found.mean[n] == pytest.approx(push, rel=0.02)
+    assert still.moved(step.coefficients - of_forces.fitted, KT_EV).mean[n] == pytest.approx(found.mean[n] + push)
 
 
 def with_coefficients(loss: AgentLoss, coefficients: Floats) -> tuple[Any, ...]:
@@ -269,7 +274,7 @@ def test_bad_input_is_refused(matched: tuple[Path, Matching], few: Trajectory, t
         match([few, replace(few, time=np.zeros(40))], tmp_path / "b", SETTINGS)
     with pytest.raises(InputError, match="run 2 holds other atoms"):
         match([few, few.select_atoms(np.arange(189))], tmp_path / "c", SETTINGS)
-    with pytest.raises(InputError, match="the first run needs forces"):
+    with pytest.raises(InputError, match="no run has forces"):
         match(replace(few, forces=None), tmp_path / "d", SETTINGS)
     with pytest.raises(InputError, match="constant volume and temperature"):
         Settings(md=MD(ensemble="npt"))

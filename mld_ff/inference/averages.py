@@ -26,7 +26,7 @@ from mld_ff.trajectory import Floats, FrameSource
 STRONGEST = 100.0
 """The structure of a frame counts at most as much as the forces of this many."""
 LONGEST = 2.0
-"""Length of a step, as the standard deviation over kT of the energy that it adds: how much of it is linear response."""
+"""Length of a step, see `Averages.length`: beyond, averages hardly respond linearly any more."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,19 @@ class Averages:
         shift = other.mean - self.mean
         covariance = (1 - w) * self.covariance + w * other.covariance + w * (1 - w) * np.outer(shift, shift)
         return Averages(self.mean + w * shift, covariance, n)
+
+    def length(self, change: Floats, kT_eV: float) -> float:
+        """Of a step of the coefficients (K,): standard deviation over kT of the energy that it adds."""
+        k = len(change)
+        return float(np.sqrt(change @ self.covariance[:k, :k] @ change)) / kT_eV
+
+    def moved(self, change: Floats, kT_eV: float) -> Averages:
+        """As a run with other coefficients would give them, in linear response."""
+        k = len(change)
+        mean = self.mean - self.covariance[:, :k] @ change / kT_eV
+        if len(mean) > k:
+            mean[k] += self.mean[k + 1 :] @ change
+        return replace(self, mean=mean)
 
 
 def unit_energies(loss: AgentLoss, topology: Topology, positions: Floats, cell: Floats) -> Floats:
@@ -146,7 +159,7 @@ class Step:
     coefficients: Floats
     """(K,)."""
     length: float
-    """See LONGEST."""
+    """See `Averages.length`."""
     price: float
     """By how much the squared error of forces exceeds that of the fit, as a fraction of it."""
 
@@ -228,7 +241,7 @@ class Valley:
         else:
             low = high
         change = towards(low)
-        length = float(np.sqrt(change @ found.covariance[:n, :n] @ change)) / kT_eV
+        length = found.length(change, kT_eV)
         if length > LONGEST:
             change, length = change * LONGEST / length, LONGEST
         return Step(now + change, length, self.price(now + change))

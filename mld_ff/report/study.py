@@ -142,6 +142,8 @@ def study(
     frames = {REFERENCE: reference, engine: trajectory[int(EQUILIBRATION * trajectory.n_frames) :]}
     again = {name: compare_forces(reference, frames) for name, frames in (recomputed or {}).items()}
     found = Study(engine, loss, _speeds(source, record), scan, again)
+    if matched := loss.provenance.get("matched"):
+        found.notes.append(f"The model's {matched['note']}.")
     _check_scan(found)
     _too_short(found, frames)
     _compare_structure(found, frames, cutoff_A, progress)

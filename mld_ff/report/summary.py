@@ -41,7 +41,7 @@ def write_summary(
         molecules=escape(", ".join(f"{n} {f}" for f, n in p["molecules"].items())),
         frames=f"{p['frames_train']} for training, {p['frames_test']} for testing",
         coefficients=p["n_coefficients"],
-        warnings="".join(f"<p class=warning>{escape(w)}</p>" for w in p["warnings"]),
+        warnings="".join(f"<p class=warning>{escape(w)}</p>" for w in [*p["warnings"], *_matched(p)]),
         errors=_errors_table(loss),
         verification=_verification_table(verification),
         observables=_observables_table(compared),
@@ -50,6 +50,11 @@ def write_summary(
     )
     write_atomically(out / "summary.html", page)
     return out / "summary.html"
+
+
+def _matched(provenance: Mapping[str, Any]) -> list[str]:
+    matched = provenance.get("matched")
+    return [f"The model's {matched['note']}."] if matched else []
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
