@@ -99,6 +99,7 @@ def test_commands_shown_exist():
         "scan",
         "agents",
         "refine",
+        "match",
         "reference",
         "accumulate",
         "box",
