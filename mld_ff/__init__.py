@@ -10,6 +10,7 @@ from mld_ff.export.start import start_from
 from mld_ff.inference import Basis, fit, scan
 from mld_ff.learning import learn
 from mld_ff.loss import AgentLoss
+from mld_ff.match import match
 from mld_ff.production import MD, read_run, run
 from mld_ff.refine import refine
 from mld_ff.structures import read_structure
@@ -33,6 +34,7 @@ __all__ = [
     "fit",
     "inspect",
     "learn",
+    "match",
     "open_cp2k",
     "read_config",
     "read_cp2k",

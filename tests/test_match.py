@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from mld_ff.build import build, read_config
 from mld_ff.cli import app
 from mld_ff.errors import InputError
 from mld_ff.inference import Basis, Problem, fit, gather
@@ -280,6 +281,21 @@ def test_bad_input_is_refused(matched: tuple[Path, Matching], few: Trajectory, t
         Settings(md=MD(ensemble="npt"))
     with pytest.raises(InputError, match="must be a positive number"):
         Settings(price=0.0)
+
+
+def test_a_build_matches_where_it_is_asked_to(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(
+        f"cp2k = '{EXAMPLE}'\nskip_ps = 6.3\nengines = ['lammps']\n[fit]\ncutoff_A = 4.0\n"
+        "[match]\nrounds = 1\ntime_ps = 0.5\n[run]\ntime_ps = 0.1\ndamping_fs = 50.0\n"
+    )
+    out = build(read_config(tmp_path / "c.toml", tmp_path / "out"))
+    loss = AgentLoss.load(out / "model.json")
+    assert loss == AgentLoss.load(out / "match" / "model.json")
+    record = json.loads((out / "match" / "round-1" / "run" / "run.json").read_text())
+    assert record["settings"]["damping_fs"] == 50.0 and record["settings"]["time_ps"] == 0.5
+    assert loss.provenance["matched"]["note"] in (out / "summary.html").read_text(encoding="utf-8").replace(
+        "&#x27;", "'"
+    )
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
