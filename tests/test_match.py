@@ -133,11 +133,13 @@ def test_a_step_undoes_what_changed_the_averages(rows: Floats) -> None:
     assert np.sqrt(missed @ found.covariance @ missed) / KT_EV < 0.05
 
 
-@pytest.fixture(scope="module", params=[0, 2])
-def valley(request: pytest.FixtureRequest, few: Trajectory) -> tuple[Any, AgentLoss, Valley]:
-    basis = Basis(spacing_A=0.4, collective=request.param)
+@pytest.fixture(scope="module", params=["pairs", "collective"])
+def valley(
+    request: pytest.FixtureRequest, few: Trajectory, collective_water: AgentLoss
+) -> tuple[Any, AgentLoss, Valley]:
+    basis = Basis(spacing_A=0.4, collective=2 if request.param == "collective" else 0)
     data = gather(few, basis)
-    loss = fit(few, basis, data=data)
+    loss = collective_water if basis.collective else fit(few, basis, data=data)
     return data, loss, Valley.of(data, loss)
 
 
@@ -149,14 +151,15 @@ def test_the_price_is_the_growth_of_the_squared_error(valley: tuple[Any, AgentLo
     problem = Problem.of(data)
     names = [f"{t.name} {c}" for t in loss.terms if isinstance(t, PairTerm) for c in t.coefficient_names]
     here = [problem.names.index(name) for name in names]
+    if data.together is not None:
+        collective = CollectiveProblem.of(data, problem)
+        fitted = collective.refit(collective.full, problem.train, loss.provenance["collective"]["rank"])
 
     def square(change: Floats) -> float:
         full = np.zeros(len(problem.names))
         full[here] = change
         if data.together is None:
             return float(problem.equations.residual(problem.train, problem.coefficients() + full).sum())
-        collective = CollectiveProblem.of(data, problem)
-        fitted = collective.solution(loss.provenance["collective"]["rank"])[0]
         moved = replace(fitted, pairs=fitted.pairs + full[problem.kept])
         return float(collective.squares(moved, problem.train).sum())
 
