@@ -153,6 +153,7 @@ def match_text(d: dict[str, Any]) -> str:
             "price: growth of the squared error of forces; step: standard deviation of the energy that it adds, kT; "
             "free:…: mean |Δg| to CP2K beyond 2 Å",
             f"{d['model']}: {d['rmse_meV_per_A']:.1f} meV/Å on unseen frames; {end}",
+            *(f"note: {n}" for n in d["notes"]),
         ]
     )
 

@@ -47,9 +47,10 @@ class Match:
 
     def settings(self, config: Config) -> Settings:
         """What `match` does; it checks them."""
-        md = replace(config.md, time_ps=self.time_ps, every_fs=20.0, ensemble="nvt", velocities=False)
+        md = replace(config.md, time_ps=self.time_ps, every_fs=20.0, ensemble="nvt", velocities=False, on_escape="warn")
         engine = "lammps" if "lammps" in config.engines else config.engines[0]
-        return Settings(config.basis, md, engine, self.price, self.pressure_bar)
+        platform = config.platform if engine == "openmm" else None
+        return Settings(config.basis, md, engine, platform, self.price, self.pressure_bar)
 
 
 @dataclass(frozen=True)

@@ -632,18 +632,21 @@ def match(
         typer.Option(metavar="CP2K_DIR", help="Frames with forces for the fit alone (of `refine`); may be repeated."),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Runs at most. Raise it to go on.")] = 5,
-    price: Annotated[float, typer.Option(help="By how much, at most, the squared error of forces may grow.")] = 0.02,
+    price: Annotated[
+        float, typer.Option(help="By how much, at most, the squared error of forces may grow for structure.")
+    ] = 0.02,
     pressure: Annotated[
         float | None,
         typer.Option(
-            help="bar, that the cell of the CP2K run shall have, so that runs at that pressure keep its density. "
-            "Default: as it comes out; forces do not tell it."
+            help="bar, that the cell of the CP2K run shall have, at any price, so that runs at that pressure keep "
+            "its density. Default: as it comes out; forces do not tell it."
         ),
     ] = None,
     time: Annotated[float, typer.Option(help="Of every run, ps.")] = 50.0,
     timestep: Timestep = 0.5,
     damping: Damping = 100.0,
     engine: Annotated[Engine, typer.Option()] = Engine.lammps,
+    platform: Annotated[str | None, typer.Option(help="OpenMM's; default: the fastest present.")] = None,
     seed: Annotated[int, typer.Option(help="Of velocities, where the last frame of the first run has none.")] = 1,
     basis: BasisKind = None,
     exponent: Exponent = None,
@@ -669,12 +672,13 @@ def match(
             Basis(**_basis(basis, exponent, bond_degree, spacing, cutoff, collective)),
             MD(time_ps=time, timestep_fs=timestep, damping_fs=damping, every_fs=20.0, seed=seed),
             engine.value,
+            platform,
             price,
             pressure,
         )
-        sources = [_open(run, file, skip, require_forces=False) for run in runs]
+        sources = [_open(run, file, skip, require_forces=None) for run in runs]
         found = improve(sources, output, settings, rounds, [_open(d, None) for d in labels or []], progress)
-        answer({"model": str(output / "model.json"), **found.to_dict()}, answers.match_text)
+        answer({"model": str(output / "model.json"), **found.to_dict(), "notes": _notes(sources)}, answers.match_text)
 
 
 def main() -> None:
@@ -791,7 +795,10 @@ def _notes(sources: list[CP2KSource]) -> list[str]:
 ROLES = ("positions", "forces", "velocities", "energies", "cells", "input")
 
 
-def _open(directory: Path, named: list[str] | None, skip_ps: float = 0.0, require_forces: bool = True) -> CP2KSource:
+def _open(
+    directory: Path, named: list[str] | None, skip_ps: float = 0.0, require_forces: bool | None = True
+) -> CP2KSource:
+    """require_forces: None for those runs alone that have a file of them."""
     files: dict[str, Any] = {}
     for item in named or []:
         role, _, name = item.partition("=")
@@ -799,6 +806,8 @@ def _open(directory: Path, named: list[str] | None, skip_ps: float = 0.0, requir
             raise InputError(f"--file takes ROLE=FILE with a role of {', '.join(ROLES)}; found {item!r}")
         inside = directory / name
         files[role] = inside if inside.exists() else Path(name)
+    if require_forces is None:
+        require_forces = open_cp2k(directory, require_forces=False, **files).has_forces_file
     return open_cp2k(directory, require_forces=require_forces, skip_fs=skip_ps / FS_TO_PS, **files)
 
 

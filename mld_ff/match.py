@@ -13,24 +13,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, reduce
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
+from ase.geometry import cell_to_cellpar
 
+from mld_ff.cp2k import CP2KSource
 from mld_ff.errors import CheckFailed, InputError, check_positive
 from mld_ff.files import to_json, write_atomically
 from mld_ff.inference import Accumulated, Basis, Problem, Runs, fit, gather
-from mld_ff.inference.averages import Averages, Valley, pair_coefficients, with_pair_coefficients
+from mld_ff.inference.averages import Averages, Valley, pair_coefficients, pooled, with_pair_coefficients
+from mld_ff.inference.equations import MOST_CHANGED
 from mld_ff.inference.fit import measure
+from mld_ff.inference.runs import check_same_kinds
 from mld_ff.loss import AgentLoss
-from mld_ff.production import MD
+from mld_ff.production import MD, find_engine
 from mld_ff.report.observables import COMPARED_FROM_A
 from mld_ff.rounds import begin, frames_of_run, run_once
-from mld_ff.survey import Inspection, Progress, inspect, no_progress
+from mld_ff.survey import Inspection, Progress, default_cutoff, inspect, no_progress
 from mld_ff.topology import Topology, find_topology
 from mld_ff.trajectory import Floats, FrameSource, Trajectory, concatenate
 from mld_ff.units import EV_PER_A3_TO_BAR, FS_TO_PS, KB_EV_PER_K
@@ -45,7 +49,12 @@ EQUILIBRATION = 0.1
 """First fraction of a run that is left out."""
 STRETCHES = 5
 """Of a run: from what their pressures differ by comes its error."""
-SAME_CELL_A = 1e-3
+WIDTH_A = 0.05
+"""Of bins of radial distributions."""
+SAME_CELL = 1e-3
+"""[Å and degrees]."""
+SAME_TEMPERATURE = 0.03
+"""Part of it that the temperatures of runs may differ by: short ones scatter by so much."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +65,21 @@ class Settings:
     md: MD = field(default_factory=lambda: MD(time_ps=50.0, every_fs=20.0))
     """Of every run, at the temperature of the CP2K run."""
     engine: str = "lammps"
+    platform: str | None = None
+    """OpenMM's; None for the fastest present."""
     price: float = PRICE
-    """By how much, at most, the squared error of forces may grow: 0.02 is 1 % of the error."""
+    """By how much, at most, the squared error of forces may grow for structure: 0.02 is 1 % of the error."""
     pressure_bar: float | None = None
     """That the cell of the CP2K run shall have, whatever its price; None leaves it as it comes out."""
 
     def __post_init__(self) -> None:
         check_positive(price=self.price)
+        frames = int((1 - EQUILIBRATION) * (self.md.steps // self.md.every))
+        if frames < 2 * STRETCHES:
+            raise InputError(
+                f"runs of {self.md.time_ps:g} ps with a frame every {self.md.every_fs:g} fs leave {frames} frames to "
+                f"average over, and {2 * STRETCHES} are the least: run longer"
+            )
         if self.pressure_bar is not None and not math.isfinite(self.pressure_bar):
             raise InputError(f"pressure_bar is {self.pressure_bar}; it must be a number")
         if self.md.ensemble != "nvt":
@@ -75,10 +92,10 @@ class Matching:
 
     loss: AgentLoss
     rounds: tuple[dict[str, Any], ...]
-    """By round: `rmse_meV_per_A` and `relative_rmse` of its model on unseen frames, `price` (by how much the squared
-    error of forces in training exceeds that of the fit), `mean_abs_dg` of its run to CP2K by kind of free pair, its
-    `pressure_bar` with its `error_bar` where one was asked for, the length of the `step` that all runs so far ask for
-    (`Averages.length`), and whether it is `done`: no step is worth taking."""
+    """By round: `rmse_meV_per_A` and `relative_rmse` of its model on unseen frames, `price` (`Valley.price`),
+    `mean_abs_dg` of its run to CP2K by kind of free pair, its `pressure_bar` with its `error_bar` where one was asked
+    for, the length of the `step` that all runs so far ask for (`Averages.length`), and whether it is `done`: no step is
+    worth taking."""
     noise: dict[str, float]
     """Of `mean_abs_dg`: half of what the halves of the CP2K runs differ by."""
     finished: bool
@@ -108,24 +125,30 @@ def match(
     runs = tuple(sources) if isinstance(sources, Sequence) else (sources,)
     settings, out = settings or Settings(), Path(directory)
     check_positive(rounds=rounds)
-    data = [source.source.get("sha256") for source in (*runs, *labels)]
-    state = begin(out / STATE, FORMAT, VERSION, {"settings": asdict(settings), "data": data})
+    find_engine(settings.engine, settings.platform)  # what is missing is said before the fit
     work = _Work(runs, tuple(labels), settings, progress)
-    for k in range(1, rounds + 1):
+    data = {"runs": [_frames_in(run) for run in runs], "labels": [_frames_in(frames) for frames in labels]}
+    state = begin(out / STATE, FORMAT, VERSION, {"settings": asdict(settings), "data": data})
+    for k in range(1, max(rounds, len(state["rounds"])) + 1):
         where = out / f"round-{k}"
         if k > len(state["rounds"]):
-            loss = _model(where, work)
-            row, following = _round(k, loss, where, work)
-            state["rounds"].append(row)
-            if not row["done"]:
+            row, following = _round(k, _model(k, where, work), where, work)
+            if following:
                 following.save(out / f"round-{k + 1}" / MODEL)
+            state["rounds"].append(row)
             write_atomically(out / STATE, to_json(state, indent=1))
         if state["rounds"][k - 1]["done"]:
             break
-    done = tuple(state["rounds"][:k])
+    done = tuple(state["rounds"])
     loss = _told(AgentLoss.load(where / MODEL), runs, work, done)
     loss.save(out / MODEL)
     return Matching(loss, done, work.noise, bool(done[-1]["done"]))
+
+
+def _frames_in(source: FrameSource) -> dict[str, Any]:
+    """What tells whether it is the same."""
+    first = next(source.chunks(1))
+    return {"sha256": source.source.get("sha256"), "frames": source.n_frames, "first_step": int(first.step[0])}
 
 
 class _Work:
@@ -135,16 +158,25 @@ class _Work:
         self, runs: tuple[FrameSource, ...], labels: tuple[FrameSource, ...], settings: Settings, progress: Progress
     ) -> None:
         self.settings, self.progress = settings, progress
-        self.read = [concatenate(list(run.chunks())) for run in runs]
-        _check_alike(self.read)
-        with_forces = tuple(run for run, frames in zip(runs, self.read, strict=True) if frames.forces is not None)
+        if not runs:
+            raise InputError("give at least one run to match")
+        with_forces = tuple(run for run in runs if next(run.chunks(1)).forces is not None)
         if not with_forces + labels:
             raise InputError("no run has forces: print &MOTION/&PRINT/&FORCES, or give labelled frames (--labels)")
         self.runs = Runs(with_forces or labels, progress)
         if with_forces and labels:
             self.runs = Runs((*with_forces, *labels), progress, only_train=len(labels))
-        self.start = self.read[0][-1]
-        """Of every run."""
+        found = [_read(run) for run in runs]
+        self.read = [frames for frames, _, _ in found]
+        """Positions of every run."""
+        self.topologies = [_topology(frames) for frames in self.read]
+        self.start = _sound(found[0][1], self.topologies[0])
+        """Of every run of a model."""
+        _check_alike(self.read, self.topologies)
+        self.temperature_K = _temperature(runs, [temperature for _, _, temperature in found])
+        widths = [frames.half_width for frames in (*self.read, self.start.standard_cell())]
+        self.cutoff_A = default_cutoff(min(widths))
+        """To which radial distributions are compared."""
         self.seen = dict[int, _Seen]()
         """By round."""
 
@@ -159,17 +191,6 @@ class _Work:
     @cached_property
     def valley(self) -> Valley:
         return Valley.of(self.data, self.fitted)
-
-    @cached_property
-    def temperature_K(self) -> float:
-        """That the first run's thermostat is set to, or its mean."""
-        target = self.read[0].source.get("temperature_K")
-        if target is None and self.read[0].velocities is None:
-            raise InputError(
-                "the temperature of the CP2K run is not known: it has no velocities and no input with a thermostat; "
-                "keep PROJ-vel-1.xyz or the input beside it"
-            )
-        return float(self.read[0].temperature().mean()) if target is None else float(target)
 
     @property
     def kT_eV(self) -> float:
@@ -186,13 +207,14 @@ class _Work:
         length = np.array([frames.time[-1] - frames.time[0] for frames in self.read])
         return np.asarray(length / length.sum())
 
-    def averages(self, loss: AgentLoss) -> Averages:
-        """Over all runs."""
-        found = [Averages.of(loss, frames, _topology(frames), progress=self.progress) for frames in self.read]
-        total, sums = found[0], np.cumsum(self.weights)
-        for other, weight, so_far in zip(found[1:], self.weights[1:], sums[1:], strict=True):
-            total = total.merged(other, weight / so_far)
-        return total
+    @cached_property
+    def wanted(self) -> Floats:
+        """Means over all runs, for the models of all rounds: what these differ by does not touch unit energies."""
+        found = [
+            Averages.of(self.fitted, frames, topology, progress=self.progress)
+            for frames, topology in zip(self.read, self.topologies, strict=True)
+        ]
+        return pooled(found, self.weights).mean
 
     @cached_property
     def halves(self) -> list[dict[str, Floats]]:
@@ -200,7 +222,7 @@ class _Work:
         found = []
         for half in (0, 1):
             parts = [frames[half * (n := frames.n_frames // 2) : n + half * frames.n_frames] for frames in self.read]
-            each = [_radial(inspect(part, progress=self.progress)) for part in parts]
+            each = [_radial(inspect(part, self.cutoff_A, self.progress)) for part in parts]
             found.append({name: sum(w * g[name] for w, g in zip(self.weights, each, strict=True)) for name in each[0]})
         return found
 
@@ -212,40 +234,85 @@ class _Work:
         """Mean |Δg| of a run to CP2K's, by kind of free pair."""
         first, second = self.halves
         whole = {name: (g + second[name]) / 2 for name, g in first.items()}
-        return _differences(_radial(inspect(frames, progress=self.progress)), whole)
+        return _differences(_radial(inspect(frames, self.cutoff_A, self.progress)), whole)
 
 
-def _model(where: Path, work: _Work) -> AgentLoss:
+def _read(run: FrameSource) -> tuple[Trajectory, Trajectory, float | None]:
+    """Positions of a run, all it has of its last frames, and its mean kinetic temperature [K] if it has velocities."""
+    parts, temperatures, last = [], list[float](), None
+    for frames in run.chunks():
+        parts.append(replace(frames, forces=None, velocities=None, energy=None))
+        if frames.velocities is not None:
+            temperatures += frames.temperature().tolist()
+        last = frames
+    assert last is not None
+    return concatenate(parts), last, mean(temperatures) if temperatures else None
+
+
+def _sound(frames: Trajectory, topology: Topology) -> Trajectory:
+    """The last of some frames whose bonds hold. Raises InputError."""
+    broken = {change.step for change in topology.changes(frames)}
+    for f in reversed(range(frames.n_frames)):
+        if int(frames.step[f]) not in broken:
+            return frames[f]
+    raise InputError("bonds are broken at the end of the first run, where runs of the model would start: cut it short")
+
+
+def _temperature(runs: Sequence[FrameSource], means: Sequence[float | None]) -> float:
+    """What the thermostat of the first run is set to, else its mean. Raises InputError if the runs differ."""
+    found = list[float]()
+    for number, (run, average) in enumerate(zip(runs, means, strict=True), 1):
+        target = run.source.get("temperature_K") if str(run.source.get("ensemble", "")).startswith("NVT") else None
+        of_energies = run.temperature if isinstance(run, CP2KSource) else None
+        if average is None and of_energies is not None:
+            average = float(np.mean(of_energies))
+        kelvin = average if target is None else float(target)
+        if kelvin is None:
+            raise InputError(
+                f"the temperature of run {number} is not known: it has no velocities, no .ener file and no input with "
+                "a thermostat; keep one of them beside it"
+            )
+        found.append(kelvin)
+        if abs(found[-1] / found[0] - 1) > SAME_TEMPERATURE:
+            raise InputError(
+                f"run {number} is of {found[-1]:.0f} K, the first of {found[0]:.0f} K: runs are matched at one "
+                "temperature; forces of another one can take part in the fit (--labels)"
+            )
+    return found[0]
+
+
+def _model(k: int, where: Path, work: _Work) -> AgentLoss:
     """What lies there, from the round before; the fit, for the first."""
-    if (where / MODEL).exists():
+    if k > 1 or (where / MODEL).exists():
         return AgentLoss.load(where / MODEL)
     work.fitted.save(where / MODEL)
     return work.fitted
 
 
-def _round(k: int, loss: AgentLoss, where: Path, work: _Work) -> tuple[dict[str, Any], AgentLoss]:
-    """What the round of a model says, and the model that follows."""
+def _round(k: int, loss: AgentLoss, where: Path, work: _Work) -> tuple[dict[str, Any], AgentLoss | None]:
+    """What the round of a model says, and the model that follows unless no step is worth taking."""
 
     def tell(what: str, done: int, total: int) -> None:
         work.progress(f"round {k} {what}", done, total)
 
-    md = replace(work.settings.md, temperature_K=work.temperature_K)
-    if stopped := run_once(where / "run", loss, work.start, md, work.settings.engine, tell):
+    settings = work.settings
+    md = replace(settings.md, temperature_K=work.temperature_K)
+    if stopped := run_once(where / "run", loss, work.start, md, settings.engine, tell, settings.platform):
         raise CheckFailed(
-            f"the model of round {k} fails in its run ({stopped}): give more data (`mld-ff refine`), or a smaller price"
+            f"the run of round {k} stopped in {where / 'run'}: {stopped}. If it is the model that fails, learn more "
+            "frames (`mld-ff refine`), or begin in another directory with a smaller price"
         )
     for j in range(1, k + 1):
         if j not in work.seen:
             work.seen[j] = _seen(where.parent / f"round-{j}", work, tell)
-    frames, now, target = _settled(where, work), pair_coefficients(loss), work.settings.pressure_bar
+    frames, now, target = _settled(where, work), pair_coefficients(loss), settings.pressure_bar
     found, error_bar = _combined(list(work.seen.values()), now, work.kT_eV)
     push, quiet = None, True
     if target is not None:
         push = target / EV_PER_A3_TO_BAR - work.ideal - float(found.mean[len(now)])
         quiet = abs(push) * EV_PER_A3_TO_BAR < 2 * error_bar
-    step = work.valley.step(now, work.averages(loss).mean, found, work.kT_eV, work.settings.price, push)
-    following = with_pair_coefficients(loss, step.coefficients, work.data)
-    errors = measure(work.runs, following, Problem.of(work.data).test)
+    step = work.valley.step(now, work.wanted, found, work.kT_eV, settings.price, push)
+    done = step.length < SHORT and quiet
     row = {
         "round": k,
         **{key: loss.provenance[key] for key in ("rmse_meV_per_A", "relative_rmse")},
@@ -253,8 +320,12 @@ def _round(k: int, loss: AgentLoss, where: Path, work: _Work) -> tuple[dict[str,
         "mean_abs_dg": work.differences(frames),
         **work.seen[k].pressure,
         "step": step.length,
-        "done": step.length < SHORT and quiet,
+        "done": done,
     }
+    if done:
+        return row, None
+    following = with_pair_coefficients(loss, step.coefficients, work.data)
+    errors = measure(work.runs, following, Problem.of(work.data).test)
     return row, replace(following, provenance={**loss.provenance, **errors})
 
 
@@ -272,11 +343,18 @@ def _seen(where: Path, work: _Work, progress: Progress) -> _Seen:
     loss, frames = AgentLoss.load(where / MODEL), _settled(where, work)
     cuts, told = np.arange(STRETCHES + 1) * frames.n_frames // STRETCHES, dict[str, float]()
     with_pressure, now = work.settings.pressure_bar is not None, pair_coefficients(loss)
-    each = [Averages.of(loss, frames[a:b], _topology(work.start), with_pressure, progress) for a, b in pairwise(cuts)]
+    topology = _topology(work.start)
+    try:
+        each = [Averages.of(loss, frames[a:b], topology, with_pressure, progress) for a, b in pairwise(cuts)]
+    except InputError as error:
+        raise CheckFailed(
+            f"the run in {where / 'run'} cannot be averaged ({error}): learn more frames (`mld-ff refine`)"
+        ) from None
+    whole = pooled(each, [one.frames for one in each])
     if with_pressure:
-        bars = [(float(stretch.mean[len(now)]) + work.ideal) * EV_PER_A3_TO_BAR for stretch in each]
-        told = {"pressure_bar": mean(bars), "error_bar": stdev(bars) / math.sqrt(STRETCHES)}
-    return _Seen(now, reduce(Averages.merged, each), told)
+        bar, *bars = [(float(one.mean[len(now)]) + work.ideal) * EV_PER_A3_TO_BAR for one in (whole, *each)]
+        told = {"pressure_bar": bar, "error_bar": stdev(bars) / math.sqrt(STRETCHES)}
+    return _Seen(now, whole, told)
 
 
 def _combined(seen: Sequence[_Seen], now: Floats, kT_eV: float) -> tuple[Averages, float]:
@@ -285,14 +363,11 @@ def _combined(seen: Sequence[_Seen], now: Floats, kT_eV: float) -> tuple[Average
     A run of other coefficients counts by what part of its frames would, were they weighed by their probability:
     exp(-length²) for energies that are normally distributed.
     """
-    weights = np.exp([-(one.averages.length(now - one.coefficients, kT_eV) ** 2) for one in seen])
+    lengths = np.array([one.averages.length(now - one.coefficients, kT_eV) for one in seen])
+    weights = np.exp(lengths.min() ** 2 - lengths**2)
     moved = [one.averages.moved(now - one.coefficients, kT_eV) for one in seen]
-    total, so_far = moved[0], weights[0]
-    for other, weight in zip(moved[1:], weights[1:], strict=True):
-        so_far += weight
-        total = total.merged(other, weight / so_far)
     errors = np.array([one.pressure.get("error_bar", 0.0) for one in seen])
-    return total, float(np.sqrt((weights**2) @ errors**2) / weights.sum())
+    return pooled(moved, weights), float(np.sqrt(weights**2 @ errors**2) / weights.sum())
 
 
 def _settled(where: Path, work: _Work) -> Trajectory:
@@ -320,31 +395,37 @@ def _topology(frames: Trajectory) -> Topology:
     return find_topology(frames.symbols, frames.positions[0], frames.cell[0])
 
 
-def _check_alike(runs: Sequence[Trajectory]) -> None:
-    """Raise InputError unless the runs are of the same atoms in one cell, which stays, and last."""
-    for number, frames in enumerate(runs, 1):
-        if sorted(frames.symbols) != sorted(runs[0].symbols):
+def _check_alike(runs: Sequence[Trajectory], topologies: Sequence[Topology]) -> None:
+    """Raise InputError unless the runs are of the same molecules in one cell, which stays, and last."""
+    if not topologies[0].free:
+        raise InputError("the system has one molecule, and no distances between molecules to match: `mld-ff fit` it")
+    first, expected = cell_to_cellpar(runs[0].cell[0]), topologies[0].formulas()
+    for number, (frames, topology) in enumerate(zip(runs, topologies, strict=True), 1):
+        if topology.formulas() != expected:
+            here, there = (", ".join(f"{n} {f}" for f, n in x.items()) for x in (topology.formulas(), expected))
+            raise InputError(f"run {number} holds {here}, the first {there}: only runs of one box add up")
+        check_same_kinds(topology, topologies[0])
+        if (away := max(np.abs(cell_to_cellpar(c) - first).max() for c in np.unique(frames.cell, axis=0))) > SAME_CELL:
             raise InputError(
-                f"run {number} holds other atoms than the first: averages of different boxes do not add up"
+                f"the cell of run {number} is not always that of the first frame of all ({away:.3f} Å or degrees "
+                "away): matching needs runs at one constant volume (NVT)"
             )
-        if (away := float(np.abs(frames.standard_cell().cell - runs[0].standard_cell().cell[0]).max())) > SAME_CELL_A:
-            raise InputError(
-                f"the cell of run {number} is not always that of the first frame of all ({away:.3f} Å away): matching "
-                "needs runs at one constant volume (NVT)"
-            )
-        if frames.n_frames < 2 or not frames.time[-1] > frames.time[0]:
+        if frames.n_frames < 4 or not frames.time[-1] > frames.time[0]:
             raise InputError(f"run {number} is no stretch of time: give labelled frames to the fit alone (--labels)")
+        broken = len({change.step for change in topology.changes(frames)})
+        if broken > MOST_CHANGED * frames.n_frames:
+            raise InputError(
+                f"bonds are broken in {broken} of {frames.n_frames} frames of run {number}: no force field with fixed "
+                "bonds describes it"
+            )
 
 
 def _radial(inspection: Inspection) -> dict[str, Floats]:
     names = [name for name in inspection.survey.distances if name.startswith("free:")]
-    return {name: inspection.radial_distribution(name)[1] for name in names}
+    return {name: inspection.radial_distribution(name, WIDTH_A)[1] for name in names}
 
 
 def _differences(found: dict[str, Floats], expected: dict[str, Floats]) -> dict[str, float]:
-    r = 0.05 * (np.arange(max(len(g) for g in expected.values())) + 0.5)
-    return {
-        name: float(np.abs(found[name] - g)[r[: len(g)] > COMPARED_FROM_A].mean())
-        for name, g in expected.items()
-        if name in found
-    }
+    """Mean |Δg| beyond COMPARED_FROM_A, as `report.observables` has it."""
+    away = {name: np.abs(found[name] - g) for name, g in expected.items() if name in found}
+    return {name: float(d[WIDTH_A * (np.arange(len(d)) + 0.5) > COMPARED_FROM_A].mean()) for name, d in away.items()}

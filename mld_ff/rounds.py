@@ -25,20 +25,22 @@ def begin(file: Path, name: str, version: int, mine: dict[str, Any]) -> dict[str
     the file's directory holds something else.
     """
     out, mine = file.parent, json.loads(to_json(mine))
-    try:
-        state: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if out.is_dir() and any(out.iterdir()):
-            raise InputError(f"is not empty and holds no {file.name}: choose another directory", out) from None
-        state = {"format": name, "version": version, **mine, "rounds": []}
+    others = [f for f in out.iterdir() if f != file] if out.is_dir() else []
+    if not others:  # what lies there at most was refused before it came to anything
+        state: dict[str, Any] = {"format": name, "version": version, **mine, "rounds": []}
         write_atomically(file, to_json(state, indent=1))
         return state
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"is not empty and holds no {file.name}: choose another directory", out) from None
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read: {error}", file) from None
     if (state.get("format"), state.get("version")) != (name, version):
-        raise InputError(f"is not the state of a {name.split()[-1]}, or of another version: choose another one", file)
+        what = f"is not the state of a {name.split()[-1]}, or of another version"
+        raise InputError(f"{what}: choose another directory", file)
     if state["data"] != mine["data"]:
-        raise InputError("was begun with another CP2K run: choose another directory", file)
+        raise InputError("was begun with another CP2K run, or other frames of it: choose another directory", file)
     if changed := _differences(state["settings"], mine["settings"]):
         raise InputError(
             f"was begun with other settings: {'; '.join(changed)}. Give the same, or choose another directory", file
@@ -58,14 +60,20 @@ def _differences(old: dict[str, Any], new: dict[str, Any], where: str = "") -> l
 
 
 def run_once(
-    there: Path, loss: AgentLoss, frame: Trajectory, settings: MD, engine: str, progress: Progress
+    there: Path,
+    loss: AgentLoss,
+    frame: Trajectory,
+    settings: MD,
+    engine: str,
+    progress: Progress,
+    platform: str | None = None,
 ) -> str | None:
     """Run unless that has been done; returns the engine's words if it stopped after some frames."""
     if (there / RECORD).exists() and read_record(there)["finished"]:
         return None
     shutil.rmtree(there, ignore_errors=True)
     try:
-        run(loss, frame, engine, there, settings, progress=progress)
+        run(loss, frame, engine, there, settings, platform, progress)
     except EngineError as error:
         try:
             read_run(there)

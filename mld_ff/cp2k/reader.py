@@ -81,6 +81,11 @@ class CP2KSource:
     def n_frames(self) -> int:
         return len(self._join.step)
 
+    @property
+    def has_forces_file(self) -> bool:
+        """Whether there is one, even if forces were left out because some frames lack them."""
+        return "forces" in self._indices
+
     @cached_property
     def seconds_per_step(self) -> float | None:
         """Median wall time of an MD step by CP2K's own timing in the .ener file; None without one."""

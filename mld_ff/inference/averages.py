@@ -9,6 +9,8 @@ structure is sensitive to: those are moved, and what that costs in force error i
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,7 +54,7 @@ class Averages:
     ) -> Averages:
         """Over all frames whose bonds hold. Raises InputError if there are none."""
         columns = _with_pressure if pressure else unit_energies
-        total = None
+        found: list[Averages] = []
         done = 0
         for frames in source.chunks():
             changed = {c.step for c in topology.changes(frames)}
@@ -62,13 +64,12 @@ class Averages:
                 if int(step) not in changed
             ]
             if rows:
-                found = cls.of_rows(np.array(rows))
-                total = total.merged(found) if total else found
+                found.append(cls.of_rows(np.array(rows)))
             done += frames.n_frames
             progress("averages", done, source.n_frames)
-        if total is None:
+        if not found:
             raise InputError("bonds are broken in every frame: nothing to average")
-        return total
+        return pooled(found, [one.frames for one in found])
 
     @classmethod
     def of_rows(cls, rows: Floats) -> Averages:
@@ -76,18 +77,11 @@ class Averages:
         away = rows - rows.mean(axis=0)
         return cls(rows.mean(axis=0), away.T @ away / len(rows), len(rows))
 
-    def merged(self, other: Averages, weight: float | None = None) -> Averages:
-        """With what was seen in other frames; weight: theirs in the whole, by default as many as they are."""
-        n = self.frames + other.frames
-        w = other.frames / n if weight is None else weight
-        shift = other.mean - self.mean
-        covariance = (1 - w) * self.covariance + w * other.covariance + w * (1 - w) * np.outer(shift, shift)
-        return Averages(self.mean + w * shift, covariance, n)
-
     def length(self, change: Floats, kT_eV: float) -> float:
         """Of a step of the coefficients (K,): standard deviation over kT of the energy that it adds."""
         k = len(change)
-        return float(np.sqrt(change @ self.covariance[:k, :k] @ change)) / kT_eV
+        variance = float(change @ self.covariance[:k, :k] @ change)
+        return math.sqrt(max(variance, 0.0)) / kT_eV
 
     def moved(self, change: Floats, kT_eV: float) -> Averages:
         """As a run with other coefficients would give them, in linear response."""
@@ -96,6 +90,15 @@ class Averages:
         if len(mean) > k:
             mean[k] += self.mean[k + 1 :] @ change
         return replace(self, mean=mean)
+
+
+def pooled(parts: Sequence[Averages], weights: Sequence[float] | Floats) -> Averages:
+    """Of all parts together, each with its weight."""
+    w = np.asarray(weights, dtype=np.float64) / np.sum(weights)
+    mean = w @ np.array([part.mean for part in parts])
+    away = np.array([part.mean for part in parts]) - mean
+    covariance = np.einsum("p,pkl->kl", w, [part.covariance for part in parts]) + (away.T * w) @ away
+    return Averages(mean, covariance, sum(part.frames for part in parts))
 
 
 def unit_energies(loss: AgentLoss, topology: Topology, positions: Floats, cell: Floats) -> Floats:
@@ -138,7 +141,7 @@ def pair_coefficients(loss: AgentLoss) -> Floats:
 
 
 def with_pair_coefficients(loss: AgentLoss, coefficients: Floats, data: Accumulated) -> AgentLoss:
-    """The loss with other coefficients of pairs, and walls that fit them."""
+    """The loss with other coefficients of pairs, and walls that fit them; errors remain those of the fit."""
     new, channels, at = dict[str, PairTerm](), loss.channels, 0
     for term in _pair_terms(loss):
         own = coefficients[at : at + len(term.coefficients)]
@@ -161,7 +164,8 @@ class Step:
     length: float
     """See `Averages.length`."""
     price: float
-    """By how much the squared error of forces exceeds that of the fit, as a fraction of it."""
+    """By how much the squared error of forces in training exceeds that of the fit, as a fraction of it; with a
+    collective loss that of forces on molecules counts too, as in its fit."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +176,10 @@ class Valley:
     """(K,)."""
     gram: Floats
     """Σ XᵀX in units of the squared error of the fit, (K, K); zero for coefficients that the fit left alone."""
+    slope: Floats
+    """Of the squared error at the fit, in the same units, (K,): zero if the fit had no ridge."""
     prior: Floats
-    """The ridge of the fit in the same units, (K, K)."""
+    """The ridge of the pairs' fit in the same units, (K, K)."""
     components: int
     """Force components of a frame."""
 
@@ -187,32 +193,35 @@ class Valley:
         here = [k for k, name in enumerate(names) if place[name] in kept]
         there = [kept[place[names[k]]] for k in here]
         if data.together is None:
-            equations = problem.equations.select(problem.kept)
-            square = float(equations.residual(train, problem.coefficients()[problem.kept]).sum())
+            equations, fitted = problem.equations.select(problem.kept), problem.coefficients()[problem.kept]
         else:
             collective = CollectiveProblem.of(data, problem)
-            equations = collective.equations.select(np.arange(collective.n_pairs))
-            fitted = collective.refit(collective.full, train, loss.provenance["collective"]["rank"])
-            square = float(collective.squares(fitted, train).sum())
+            last = collective.refit(collective.full, train, loss.provenance["collective"]["rank"])
+            equations, fitted = collective.equations, collective.coefficients(last)
+        square = float(equations.residual(train, fitted).sum())
         gram = equations.gram_bskk[list(train)].sum(axis=(0, 1)) / square
-        prior = problem.ridge * np.trace(gram) / len(gram) * problem.penalty
+        slope = 2 * (gram @ fitted - equations.moment_bsk[list(train)].sum(axis=(0, 1)) / square)
+        n = len(problem.kept)
+        prior = problem.ridge * np.trace(gram[:n, :n]) / n * problem.penalty
         whole = np.zeros((2, len(names), len(names)))
         for k, matrix in enumerate((gram, prior)):
             whole[k][np.ix_(here, here)] = matrix[np.ix_(there, there)]
-        return cls(pair_coefficients(loss), whole[0], whole[1], 3 * data.survey.topology.n_atoms)
+        slopes = np.zeros(len(names))
+        slopes[here] = slope[there]
+        return cls(pair_coefficients(loss), whole[0], slopes, whole[1], 3 * data.survey.topology.n_atoms)
 
     def price(self, coefficients: Floats) -> float:
         """See Step."""
         away = coefficients - self.fitted
-        return float(away @ self.gram @ away)
+        return float(away @ self.gram @ away + self.slope @ away)
 
     def step(
         self, now: Floats, wanted: Floats, found: Averages, kT_eV: float, price: float, push: float | None = None
     ) -> Step:
         """From coefficients (K,) `now`, whose run has the averages `found`, towards those whose run has `wanted` (K,).
 
-        price: the most that the step may make the squared error of forces grow, see Step. push: what the pressure is to
-        change by [eV/Å³]; that comes first, whatever its price, and `found` must have the columns for it.
+        price: the most that structure may cost, see Step. push: what the pressure is to change by [eV/Å³], whatever
+        that costs; `found` must have the columns for it. A step that is too long to trust is cut short.
         """
         n = len(now)
         moved = np.flatnonzero(np.diag(self.gram) > 0)
@@ -226,18 +235,19 @@ class Valley:
             right = weight * pull - (gram + prior) @ (now - self.fitted)[moved]
             sides = right[:, None] if push is None else np.stack([right, response], axis=1)
             scale = 1 / np.sqrt(np.diag(matrix))[:, None]
-            found = scale * np.linalg.lstsq(matrix * (scale * scale.T), scale * sides, rcond=1e-12)[0]
+            both = scale * np.linalg.lstsq(matrix * (scale * scale.T), scale * sides, rcond=1e-12)[0]
             change = np.zeros(n)
-            change[moved] = found[:, 0]
+            change[moved] = both[:, 0]
             if push is not None:
-                change[moved] += found[:, 1] * (push - response @ found[:, 0]) / (response @ found[:, 1])
+                change[moved] += both[:, 1] * (push - response @ both[:, 0]) / (response @ both[:, 1])
             return change
 
+        limit = price + self.price(now + towards(0.0))
         low, high = 0.0, STRONGEST / self.components
-        if self.price(now + towards(high)) > price:
+        if self.price(now + towards(high)) > limit:
             for _ in range(60):
                 middle = (low + high) / 2
-                low, high = (low, middle) if self.price(now + towards(middle)) > price else (middle, high)
+                low, high = (low, middle) if self.price(now + towards(middle)) > limit else (middle, high)
         else:
             low = high
         change = towards(low)

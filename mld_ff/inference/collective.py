@@ -114,8 +114,12 @@ class CollectiveProblem:
 
     def squares(self, fitted: Refit, blocks: Sequence[int]) -> Floats:
         """Σ |F_fit - F_ref|² over blocks, of atoms and (weighed) of molecules, (2,)."""
+        return self.equations.residual(blocks, self.coefficients(fitted))
+
+    def coefficients(self, fitted: Refit) -> Floats:
+        """Of the P functions of pairs and the Q of the forms, (P + Q,)."""
         forms = [c.products(f) @ c.strengths for c, f in zip(fitted.channels, self.forms, strict=True)]
-        return self.equations.residual(blocks, np.concatenate([fitted.pairs, *forms]))
+        return np.concatenate([fitted.pairs, *forms])
 
     def rmse(self, squares: Floats, blocks: Sequence[int]) -> float:
         """Error of a force component of atoms [meV/Å]."""
