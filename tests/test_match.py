@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from mld_ff.build import build, read_config
-from mld_ff.cli import app
+from mld_ff.cli import _open, app
+from mld_ff.cp2k import CP2KSource
 from mld_ff.errors import InputError
 from mld_ff.inference import Basis, Problem, fit, gather
 from mld_ff.inference.averages import (
@@ -37,6 +39,7 @@ from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import EV_PER_A3_TO_BAR, KB_EV_PER_K
 from mld_ff.verify import verify
 
+DATA = Path(__file__).parent / "data/cp2k"
 KT_EV = 0.0259
 BASIS = Basis(cutoff_A=4.0)
 SETTINGS = Settings(BASIS, MD(time_ps=1.0, every_fs=20.0), pressure_bar=1.0)
@@ -385,3 +388,23 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["match", str(EXAMPLE), "-o", str(tmp_path), "--price", "-1", "--json"])
     assert done.exit_code == 2
     assert "price is -1.0" in json.loads(done.stdout)["error"]
+
+
+def test_forces_of_a_run_that_was_killed_are_kept(tmp_path: Path) -> None:
+    whole, killed, without = (tmp_path / name for name in ("whole", "killed", "without"))
+    for copy in (whole, killed, without):
+        shutil.copytree(DATA / "water64", copy)
+    packed = killed / "w64-frc-1.xyz.xz"
+    lines = lzma.decompress(packed.read_bytes()).decode().splitlines()
+    packed.with_suffix("").write_text("\n".join(lines[:-5]))
+    packed.unlink()
+    (without / packed.name).unlink()
+    n = open_for_matching(whole).n_frames
+    assert open_for_matching(killed).n_frames == n - 1
+    assert next(open_for_matching(killed).chunks()).forces is not None
+    assert open_for_matching(without).n_frames == n
+    assert next(open_for_matching(without).chunks()).forces is None
+
+
+def open_for_matching(directory: Path) -> CP2KSource:
+    return _open(directory, None, require_forces=None)
