@@ -393,6 +393,13 @@ def test_cutoff_longer_than_half_the_cell(few: Trajectory) -> None:
     assert "6.160 Å" in error_of(replace(few, cell=cell), Basis(cutoff_A=6.2))
 
 
+def test_nobody_within_the_cutoff() -> None:
+    apart = frame_of(["Ar", "Ar"], np.array([[0.0, 0, 0], [6, 6, 6]]), CUBE, forces=np.zeros((1, 2, 3)))
+    frames = replace(apart[np.zeros(8, int)], step=np.arange(8), time=np.arange(8.0))
+    with pytest.raises(InputError, match=r"no two atoms come within the cutoff of 5\.5 Å: nothing to fit"):
+        fit(frames, Basis())
+
+
 def test_default_cutoff_fits_into_every_frame() -> None:
     """A cell that breathes: its smallest width counts, not that of the first frame."""
     rng = np.random.default_rng(0)

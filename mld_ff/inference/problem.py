@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg import qr
 
+from mld_ff.errors import InputError
 from mld_ff.inference.equations import RANK_TOLERANCE, Accumulated, Indices, NormalEquations
 from mld_ff.inference.runs import blocks_for_test, blocks_for_training
 from mld_ff.loss import FreeTerm, PairTerm, SplineTerm
@@ -43,7 +44,10 @@ class Problem:
 
     @classmethod
     def of(cls, data: Accumulated) -> Problem:
-        """Spline functions wholly below the shortest sampled distance, where the wall rules, are dropped."""
+        """Spline functions wholly below the shortest sampled distance, where the wall rules, are dropped.
+
+        Raises InputError if the data determine nothing.
+        """
         n = len(data.frames_per_block)
         terms: list[PairTerm] = []
         keep: list[bool] = []
@@ -57,7 +61,13 @@ class Problem:
             keep.extend([False] * drop + [True] * (len(term.coefficients) - drop))
         chosen = np.flatnonzero(keep)
         train, test = blocks_for_training(n), blocks_for_test(n)
-        return cls(tuple(terms), data.equations.select(chosen), train, test, chosen)
+        found = cls(tuple(terms), data.equations.select(chosen), train, test, chosen)
+        if not len(found.kept):
+            raise InputError(
+                f"no two atoms come within the cutoff of {data.survey.cutoff_A:g} Å: nothing to fit; choose a longer "
+                "one"
+            )
+        return found
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -94,7 +104,7 @@ class Problem:
     @cached_property
     def kept(self) -> Indices:
         """Indices of the coefficients that are determined."""
-        return np.array([k for k, name in enumerate(self.names) if name not in self.undetermined])
+        return np.array([k for k, name in enumerate(self.names) if name not in self.undetermined], dtype=np.int64)
 
     @cached_property
     def _reduced(self) -> NormalEquations:
