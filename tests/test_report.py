@@ -139,6 +139,8 @@ def test_too_short_a_run_has_no_errors_and_no_verdict(few):
     assert Compared(1.0, np.nan, 1.0, 0.1).within is None
     assert Compared(1.0, 0.1, 1.2, 0.1).within is True
     assert Compared(1.0, 0.1, 1.3, 0.1).within is False
+    assert Compared(1.0, 0.1, 1.3, 0.1, is_distance=True).within is True
+    assert Compared(1.3, 0.1, 1.0, 0.1, is_distance=True).within is False
 
 
 # --- density of states ----------------------------------------------------------------------------------------------

@@ -68,12 +68,15 @@ class Compared:
     learned_error: float
     reference: float
     reference_error: float
+    is_distance: bool = False
+    """From the reference, whose own is its noise: less is no disagreement."""
 
     @property
     def within(self) -> bool | None:
         """Whether both agree within their errors; None where one has no error."""
         joint = math.hypot(self.learned_error, self.reference_error)
-        return None if math.isnan(joint) else abs(self.learned - self.reference) <= WITHIN * joint
+        away = self.learned - self.reference
+        return None if math.isnan(joint) else (away if self.is_distance else abs(away)) <= WITHIN * joint
 
 
 @dataclass
@@ -99,7 +102,8 @@ class Study:
         learned, expected = statistics.get(self.engine, {}), statistics.get(REFERENCE, {})
         for name in dict.fromkeys([*expected, *learned]):
             ours, theirs = learned.get(name, UNKNOWN), expected.get(name, UNKNOWN)
-            self.observables[name] = Compared(ours.value, ours.error, theirs.value, theirs.error)
+            is_distance = name.endswith(("mean_abs_dg", "mean_abs_difference"))
+            self.observables[name] = Compared(ours.value, ours.error, theirs.value, theirs.error, is_distance)
 
     def draw(
         self,
