@@ -31,7 +31,7 @@ def write_report(out: Path, found: Study) -> Path:
     """report.html (self-contained), report.json (every number drawn) and figures as PNG and SVG; returns the page."""
     data: dict[str, Any] = {
         "engine": found.engine,
-        "observables": {n: {**vars(c), "within": c.within} for n, c in found.observables.items()},
+        "observables": {n: c.to_dict() for n, c in found.observables.items()},
         "speed": found.speed,
         "fit": {k: v for k, v in found.loss.provenance.items() if k != "source"},
         "terms": {t.name: {"coverage": dict(t.coverage)} for t in found.loss.terms},

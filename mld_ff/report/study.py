@@ -78,6 +78,11 @@ class Compared:
         away = self.learned - self.reference
         return None if math.isnan(joint) else (away if self.is_distance else abs(away)) <= WITHIN * joint
 
+    def to_dict(self) -> dict[str, Any]:
+        """Both values with their errors, and the verdict."""
+        names = ("learned", "learned_error", "reference", "reference_error")
+        return {**{name: getattr(self, name) for name in names}, "within": self.within}
+
 
 @dataclass
 class Study:
