@@ -160,6 +160,12 @@ class _Work:
         self.settings, self.progress = settings, progress
         if not runs:
             raise InputError("give at least one run to match")
+        for number, run in enumerate(runs, 1):
+            if run.source.get("ensemble") == "REFTRAJ":
+                raise InputError(
+                    f"run {number} holds frames that CP2K computed one by one (REFTRAJ), no dynamics: give them to the fit "
+                    "alone (--labels)"
+                )
         with_forces = tuple(run for run in runs if next(run.chunks(1)).forces is not None)
         if not with_forces + labels:
             raise InputError("no run has forces: print &MOTION/&PRINT/&FORCES, or give labelled frames (--labels)")

@@ -356,6 +356,8 @@ def test_bad_input_is_refused(matched: tuple[Path, Matching], few: Trajectory, t
         match([few, hot], tmp_path / "e", SETTINGS)
     with pytest.raises(InputError, match="temperature of run 1 is not known"):
         match(replace(few, source={}, velocities=None), tmp_path / "f", SETTINGS)
+    with pytest.raises(InputError, match=r"run 1 holds frames that CP2K computed one by one \(REFTRAJ\)"):
+        match(replace(few, source={**few.source, "ensemble": "REFTRAJ"}), tmp_path / "i", SETTINGS)
     with pytest.raises(InputError, match="engine is 'gromacs'"):
         match(few, tmp_path / "g", replace(SETTINGS, engine="gromacs"))
     one = few.select_atoms(topology_of(few[0]).molecules[0])
