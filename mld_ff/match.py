@@ -163,8 +163,8 @@ class _Work:
         for number, run in enumerate(runs, 1):
             if run.source.get("ensemble") == "REFTRAJ":
                 raise InputError(
-                    f"run {number} holds frames that CP2K computed one by one (REFTRAJ), no dynamics: give them to the fit "
-                    "alone (--labels)"
+                    f"run {number} holds frames that CP2K computed one by one (REFTRAJ), no dynamics: give them to the "
+                    "fit alone (--labels)"
                 )
         with_forces = tuple(run for run in runs if next(run.chunks(1)).forces is not None)
         if not with_forces + labels:
