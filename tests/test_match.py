@@ -34,10 +34,11 @@ from mld_ff.inference.collective import CollectiveProblem
 from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, PairTerm
 from mld_ff.match import Matching, Settings, _combined, _radial, _Seen, _Work, match
 from mld_ff.production import MD, read_log
+from mld_ff.report.summary import write_summary
 from mld_ff.survey import inspect, no_progress
 from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import EV_PER_A3_TO_BAR, KB_EV_PER_K
-from mld_ff.verify import verify
+from mld_ff.verify import Verification, verify
 
 DATA = Path(__file__).parent / "data/cp2k"
 KT_EV = 0.0259
@@ -371,19 +372,29 @@ def test_bad_input_is_refused(matched: tuple[Path, Matching], few: Trajectory, t
         Settings(price=0.0)
 
 
-def test_a_build_matches_where_it_is_asked_to(tmp_path: Path) -> None:
+def test_a_build_matches_where_it_is_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asked(Exception):
+        pass
+
+    def asked(source: CP2KSource, directory: Path, settings: Settings, rounds: int, **_: Any) -> None:
+        assert source.n_frames == 57 and directory == tmp_path / "out" / "match" and rounds == 3
+        assert settings.basis == BASIS and settings.engine == "lammps" and settings.platform is None
+        assert settings.pressure_bar == 1.0 and settings.md.time_ps == 0.5 and settings.md.damping_fs == 40.0
+        raise Asked
+
     (tmp_path / "c.toml").write_text(
-        f"cp2k = '{EXAMPLE}'\nskip_ps = 6.3\nengines = ['lammps']\n[fit]\ncutoff_A = 4.0\n"
-        "[match]\nrounds = 1\ntime_ps = 0.5\n[run]\ntime_ps = 0.1\ndamping_fs = 50.0\n"
+        f"cp2k = '{EXAMPLE}'\nskip_ps = 6.3\nplatform = 'CPU'\n[fit]\ncutoff_A = 4.0\n[run]\ndamping_fs = 40.0\n"
+        "on_escape = 'stop'\n[match]\nrounds = 3\ntime_ps = 0.5\npressure_bar = 1.0\n"
     )
-    out = build(read_config(tmp_path / "c.toml", tmp_path / "out"))
-    loss = AgentLoss.load(out / "model.json")
-    assert loss == AgentLoss.load(out / "match" / "model.json")
-    record = json.loads((out / "match" / "round-1" / "run" / "run.json").read_text())
-    assert record["settings"]["damping_fs"] == 50.0 and record["settings"]["time_ps"] == 0.5
-    assert loss.provenance["matched"]["note"] in (out / "summary.html").read_text(encoding="utf-8").replace(
-        "&#x27;", "'"
-    )
+    monkeypatch.setitem(build.__globals__, "match", asked)  # `mld_ff.build` is the function
+    with pytest.raises(Asked):
+        build(read_config(tmp_path / "c.toml", tmp_path / "out"))
+
+
+def test_reports_say_what_was_matched(matched: tuple[Path, Matching], tmp_path: Path) -> None:
+    loss = matched[1].loss
+    page = write_summary(tmp_path, loss, Verification(1, 0.0, {}), {}, {}, [])
+    assert loss.provenance["matched"]["note"] in page.read_text(encoding="utf-8")
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
