@@ -84,13 +84,14 @@ def test_dynamics(engine, temperature_K, time_ps, copies, water, reference, matc
     assert found.survey.changes == []
     assert abs(learned["temperature_K"] / temperature_K - 1) < 0.02
     assert learned["outside"] < 0.01
-    if temperature_K == 300 and copies == 1:
+    if temperature_K == 300:
         for part, frames in (("shipped", water), ("longer", reference[len(water[3::4]) :])):
             alone = observables(found, inspect(frames, CUTOFF_A))
             print(f"{name}, beside the {part} run: {alone['free:O-O mean_abs_dg']:.4g}")
         wanted = observables(expected)
         print("all of the network: " + ", ".join(f"{k} {v:.4g}" for k, v in wanted.items()))
-        assert abs(learned["free:O-O peak_height"] / wanted["free:O-O peak_height"] - 1) < 0.03
+        if copies == 1:  # more molecules, shorter: 3.2 % lower, as high as in the longer run
+            assert abs(learned["free:O-O peak_height"] / wanted["free:O-O peak_height"] - 1) < 0.03
         assert abs(learned["free:O-O peak_A"] - wanted["free:O-O peak_A"]) < 0.06
         assert learned["free:O-O mean_abs_dg"] < 0.05
         assert abs(learned["bonded:O-H mean_A"] - wanted["bonded:O-H mean_A"]) < 0.001
