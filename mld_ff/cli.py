@@ -128,6 +128,13 @@ Exponent = Annotated[
 BondDegree = Annotated[int | None, typer.Option(help="Degree of bonded polynomials; 2 is harmonic. Default: 4.")]
 Spacing = Annotated[float | None, typer.Option(help="Knot spacing of splines, Å; default 0.4.")]
 Cutoff = Annotated[float | None, typer.Option(help="Å; default 5.5, or half the cell if that is shorter.")]
+Collective = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[RANK]",
+        help="Add a loss quadratic in sums over neighbours: RANK channels per species; without RANK, what pays.",
+    ),
+]
 Processes = Annotated[int, typer.Option(min=1, help="Processes of this machine to share the work.")]
 Temperature = Annotated[float, typer.Option("--temperature", help="K")]
 Timestep = Annotated[float, typer.Option("--timestep", help="fs")]
@@ -170,13 +177,7 @@ def fit(
     bond_degree: BondDegree = None,
     spacing: Spacing = None,
     cutoff: Cutoff = None,
-    collective: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[RANK]",
-            help="Add a loss quadratic in sums over neighbours: RANK channels per species; without RANK, what pays.",
-        ),
-    ] = None,
+    collective: Collective = None,
     skip: Skip = 0.0,
     processes: Processes = 1,
     file: File = None,
@@ -586,9 +587,7 @@ def refine(
     bond_degree: Annotated[int, typer.Option(help="Degree of bonded polynomials; 2 is harmonic.")] = 4,
     spacing: Annotated[float, typer.Option(help="Knot spacing of splines, Å.")] = 0.4,
     cutoff: Annotated[float | None, typer.Option(help="Å; default 5.5, or half the cell if that is shorter.")] = None,
-    collective: Annotated[
-        str | None, typer.Option(metavar="[RANK]", help="Channels per species of a collective loss, as in `fit`.")
-    ] = None,
+    collective: Collective = None,
     functional: Annotated[str, typer.Option(help="Of DFT: BLYP, PBE or revPBE.")] = "BLYP",
     dft_basis: Annotated[str, typer.Option(help="Name in CP2K's files.")] = "DZVP-MOLOPT-SR-GTH",
     grid_cutoff: Annotated[float, typer.Option(help="Of the real-space grid, Ry.")] = 400.0,
@@ -653,9 +652,7 @@ def match(
     bond_degree: BondDegree = None,
     spacing: Spacing = None,
     cutoff: Cutoff = None,
-    collective: Annotated[
-        str | None, typer.Option(metavar="[RANK]", help="Channels per species of a collective loss, as in `fit`.")
-    ] = None,
+    collective: Collective = None,
     skip: Skip = 0.0,
     file: File = None,
     json_: Json = False,

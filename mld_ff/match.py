@@ -32,7 +32,7 @@ from mld_ff.inference.fit import measure
 from mld_ff.inference.runs import check_same_kinds
 from mld_ff.loss import AgentLoss
 from mld_ff.production import MD, find_engine
-from mld_ff.report.observables import COMPARED_FROM_A
+from mld_ff.report.observables import mean_abs_dg
 from mld_ff.rounds import begin, frames_of_run, run_once
 from mld_ff.survey import Inspection, Progress, default_cutoff, inspect, no_progress
 from mld_ff.topology import Topology, find_topology
@@ -432,6 +432,8 @@ def _radial(inspection: Inspection) -> dict[str, Floats]:
 
 
 def _differences(found: dict[str, Floats], expected: dict[str, Floats]) -> dict[str, float]:
-    """Mean |Δg| beyond COMPARED_FROM_A, as `report.observables` has it."""
-    away = {name: np.abs(found[name] - g) for name, g in expected.items() if name in found}
-    return {name: float(d[WIDTH_A * (np.arange(len(d)) + 0.5) > COMPARED_FROM_A].mean()) for name, d in away.items()}
+    return {
+        name: mean_abs_dg(WIDTH_A * (np.arange(len(g), dtype=np.float64) + 0.5), g, expected[name])
+        for name, g in found.items()
+        if name in expected
+    }

@@ -23,6 +23,12 @@ def first_peak(r: Floats, g: Floats) -> tuple[float, float] | None:
     return float(place), float(np.polyval((a, b, c), place))
 
 
+def mean_abs_dg(r: Floats, g: Floats, expected: Floats) -> float:
+    """Mean |Δg| of two radial distributions beyond COMPARED_FROM_A, as far as both go; r (B,) [Å] of the first."""
+    n = min(len(g), len(expected))
+    return float(np.abs(g[:n] - expected[:n])[r[:n] > COMPARED_FROM_A].mean())
+
+
 def observables(inspection: Inspection, reference: Inspection | None = None) -> dict[str, float | None]:
     """Numbers to compare: mean and deviation of bonded distances, first peaks of g(r), mean |Δg| to the reference."""
     found: dict[str, float | None] = {}
@@ -35,6 +41,5 @@ def observables(inspection: Inspection, reference: Inspection | None = None) -> 
         found[f"{name} peak_A"], found[f"{name} peak_height"] = peak or (None, None)
         if reference is not None:
             _, g0 = reference.radial_distribution(name)
-            n = min(len(g), len(g0))
-            found[f"{name} mean_abs_dg"] = float(np.abs(g[:n] - g0[:n])[r[:n] > COMPARED_FROM_A].mean())
+            found[f"{name} mean_abs_dg"] = mean_abs_dg(r, g, g0)
     return found

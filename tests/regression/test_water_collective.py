@@ -1,6 +1,6 @@
 """Fifty picoseconds of water learned with a collective loss and matched to all that the network ran, beside it.
 
-Two hours, so not in the default run:
+More than an hour, so not in the default run:
 
 pytest -n 0 -s -m regression tests/regression/test_water_collective.py
 """
