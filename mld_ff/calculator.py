@@ -1,4 +1,6 @@
-"""The loss as an ASE calculator: for ASE's own dynamics and optimisers, phonopy, i-PI and whoever else takes one."""
+"""The loss as an ASE calculator: for ASE's own dynamics and optimisers, phonopy, i-PI and whoever
+else takes one.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +14,28 @@ from ase.calculators import calculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from mld_ff.errors import InputError
-from mld_ff.loss import AgentLoss
-from mld_ff.survey import check_cutoff
-from mld_ff.topology import Topology, find_topology
+from mld_ff.geometry.pairs import check_cutoff
+from mld_ff.geometry.topology import Topology, find_topology
+from mld_ff.loss.model import AgentLoss
 from mld_ff.trajectory import Floats, half_width
 
 
 class Calculator(calculator.Calculator):  # type: ignore[misc]
-    """`energy` [eV], `forces` (N, 3) [eV/Å] and `stress` (6,) [eV/Å³] of periodic molecules, computed in numpy.
+    """`energy` [eV], `forces` (N, 3) [eV/Å] and `stress` (6,) [eV/Å³] of periodic molecules,
+    computed in numpy.
 
-    `atoms.calc = Calculator("model.json")`. Molecules are found from distances in the first atoms that it meets, and
-    keep their bonds from then on; other elements, or a bond that would be broken, let it look again. A calculation
-    raises InputError for atoms that are not periodic along all three vectors, a cell too small for the cutoff, and
-    molecules that the model does not know.
+    `atoms.calc = Calculator("model.json")`. Molecules are found from distances in the first atoms
+    that it meets, and keep their bonds from then on; other elements, or a bond that would be
+    broken, let it look again. A calculation raises InputError for atoms that are not periodic along
+    all three vectors, a cell too small for the cutoff, and molecules that the model does not know.
     """
 
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
 
     def __init__(self, loss: AgentLoss | Path | str, topology: Topology | None = None) -> None:
-        """loss: a model or its file. topology: bonds that never change; raises InputError for atoms of another one."""
+        """loss: a model or its file. topology: bonds that never change; raises InputError for atoms
+        of another one.
+        """
         super().__init__()
         self.loss = loss if isinstance(loss, AgentLoss) else AgentLoss.load(loss)
         self.fixed, self.topology = topology is not None, topology
@@ -44,16 +49,25 @@ class Calculator(calculator.Calculator):  # type: ignore[misc]
         """What ASE calls."""
         super().calculate(atoms, properties, system_changes)
         if not self.atoms.pbc.all() or self.atoms.cell.rank < 3:
-            raise InputError("the loss needs a cell that is periodic along all three vectors: set `cell` and `pbc`")
+            raise InputError(
+                "the loss needs a cell that is periodic along all three vectors: set `cell` and"
+                " `pbc`"
+            )
         positions, cell = self.atoms.positions, self.atoms.cell.array
         check_cutoff(self.loss.cutoff_A, half_width(cell))
-        self.results = self._evaluate(self._topology_of(tuple(self.atoms.symbols), positions, cell), positions, cell)
+        self.results = self._evaluate(
+            self._topology_of(tuple(self.atoms.symbols), positions, cell), positions, cell
+        )
 
     def _topology_of(self, symbols: tuple[str, ...], positions: Floats, cell: Floats) -> Topology:
         known = self.topology
         if known is not None and self.fixed and known.symbols != symbols:
-            raise InputError("the atoms are not those of the topology that this calculator was made for")
-        if known is None or (not self.fixed and (known.symbols != symbols or not known.holds(positions, cell))):
+            raise InputError(
+                "the atoms are not those of the topology that this calculator was made for"
+            )
+        if known is None or (
+            not self.fixed and (known.symbols != symbols or not known.holds(positions, cell))
+        ):
             known = self.topology = find_topology(symbols, positions, cell)
         return known
 

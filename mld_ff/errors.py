@@ -1,4 +1,6 @@
-"""The errors a user can meet; every one of them says what, where, found against expected, and what to do."""
+"""The errors a user can meet; every one of them says what, where, found against expected, and what
+to do.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,18 @@ class InputError(MldError):
     file, line: where it is (line counts from 1).
     """
 
-    def __init__(self, message: str, file: Path | str | None = None, line: int | None = None) -> None:
+    def __init__(
+        self, message: str, file: Path | str | None = None, line: int | None = None
+    ) -> None:
         self.file, self.line = file, line
         where = "" if file is None else f"{file}: " if line is None else f"{file}:{line}: "
         super().__init__(where + message)
 
 
 class CheckFailed(MldError):
-    """A check ran and its result is outside the tolerance (engines disagree, a run left its sampled range)."""
+    """A check ran and its result is outside the tolerance (engines disagree, a run left its sampled
+    range).
+    """
 
 
 class EngineError(MldError):

@@ -13,7 +13,9 @@ from mld_ff.errors import InputError
 
 
 def write_atomically(file: Path, content: str | bytes) -> None:
-    """Write beside, then rename: a reader never sees half a file. Raises InputError if that is not possible."""
+    """Write beside, then rename: a reader never sees half a file. Raises InputError if that is not
+    possible.
+    """
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -39,8 +41,12 @@ def to_json(data: Any, indent: int | None = None) -> str:
 
 
 def read_template(name: str) -> str:
-    """A file of the top-level folder `templates`, which an installation carries as `mld_ff.templates`."""
+    """A file of the top-level folder `templates`, which an installation carries as
+    `mld_ff.templates`.
+    """
     try:
         return (resources.files("mld_ff.templates") / name).read_text(encoding="utf-8")
-    except ModuleNotFoundError:  # Python started in a checkout imports the package from there, uninstalled
+    except (
+        ModuleNotFoundError
+    ):  # Python started in a checkout imports the package from there, uninstalled
         return (Path(__file__).parents[1] / "templates" / name).read_text(encoding="utf-8")

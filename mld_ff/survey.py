@@ -1,9 +1,10 @@
-"""What a trajectory holds and how good it is, before anything is fitted: coverage, temperature, force noise."""
+"""What a trajectory holds and how good it is, before anything is fitted: coverage, temperature,
+force noise.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from typing import Any
@@ -11,40 +12,17 @@ from typing import Any
 import numpy as np
 
 from mld_ff.errors import InputError
-from mld_ff.invariants import neighbour_pairs
-from mld_ff.topology import Change, Topology, find_topology
+from mld_ff.geometry.pairs import BIN_A, check_cutoff, default_cutoff, neighbour_pairs
+from mld_ff.geometry.topology import Change, Topology, find_topology
+from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, FrameSource, Ints, Trajectory
 from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done (after a colon: how fast), how many units are done, and how many there are."""
-
-LONGEST_A = 6.2
-"""Distances are surveyed to here, or to half the smallest width of the cell."""
-BIN_A = 0.01
 BROKEN_LISTED = 20
 TEMPERATURE_LIMIT = 0.1
 """A mean temperature off by more than this fraction is worth a warning."""
 NOISE_LIMIT = 0.05
 """Force noise is worth a warning beyond this fraction of the force itself."""
-
-
-def no_progress(what: str, done: int, total: int) -> None:
-    """Says nothing."""
-
-
-def default_cutoff(half_width_A: float, longest_A: float = LONGEST_A) -> float:
-    """`longest_A` or half the smallest width of the cell, whichever is shorter, to 0.01 Å."""
-    return min(longest_A, round(math.floor(half_width_A / BIN_A - 1e-9) * BIN_A, 6))
-
-
-def check_cutoff(cutoff_A: float, half_width_A: float) -> None:
-    """Raise InputError unless a cutoff is positive and at most half the smallest width of the cell."""
-    if not 0 < cutoff_A <= half_width_A:
-        raise InputError(
-            f"the cutoff is {cutoff_A:g} Å; it must be positive and at most half the smallest width of the cell, "
-            f"{half_width_A:.3f} Å: choose a shorter one, or a larger box"
-        )
 
 
 @dataclass
@@ -63,7 +41,10 @@ class Histogram:
         more = np.bincount((r / BIN_A).astype(np.int64), minlength=len(self.counts))
         more[: len(self.counts)] += self.counts
         self.counts = more
-        self.shortest, self.longest = min(self.shortest, float(r.min())), max(self.longest, float(r.max()))
+        self.shortest, self.longest = (
+            min(self.shortest, float(r.min())),
+            max(self.longest, float(r.max())),
+        )
         self.total += float(r.sum())
         self.total_squares += float(r @ r)
 
@@ -72,7 +53,10 @@ class Histogram:
         few, many = sorted((self.counts, other.counts), key=len)
         self.counts = many.copy()
         self.counts[: len(few)] += few
-        self.shortest, self.longest = min(self.shortest, other.shortest), max(self.longest, other.longest)
+        self.shortest, self.longest = (
+            min(self.shortest, other.shortest),
+            max(self.longest, other.longest),
+        )
         self.total += other.total
         self.total_squares += other.total_squares
 
@@ -93,11 +77,21 @@ class Histogram:
         return float((np.searchsorted(np.cumsum(self.counts), n) + 1) * BIN_A)
 
     def to_dict(self, width: float) -> dict[str, Any]:
-        """The histogram in bins `width` [Å] wide, from the first that holds anything; empty if nothing was seen."""
+        """The histogram in bins `width` [Å] wide, from the first that holds anything; empty if
+        nothing was seen.
+        """
         if not self.n:
-            return {"shortest_A": None, "longest_A": None, "start_A": 0.0, "width_A": width, "counts": []}
+            return {
+                "shortest_A": None,
+                "longest_A": None,
+                "start_A": 0.0,
+                "width_A": width,
+                "counts": [],
+            }
         per_bin = round(width / BIN_A)
-        padded = np.pad(self.counts, (0, -len(self.counts) % per_bin)).reshape(-1, per_bin).sum(axis=1)
+        padded = (
+            np.pad(self.counts, (0, -len(self.counts) % per_bin)).reshape(-1, per_bin).sum(axis=1)
+        )
         first = int(np.flatnonzero(padded)[0])
         return {
             "shortest_A": round(self.shortest, 6),
@@ -149,12 +143,16 @@ class ForceQuality:
 
     @property
     def noise(self) -> float:
-        """Noise per component of a heavy atom's force [eV/Å], if the noise of different atoms is independent."""
+        """Noise per component of a heavy atom's force [eV/Å], if the noise of different atoms is
+        independent.
+        """
         return float(np.sqrt(self.net_squares / max(self.n_net, 1) / max(self.n_heavy, 1)))
 
     @property
     def heavy_rms(self) -> float:
-        """Root mean square force component of the atoms other than hydrogen (of all, where there is only hydrogen)."""
+        """Root mean square force component of the atoms other than hydrogen (of all, where there is
+        only hydrogen).
+        """
         k = 1 if self.numbers[1] else 0
         return float(np.sqrt(self.squares[k] / max(self.numbers[k], 1)))
 
@@ -164,15 +162,17 @@ class ForceQuality:
             return None
         if self.noise > self.heavy_rms:
             return (
-                f"the net force on the box is {self.net_force:.2f} eV/Å per frame and component, where it should "
-                "vanish: more than the forces themselves; do positions and forces belong to the same run?"
+                f"the net force on the box is {self.net_force:.2f} eV/Å per frame and component,"
+                " where it should vanish: more than the forces themselves; do positions and forces"
+                " belong to the same run?"
             )
         return (
-            f"the net force on the box is {self.net_force:.2f} eV/Å per frame and component where it should vanish: "
-            f"noise of about {self.noise:.2f} eV/Å on every heavy atom, {100 * self.noise / self.heavy_rms:.0f} % of "
-            f"its force ({self.heavy_rms:.2f} eV/Å), which no fit can learn. It comes from CP2K's real-space grid: "
-            "raise &MGRID CUTOFF (400 Ry or more, REL_CUTOFF 50), set &XC_GRID XC_DERIV NN50_SMOOTH, "
-            "XC_SMOOTH_RHO NN50, then compute the forces of these frames again (ENSEMBLE REFTRAJ)."
+            f"the net force on the box is {self.net_force:.2f} eV/Å per frame and component where"
+            f" it should vanish: noise of about {self.noise:.2f} eV/Å on every heavy atom,"
+            f" {100 * self.noise / self.heavy_rms:.0f} % of its force ({self.heavy_rms:.2f} eV/Å),"
+            " which no fit can learn. It comes from CP2K's real-space grid: raise &MGRID CUTOFF"
+            " (400 Ry or more, REL_CUTOFF 50), set &XC_GRID XC_DERIV NN50_SMOOTH, XC_SMOOTH_RHO"
+            " NN50, then compute the forces of these frames again (ENSEMBLE REFTRAJ)."
         )
 
 
@@ -232,11 +232,17 @@ class Inspection:
     """Temperature that the source's thermostat was set to."""
 
     def radial_distribution(self, name: str, width_A: float = 0.05) -> tuple[Floats, Floats]:
-        """r (B,) [Å] and g(r) (B,) of a free term up to the cutoff; 1 where pairs are as dense as in an ideal gas."""
+        """r (B,) [Å] and g(r) (B,) of a free term up to the cutoff; 1 where pairs are as dense as
+        in an ideal gas.
+        """
         topology, counts = self.survey.topology, self.survey.distances[name].counts
         per_bin = round(width_A / BIN_A)
         n = round(self.survey.cutoff_A / BIN_A) // per_bin
-        binned = np.pad(counts, (0, max(n * per_bin - len(counts), 0)))[: n * per_bin].reshape(n, per_bin).sum(axis=1)
+        binned = (
+            np.pad(counts, (0, max(n * per_bin - len(counts), 0)))[: n * per_bin]
+            .reshape(n, per_bin)
+            .sum(axis=1)
+        )
         edges = width_A * np.arange(n + 1)
         a, b = name.removeprefix("free:").split("-")
         n_a, n_b = topology.symbols.count(a), topology.symbols.count(b)
@@ -255,10 +261,18 @@ class Inspection:
             "cell_A": self.cell.tolist(),
             "density_g_per_cm3": self.density,
             "has": self.has,
-            "temperature_K": None if not t else {"mean": float(np.mean(t)), "std": float(np.std(t))},
+            "temperature_K": (
+                None if not t else {"mean": float(np.mean(t)), "std": float(np.std(t))}
+            ),
             "cutoff_A": survey.cutoff_A,
             "distances_A": {
-                name: {"shortest": h.shortest, "longest": h.longest, "mean": h.mean, "std": h.deviation, "count": h.n}
+                name: {
+                    "shortest": h.shortest,
+                    "longest": h.longest,
+                    "mean": h.mean,
+                    "std": h.deviation,
+                    "count": h.n,
+                }
                 for name, h in survey.distances.items()
                 if h.n
             },
@@ -275,45 +289,60 @@ class Inspection:
         mean = float(np.mean(self.survey.temperatures)) if self.survey.temperatures else None
         if mean and self.target_K and abs(mean / self.target_K - 1) > TEMPERATURE_LIMIT:
             found.append(
-                f"the mean temperature is {mean:.0f} K, the thermostat was set to {self.target_K:g} K: leave out the "
-                "equilibration (--skip)"
+                f"the mean temperature is {mean:.0f} K, the thermostat was set to {self.target_K:g}"
+                " K: leave out the equilibration (--skip)"
             )
         if changes := self.survey.changes:
             c = changes[0]
             steps = len({x.step for x in changes})
             found.append(
-                f"bonds of the first frame break in {steps} of {self.frames} frames, first at step {c.step} "
-                f"({c.time_fs:g} fs): {c.what}. A fit leaves such frames out"
+                f"bonds of the first frame break in {steps} of {self.frames} frames, first at step"
+                f" {c.step} ({c.time_fs:g} fs): {c.what}. A fit leaves such frames out"
             )
         return [text for text in found if text]
 
 
-def neighbour_distances(cutoff_A: float, topology: Topology, frames: Trajectory) -> dict[tuple[str, str], Histogram]:
-    """Distances of all pairs closer than the cutoff, bonded or free, by their species in the order of the topology."""
+def neighbour_distances(
+    cutoff_A: float, topology: Topology, frames: Trajectory
+) -> dict[tuple[str, str], Histogram]:
+    """Distances of all pairs closer than the cutoff, bonded or free, by their species in the order
+    of the topology.
+    """
     species, index = topology.species, topology.species_index
     kinds = list(combinations_with_replacement(range(len(species)), 2))
     found = {(species[a], species[b]): Histogram() for a, b in kinds}
     for f in range(frames.n_frames):
         pairs = neighbour_pairs(frames.positions[f], frames.cell[f], cutoff_A)
-        low, high = np.minimum(index[pairs.i], index[pairs.j]), np.maximum(index[pairs.i], index[pairs.j])
+        low, high = (
+            np.minimum(index[pairs.i], index[pairs.j]),
+            np.maximum(index[pairs.i], index[pairs.j]),
+        )
         for a, b in kinds:
             found[species[a], species[b]].add(pairs.r[(low == a) & (high == b)])
     return found
 
 
-def inspect(source: FrameSource, cutoff_A: float | None = None, progress: Progress = no_progress) -> Inspection:
-    """Read all frames once and tell what is there. Raises InputError on anything that cannot be read."""
+def inspect(
+    source: FrameSource, cutoff_A: float | None = None, progress: Progress = no_progress
+) -> Inspection:
+    """Read all frames once and tell what is there. Raises InputError on anything that cannot be
+    read.
+    """
     survey: Survey | None = None
     done, volume, first = 0, 0.0, None
     for frames in source.chunks():
         if survey is None:
             first = frames[0]
             topology = find_topology(first.symbols, first.positions[0], first.cell[0])
-            survey = Survey(topology, default_cutoff(source.half_width) if cutoff_A is None else cutoff_A)
+            survey = Survey(
+                topology, default_cutoff(source.half_width) if cutoff_A is None else cutoff_A
+            )
             check_cutoff(survey.cutoff_A, source.half_width)
         survey.add(frames)
         for f in range(frames.n_frames):
-            for name, pairs in survey.topology.pairs(frames.positions[f], frames.cell[f], survey.cutoff_A):
+            for name, pairs in survey.topology.pairs(
+                frames.positions[f], frames.cell[f], survey.cutoff_A
+            ):
                 survey.add_distances(name, pairs.r)
         volume += float(np.abs(np.linalg.det(frames.cell)).sum())
         done += frames.n_frames
@@ -332,50 +361,3 @@ def inspect(source: FrameSource, cutoff_A: float | None = None, progress: Progre
         has,
         source.source.get("temperature_K"),
     )
-
-
-SAME_FRAME_A = 1e-3
-"""Two configurations are the same if they differ by less than this, rms, after a common shift."""
-
-
-def compare_forces(frames: Trajectory, again: Trajectory) -> dict[str, Any]:
-    """How much forces change when CP2K computes some of the frames again: on a denser grid, or shifted against it.
-
-    A configuration moved as a whole by a fraction of the grid's spacing should keep its forces; how much they change
-    is √2 times the noise of the grid. On a denser grid the change is the noise itself, if the denser one has none.
-
-    again: holds any number of the configurations of `frames`, each as it is or moved as a whole. Returns the number of
-    `frames` found, and by species the `rms_difference_eV_per_A` of force components and the `relative` one: divided by
-    the rms force. Raises InputError if atoms or forces do not match, or no configuration occurs in both.
-    """
-    if again.symbols != frames.symbols:
-        raise InputError("the frames computed again hold other atoms, or the same in another order")
-    if frames.forces is None or again.forces is None:
-        raise InputError("forces are needed in both runs to tell how much they change")
-    square, power, number = np.zeros(frames.n_atoms), np.zeros(frames.n_atoms), 0
-    for x, cell, force in zip(again.positions, again.cell, again.forces, strict=True):
-        distance = [_distance(x, cell, other) for other in frames.positions]
-        best = int(np.argmin(distance))
-        if distance[best] < SAME_FRAME_A and np.allclose(frames.cell[best], cell, atol=SAME_FRAME_A):
-            number += 1
-            square += ((force - frames.forces[best]) ** 2).sum(axis=1)
-            power += (frames.forces[best] ** 2).sum(axis=1)
-    if not number:
-        raise InputError(
-            "none of the frames computed again is a frame of this run: positions must be the same, up to a shift of "
-            "the whole box"
-        )
-    difference, relative = {}, {}
-    for s in frames.species:
-        atoms = np.array(frames.symbols) == s
-        difference[s] = float(np.sqrt(square[atoms].mean() / (3 * number)))
-        relative[s] = float(np.sqrt(square[atoms].sum() / power[atoms].sum()))
-    return {"frames": number, "rms_difference_eV_per_A": difference, "relative": relative}
-
-
-def _distance(x: Floats, cell: Floats, other: Floats) -> float:
-    """Root mean square distance [Å] of two configurations after a common shift, nearest images."""
-    moved = x - other
-    moved -= moved[0]
-    moved -= np.round(moved @ np.linalg.inv(cell)) @ cell
-    return float(np.sqrt((moved**2).sum(axis=1).mean()))

@@ -1,4 +1,6 @@
-"""Trajectory: the one type that CP2K output is read into and that engine runs are read back into."""
+"""Trajectory: the one type that CP2K output is read into and that engine runs are read back
+into.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ Ints = NDArray[np.int64]
 
 
 class FrameSource(Protocol):
-    """What inference streams over: a Trajectory in memory, or files that are read piece by piece."""
+    """What inference streams over: a Trajectory in memory, or files that are read piece by
+    piece.
+    """
 
     @property
     def symbols(self) -> tuple[str, ...]: ...
@@ -34,7 +38,9 @@ class FrameSource(Protocol):
     @property
     def half_width(self) -> float: ...
 
-    def chunks(self, size: int = ..., start: int = ..., stop: int | None = ...) -> Iterator[Trajectory]: ...
+    def chunks(
+        self, size: int = ..., start: int = ..., stop: int | None = ...
+    ) -> Iterator[Trajectory]: ...
 
 
 @dataclass(frozen=True)
@@ -87,12 +93,16 @@ class Trajectory:
         return self.n_frames
 
     def __getitem__(self, index: int | slice | NDArray[Any]) -> Trajectory:
-        """The frames that a numpy index along the first axis selects (an integer keeps the axis)."""
+        """The frames that a numpy index along the first axis selects (an integer keeps the
+        axis).
+        """
         if isinstance(index, (int, np.integer)):
             i = range(self.n_frames)[index]
             index = slice(i, i + 1)
         names = ("positions", "cell", "time", "step", "forces", "velocities", "energy")
-        picked: dict[str, Any] = {n: None if (a := getattr(self, n)) is None else a[index] for n in names}
+        picked: dict[str, Any] = {
+            n: None if (a := getattr(self, n)) is None else a[index] for n in names
+        }
         return replace(self, **picked)
 
     def select_atoms(self, order: Ints) -> Trajectory:
@@ -111,9 +121,11 @@ class Trajectory:
         )
 
     def standard_cell(self) -> Trajectory:
-        """The same frames rotated so that a lies along x and b in the xy plane, with the cell in reduced form.
+        """The same frames rotated so that a lies along x and b in the xy plane, with the cell in
+        reduced form.
 
-        What OpenMM and LAMMPS ask of a cell; one that already is so comes back unchanged, bit for bit.
+        What OpenMM and LAMMPS ask of a cell; one that already is so comes back unchanged, bit for
+        bit.
         """
         cells, rotations = np.empty_like(self.cell), np.empty_like(self.cell)
         for f, cell in enumerate(self.cell):
@@ -127,35 +139,50 @@ class Trajectory:
         positions = turn(self.positions)
         assert positions is not None
         return replace(
-            self, cell=cells, positions=positions, forces=turn(self.forces), velocities=turn(self.velocities)
+            self,
+            cell=cells,
+            positions=positions,
+            forces=turn(self.forces),
+            velocities=turn(self.velocities),
         )
 
-    def chunks(self, size: int = 64, start: int = 0, stop: int | None = None) -> Iterator[Trajectory]:
+    def chunks(
+        self, size: int = 64, start: int = 0, stop: int | None = None
+    ) -> Iterator[Trajectory]:
         """Successive views of at most `size` of the frames from `start` to before `stop`."""
         stop = self.n_frames if stop is None else stop
         for first in range(start, stop, size):
             yield self[first : min(first + size, stop)]
 
     def temperature(self) -> Floats:
-        """Kinetic temperature [K] per frame, (F,); 3N - 3 degrees of freedom (the centre of mass is at rest).
+        """Kinetic temperature [K] per frame, (F,); 3N - 3 degrees of freedom (the centre of mass is
+        at rest).
 
         Raises ValueError without velocities.
         """
         if self.velocities is None:
             raise ValueError("this trajectory holds no velocities")
-        twice_kinetic = AMU_A2_PER_FS2_TO_EV * np.einsum("fpc,fpc,p->f", self.velocities, self.velocities, self.masses)
+        twice_kinetic = AMU_A2_PER_FS2_TO_EV * np.einsum(
+            "fpc,fpc,p->f", self.velocities, self.velocities, self.masses
+        )
         return np.asarray(twice_kinetic) / ((3 * self.n_atoms - 3) * KB_EV_PER_K)
 
 
 def half_width(cell: Floats) -> float:
-    """Half the smallest distance between opposite faces of the cell(s) (…, 3, 3) [Å]: the longest cutoff allowed."""
+    """Half the smallest distance between opposite faces of the cell(s) (…, 3, 3) [Å]: the longest
+    cutoff allowed.
+    """
     widths = 1 / np.linalg.norm(np.linalg.inv(cell), axis=-2)
     return float(widths.min()) / 2
 
 
 def _reduced(cell: Floats) -> tuple[Floats, Floats]:
-    """Lower-triangular reduced cell (3, 3) and the rotation (3, 3) that takes row vectors into its frame."""
-    if np.linalg.det(cell) < 0:  # a left-handed cell spans the same lattice with one vector reversed
+    """Lower-triangular reduced cell (3, 3) and the rotation (3, 3) that takes row vectors into its
+    frame.
+    """
+    if (
+        np.linalg.det(cell) < 0
+    ):  # a left-handed cell spans the same lattice with one vector reversed
         cell = cell * np.array([[1.0], [1.0], [-1.0]])
     if np.allclose(cell, np.tril(cell), atol=1e-12) and (np.diag(cell) > 0).all():
         a, b, c = np.array(cell)
@@ -179,3 +206,17 @@ def concatenate(parts: list[Trajectory]) -> Trajectory:
 
     names = ("positions", "cell", "time", "step", "forces", "velocities", "energy")
     return replace(first, **{name: join(name) for name in names})
+
+
+def spread_frames(source: FrameSource, n: int) -> Trajectory:
+    """At most n frames spread evenly over a source, read in one pass."""
+    wanted = set(
+        np.linspace(0, source.n_frames - 1, min(n, source.n_frames)).round().astype(int).tolist()
+    )
+    parts, at = [], 0
+    for frames in source.chunks():
+        here = [k - at for k in sorted(wanted) if at <= k < at + frames.n_frames]
+        if here:
+            parts.append(frames[np.array(here)])
+        at += frames.n_frames
+    return concatenate(parts)

@@ -1,10 +1,18 @@
 """The only conversion factors of the package.
 
-Inside everything is eV, Å, fs and amu. Factors multiply a value in the unit that the name begins with
-and give the unit that it ends with. Constants: CODATA as shipped with scipy; those of CP2K differ in the 8th digit.
+Inside everything is eV, Å, fs and amu. Factors multiply a value in the unit that the name begins
+with and give the unit that it ends with. Constants: CODATA as shipped with scipy; those of CP2K
+differ in the 8th digit.
 """
 
-from scipy.constants import N_A, Boltzmann, atomic_mass, elementary_charge, physical_constants, speed_of_light
+from scipy.constants import (
+    N_A,
+    Boltzmann,
+    atomic_mass,
+    elementary_charge,
+    physical_constants,
+    speed_of_light,
+)
 
 HARTREE_TO_EV: float = physical_constants["Hartree energy in eV"][0]
 BOHR_TO_A: float = physical_constants["Bohr radius"][0] * 1e10
@@ -20,7 +28,9 @@ EV_TO_KJ_PER_MOL: float = elementary_charge * N_A / 1e3
 A_TO_NM = 0.1
 FS_TO_PS = 1e-3
 CM_TO_FS: float = 1e13 / speed_of_light
-"""Time in which light goes so far: a wavenumber [1/cm] times a time [fs], divided by this, counts oscillations."""
+"""Time in which light goes so far: a wavenumber [1/cm] times a time [fs], divided by this, counts
+oscillations.
+"""
 A_PER_FS_TO_NM_PER_PS = 100.0
 A_PER_FS_TO_A_PER_PS = 1000.0
 EV_PER_A_TO_KJ_PER_MOL_PER_NM: float = EV_TO_KJ_PER_MOL / A_TO_NM

@@ -1,5 +1,5 @@
-# What the tags above cannot say. ForceField.createSystem runs this at its end and lends it its own variables;
-# FREE, BONDED and UNKNOWN stand above.
+# What the tags above cannot say. ForceField.createSystem runs this at its end and lends it its
+# own variables; FREE, BONDED and UNKNOWN stand above.
 import itertools
 import warnings
 from collections import Counter
@@ -8,7 +8,10 @@ import openmm
 from openmm import app
 
 if constraints is not None or rigidWater:
-    warnings.warn("the force field is of flexible molecules: constraints and rigidWater do nothing", stacklevel=3)
+    warnings.warn(
+        "the force field is of flexible molecules: constraints and rigidWater do nothing",
+        stacklevel=3,
+    )
 
 # Atoms one, two and three bonds apart, by the elements along the shortest path between them.
 symbols = [atom.element.symbol for atom in data.atoms]
@@ -23,7 +26,9 @@ pairs = sorted(paths)
 
 # The loss ends at its own cutoff, whatever nonbondedCutoff says.
 periodic = nonbondedMethod not in (app.NoCutoff, app.CutoffNonPeriodic)
-free = [f for f in sys.getForces() if isinstance(f, (openmm.CustomNonbondedForce, openmm.CustomGBForce))]
+free = [
+    f for f in sys.getForces() if isinstance(f, (openmm.CustomNonbondedForce, openmm.CustomGBForce))
+]
 for force, (name, (cutoff, group)) in zip(free, FREE.items(), strict=True):
     force.setName(name)
     force.setForceGroup(group)
@@ -45,5 +50,7 @@ for force in bonded.values():
 
 count, inside = Counter(symbols), Counter(frozenset((path[0], path[-1])) for path in paths.values())
 for name, (a, b) in UNKNOWN.items():
-    if (count[a] * (count[a] - 1) // 2 if a == b else count[a] * count[b]) > inside[frozenset((a, b))]:
+    if (count[a] * (count[a] - 1) // 2 if a == b else count[a] * count[b]) > inside[
+        frozenset((a, b))
+    ]:
         raise ValueError(f"the box has pairs for which the force field has no term: {name}")

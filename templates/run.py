@@ -13,28 +13,45 @@ import openmm
 from openmm import app, unit
 
 parser = argparse.ArgumentParser(description="Molecular dynamics with the exported force field.")
-parser.add_argument("--platform", default=None, help="CPU, CUDA, OpenCL or Reference (default: the fastest present)")
 parser.add_argument(
-    "--ensemble", default="nvt", choices=["nve", "nvt", "npt"], help="Nosé–Hoover chain, Monte Carlo barostat"
+    "--platform", default=None, help="CPU, CUDA, OpenCL or Reference (default: the fastest present)"
 )
-parser.add_argument("--precision", choices=["single", "mixed", "double"], help="of CUDA, HIP or OpenCL")
+parser.add_argument(
+    "--ensemble",
+    default="nvt",
+    choices=["nve", "nvt", "npt"],
+    help="Nosé–Hoover chain, Monte Carlo barostat",
+)
+parser.add_argument(
+    "--precision", choices=["single", "mixed", "double"], help="of CUDA, HIP or OpenCL"
+)
 parser.add_argument("--temperature", type=float, default=None, help="K (default: as exported)")
 parser.add_argument("--pressure", type=float, default=1.0, help="bar, of npt")
 parser.add_argument("--time", type=float, default=20.0, help="ps, from the very start")
 parser.add_argument(
-    "--every", type=float, default=0.01, help="ps between frames of the trajectory and lines of the log"
+    "--every",
+    type=float,
+    default=0.01,
+    help="ps between frames of the trajectory and lines of the log",
 )
 parser.add_argument("--keep", type=float, default=10.0, help="ps between checkpoints")
-parser.add_argument("--velocities", action="store_true", help="write velocities.dcd beside trajectory.dcd")
-parser.add_argument("--output", default=".", help="directory for trajectory.dcd, log.csv, checkpoint.chk, final.xml")
-parser.add_argument("--resume", default=None, help="checkpoint of the same machine and settings to go on from")
+parser.add_argument(
+    "--velocities", action="store_true", help="write velocities.dcd beside trajectory.dcd"
+)
+parser.add_argument(
+    "--output", default=".", help="directory for trajectory.dcd, log.csv, checkpoint.chk, final.xml"
+)
+parser.add_argument(
+    "--resume", default=None, help="checkpoint of the same machine and settings to go on from"
+)
 arguments = parser.parse_args()
 
 
 class VelocityReporter:
     """Velocities [angstrom/ps] in the form of a DCD file, as NAMD writes them.
 
-    The integrator is a leap-frog: they are those half a timestep before the positions of the same frame.
+    The integrator is a leap-frog: they are those half a timestep before the positions of the same
+    frame.
     """
 
     def __init__(self, file, interval):
@@ -47,19 +64,27 @@ class VelocityReporter:
     def report(self, simulation, state):
         if self.dcd is None:
             step = simulation.integrator.getStepSize()
-            self.dcd = app.DCDFile(self.file, simulation.topology, step, simulation.currentStep, self.interval)
+            self.dcd = app.DCDFile(
+                self.file, simulation.topology, step, simulation.currentStep, self.interval
+            )
         per_ps = state.getVelocities(asNumpy=True) * unit.picosecond
         self.dcd.writeModel(per_ps, periodicBoxVectors=state.getPeriodicBoxVectors())
 
 
 class CheckpointReporter:
-    """Replaces the checkpoint by the next one only when that is complete, and after the other reports of its step."""
+    """Replaces the checkpoint by the next one only when that is complete, and after the other
+    reports of its step.
+    """
 
     def __init__(self, file, interval):
         self.file, self.interval = file, interval
 
     def describeNextReport(self, simulation):
-        return {"steps": self.interval - simulation.currentStep % self.interval, "periodic": False, "include": []}
+        return {
+            "steps": self.interval - simulation.currentStep % self.interval,
+            "periodic": False,
+            "include": [],
+        }
 
     def report(self, simulation, state):
         beside = self.file.with_suffix(".new")
@@ -77,7 +102,9 @@ if arguments.temperature is not None:
 if arguments.ensemble == "nve":
     integrator = openmm.VerletIntegrator(integrator.getStepSize())
 if arguments.ensemble == "npt":
-    system.addForce(openmm.MonteCarloBarostat(arguments.pressure * unit.bar, integrator.getTemperature()))
+    system.addForce(
+        openmm.MonteCarloBarostat(arguments.pressure * unit.bar, integrator.getTemperature())
+    )
 
 present = [openmm.Platform.getPlatform(k) for k in range(openmm.Platform.getNumPlatforms())]
 fastest = max(present, key=lambda p: p.getSpeed())
@@ -125,9 +152,14 @@ if arguments.velocities:
     simulation.reporters.append(VelocityReporter(out / "velocities.dcd", every))
 simulation.reporters.append(CheckpointReporter(out / "checkpoint.chk", keep))
 told = [p for p in ("DeviceName", "Precision", "Threads") if p in platform.getPropertyNames()]
-name = ", ".join([platform.getName(), *(f"{p} {platform.getPropertyValue(simulation.context, p)}" for p in told)])
+name = ", ".join(
+    [platform.getName(), *(f"{p} {platform.getPropertyValue(simulation.context, p)}" for p in told)]
+)
 at = simulation.currentStep
-print(f"{system.getNumParticles()} atoms, step {at} to {steps} of {1000 * timestep:g} fs on {name}", flush=True)
+print(
+    f"{system.getNumParticles()} atoms, step {at} to {steps} of {1000 * timestep:g} fs on {name}",
+    flush=True,
+)
 simulation.step(steps - at)
 simulation.reporters[-1].report(simulation, None)
 simulation.saveState(str(out / "final.xml"))

@@ -1,4 +1,6 @@
-"""Systems and losses that the tests share: water as CP2K gave it, liquids at random, and invented functions."""
+"""Systems and losses that the tests share: water as CP2K gave it, liquids at random, and invented
+functions.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,12 @@ from ase import Atoms
 from ase.build import molecule
 from ase.geometry import cellpar_to_cell
 
-from mld_ff.cp2k import read_cp2k
+from mld_ff.geometry.topology import Topology, find_topology
 from mld_ff.inference import Basis, fit
-from mld_ff.loss import AgentLoss, BondTerm, CollectiveTerm, FreeTerm, PowerTerm, SplineTerm, Term
-from mld_ff.topology import Topology, find_topology
+from mld_ff.loss.densities import CollectiveTerm
+from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.terms import BondTerm, FreeTerm, PowerTerm, SplineTerm, Term
+from mld_ff.sources.cp2k import read_cp2k
 from mld_ff.trajectory import Floats, Trajectory
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENMM_CPU_THREADS"):
@@ -30,7 +34,7 @@ TRICLINIC = cellpar_to_cell([12.5, 13.0, 12.8, 76, 97, 68])
 """Lower triangular, but with tilts that still have to be reduced."""
 
 
-# --- water ---------------------------------------------------------------------------------------------------------
+# --- water ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +64,7 @@ def collective_water(few: Trajectory) -> AgentLoss:
     return fit(few, Basis(spacing_A=0.4, collective=2))
 
 
-# --- liquids at random ---------------------------------------------------------------------------------------------
+# --- liquids at random ----------------------------------------------------------------------------
 
 
 def frame_of(symbols: Sequence[str], positions: Floats, cell: Floats, **more: Any) -> Trajectory:
@@ -77,8 +81,11 @@ def frame_of(symbols: Sequence[str], positions: Floats, cell: Floats, **more: An
     )
 
 
-def liquid(names: Sequence[str], cell: Floats, seed: int = 0, jitter: float = 0.03, wrap: bool = True) -> Trajectory:
-    """Molecules (names of ase.build.molecule, or an element) turned at random, one on each cell of a grid in the box.
+def liquid(
+    names: Sequence[str], cell: Floats, seed: int = 0, jitter: float = 0.03, wrap: bool = True
+) -> Trajectory:
+    """Molecules (names of ase.build.molecule, or an element) turned at random, one on each cell of
+    a grid in the box.
 
     Many of them straddle the boundary; `wrap` then puts every atom inside the cell on its own.
     """
@@ -88,7 +95,9 @@ def liquid(names: Sequence[str], cell: Floats, seed: int = 0, jitter: float = 0.
     symbols: list[str] = []
     positions = []
     for name, place in zip(names, grid[rng.permutation(len(grid))], strict=False):
-        atoms = molecule(name) if len(name) > 2 or name == "CO" else Atoms(name, positions=[(0, 0, 0)])
+        atoms = (
+            molecule(name) if len(name) > 2 or name == "CO" else Atoms(name, positions=[(0, 0, 0)])
+        )
         turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
         symbols += atoms.get_chemical_symbols()
         positions.append((atoms.positions - atoms.positions.mean(axis=0)) @ turn + place @ cell)
@@ -109,7 +118,7 @@ def shuffled(frame: Trajectory, seed: int) -> tuple[Trajectory, Floats]:
     return frame.select_atoms(order), order
 
 
-# --- invented losses -----------------------------------------------------------------------------------------------
+# --- invented losses ------------------------------------------------------------------------------
 
 
 def free_term(
@@ -138,7 +147,9 @@ def free_term(
     return replace(term, coefficients=tuple(0.1 * rng.normal(size=len(size)) / size))
 
 
-def bond_term(name: str, path: tuple[str, ...], r: Floats, degree: int = 4, seed: int = 0) -> BondTerm:
+def bond_term(
+    name: str, path: tuple[str, ...], r: Floats, degree: int = 4, seed: int = 0
+) -> BondTerm:
     """A polynomial about the mean of the distances r, whose walls begin inside the range of r."""
     rng = np.random.default_rng([seed, *map(ord, name)])
     stiff = np.array([0.2, 10.0, 8.0, 20.0, 20.0, 20.0])[:degree]
@@ -155,7 +166,9 @@ def bond_term(name: str, path: tuple[str, ...], r: Floats, degree: int = 4, seed
 
 
 def channel(species: Sequence[str], centre: str, number: int, seed: int = 0) -> CollectiveTerm:
-    """A density of either sign to 4 Å whose sampled range is so narrow that atoms of any liquid lie beyond it."""
+    """A density of either sign to 4 Å whose sampled range is so narrow that atoms of any liquid lie
+    beyond it.
+    """
     rng = np.random.default_rng([seed, number, *map(ord, centre)])
     functions = tuple(3 + k % 3 for k in range(len(species)))
     low = float(rng.normal())
@@ -180,7 +193,9 @@ def with_channels(loss: AgentLoss, rank: int = 2) -> AgentLoss:
     return replace(loss, terms=(*loss.terms, *found))
 
 
-def invent(frame: Trajectory, kind: str = "spline", exponents: tuple[float, ...] = (3.0,), **options: Any) -> AgentLoss:
+def invent(
+    frame: Trajectory, kind: str = "spline", exponents: tuple[float, ...] = (3.0,), **options: Any
+) -> AgentLoss:
     """A loss with a term for every kind of pair of the frame; some pairs lie beyond walls."""
     topology = topology_of(frame)
     bond_options = {"degree": options.pop("degree")} if "degree" in options else {}

@@ -15,14 +15,17 @@ from conftest import CUBE, TRICLINIC, energy_and_forces, invent, liquid, shuffle
 
 import mld_ff
 from mld_ff.errors import InputError
-from mld_ff.loss import AgentLoss, CollectiveTerm
+from mld_ff.loss.densities import CollectiveTerm
+from mld_ff.loss.model import AgentLoss
 from mld_ff.trajectory import Trajectory
 
 SOLUTION = ["H2O"] * 8 + ["CH3OH", "CH3OH", "Na", "Na"]
 
 
 def atoms_of(frame: Trajectory, calculator: AseCalculator) -> Atoms:
-    return Atoms(frame.symbols, frame.positions[0], cell=frame.cell[0], pbc=True, calculator=calculator)
+    return Atoms(
+        frame.symbols, frame.positions[0], cell=frame.cell[0], pbc=True, calculator=calculator
+    )
 
 
 def test_energy_forces_and_stress(few: Trajectory, spline_water: AgentLoss, tmp_path: Path) -> None:
@@ -34,12 +37,21 @@ def test_energy_forces_and_stress(few: Trajectory, spline_water: AgentLoss, tmp_
     frame = liquid(SOLUTION, TRICLINIC, seed=2)
     pairs = invent(frame, cutoff=4.8, edge=2.9)
     channel = CollectiveTerm(
-        name="collective:O:1", species=("O",), neighbours=("O", "H"), functions=(5, 5),
-        coefficients=(0.3, -0.2, 0.5, 0.4, -0.1) * 2, spacing_A=0.4, cutoff_A=4.0, strength_eV=0.5, rest=0.1,
-    )  # fmt: skip
+        name="collective:O:1",
+        species=("O",),
+        neighbours=("O", "H"),
+        functions=(5, 5),
+        coefficients=(0.3, -0.2, 0.5, 0.4, -0.1) * 2,
+        spacing_A=0.4,
+        cutoff_A=4.0,
+        strength_eV=0.5,
+        rest=0.1,
+    )
     atoms = atoms_of(frame, mld_ff.Calculator(replace(pairs, terms=(*pairs.terms, channel))))
     some = [0, 5, -1]
-    assert atoms.get_forces()[some] == pytest.approx(calculate_numerical_forces(atoms, 1e-4, some), abs=5e-6)
+    assert atoms.get_forces()[some] == pytest.approx(
+        calculate_numerical_forces(atoms, 1e-4, some), abs=5e-6
+    )
     assert np.abs(atoms.get_stress()).max() > 1e-4
     assert atoms.get_stress() == pytest.approx(calculate_numerical_stress(atoms, 1e-6), abs=1e-9)
 
@@ -59,7 +71,9 @@ def test_one_calculator_for_several_systems() -> None:
     waters = liquid(["H2O"] * 9, CUBE, seed=4)
     swapped = waters.select_atoms(np.concatenate([[3, 1, 2, 0], np.arange(4, 27)]))
     for box in (frame, waters, swapped, shuffled(frame, 1)[0]):
-        assert atoms_of(box, calculator).get_potential_energy() == pytest.approx(energy_and_forces(loss, box)[0])
+        assert atoms_of(box, calculator).get_potential_energy() == pytest.approx(
+            energy_and_forces(loss, box)[0]
+        )
     assert swapped.symbols == waters.symbols
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mld_ff.cli import app
+from mld_ff.cli.commands import app
 
 ROOT = Path(__file__).parents[1]
 CP2K = ROOT / "examples/water/cp2k"
@@ -22,7 +22,9 @@ def mld_ff(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def refusal(*arguments: object) -> str:
-    """What a command that must refuse its input says, within this process; standard output stays empty."""
+    """What a command that must refuse its input says, within this process; standard output stays
+    empty.
+    """
     done = CliRunner().invoke(app, [str(a) for a in arguments])
     assert done.exit_code == 2, done.output
     assert done.stdout == ""
@@ -56,7 +58,9 @@ def test_inspect_tells_what_is_there():
     assert found["molecules"] == {"H2O": 64}
     assert found["time_fs"] == [0, 6860]
     assert found["has"] == {"forces": True, "velocities": True, "energy": True}
-    assert abs(found["temperature_K"]["mean"] - 298.87) < 0.05  # the mean of column 4 of the .ener file at these steps
+    assert (
+        abs(found["temperature_K"]["mean"] - 298.87) < 0.05
+    )  # the mean of column 4 of the .ener file at these steps
     assert found["distances_A"]["bonded:O-H"]["count"] == 687 * 128
     assert found["warnings"] == []
 
@@ -87,11 +91,22 @@ def test_verify_of_a_sabotaged_export_exits_with_1(model, tmp_path):
 def test_export_from_a_structure_file_and_run_it(model, tmp_path):
     answer("export", model, "--engine", "openmm", "--cp2k", CP2K, "-o", tmp_path / "openmm")
     pdb = tmp_path / "openmm/topology.pdb"
-    files = answer("export", model, "--engine", "lammps", "--structure", pdb, "-o", tmp_path / "lammps")["files"]
+    files = answer(
+        "export", model, "--engine", "lammps", "--structure", pdb, "-o", tmp_path / "lammps"
+    )["files"]
     assert all(Path(f).stat().st_size > 0 for f in files)
     for engine in ("openmm", "lammps"):
         found = answer(
-            "run", model, "--engine", engine, "--structure", pdb, "--time", 0.1, "-o", tmp_path / f"run-{engine}"
+            "run",
+            model,
+            "--engine",
+            engine,
+            "--structure",
+            pdb,
+            "--time",
+            0.1,
+            "-o",
+            tmp_path / f"run-{engine}",
         )
         assert found["time_ps"] == pytest.approx(0.1)
         assert 200 < found["mean_temperature_K"] < 400
@@ -101,10 +116,19 @@ def test_export_from_a_structure_file_and_run_it(model, tmp_path):
     ("arguments", "said"),
     [
         (("inspect", "nowhere"), "nowhere: no such file or directory"),
-        (("fit", CP2K, "-o", "m.json", "--basis", "power", "--exponent", "0"), "the exponent 0 is no invariant"),
-        (("fit", CP2K, "-o", "m.json", "--cutoff", "7"), "at most half the smallest width of the cell, 6.222 Å"),
+        (
+            ("fit", CP2K, "-o", "m.json", "--basis", "power", "--exponent", "0"),
+            "the exponent 0 is no invariant",
+        ),
+        (
+            ("fit", CP2K, "-o", "m.json", "--cutoff", "7"),
+            "at most half the smallest width of the cell, 6.222 Å",
+        ),
         (("fit", CP2K, "-o", "m.json", "--file", "velocity=x"), "--file takes ROLE=FILE"),
-        (("export", CP2K / "nnp.inp", "--engine", "lammps", "--cp2k", CP2K, "-o", "x"), "is not a model file"),
+        (
+            ("export", CP2K / "nnp.inp", "--engine", "lammps", "--cp2k", CP2K, "-o", "x"),
+            "is not a model file",
+        ),
         (("build", "nothing.toml"), "nothing.toml: cannot be read"),
     ],
 )
@@ -120,7 +144,9 @@ def test_atoms_to_start_from_are_asked_for(model, tmp_path):
 
 
 def test_frame_that_is_not_there(model, tmp_path):
-    said = refusal("export", model, "--engine", "openmm", "--cp2k", CP2K, "--frame", 687, "-o", tmp_path / "x")
+    said = refusal(
+        "export", model, "--engine", "openmm", "--cp2k", CP2K, "--frame", 687, "-o", tmp_path / "x"
+    )
     assert "frame 687 was asked for; the run has 687 frames" in said
 
 
@@ -131,20 +157,32 @@ def test_frame_that_is_not_there(model, tmp_path):
         ("output = 'x'", 'needs a key "cp2k"'),
         (
             "cp2k = 'x'\nengine = 'lammps'",
-            "unknown key 'engine'; known: cp2k, engines, fit, match, output, platform, precision, run, skip_ps",
+            (
+                "unknown key 'engine'; known: cp2k, engines, fit, match, output, platform,"
+                " precision, run, skip_ps"
+            ),
         ),
         ("cp2k = 'x'\n[fit]\nbasis = 'spline'", "unknown key [fit] 'basis'"),
         ("cp2k = 'x'\n[fit]\nkind = 'cubic'", "the basis is 'cubic'; known: spline, power"),
-        ("cp2k = 'x'\n[run]\ntemperature_K = -1", "temperature_K is -1; it must be a positive number"),
+        (
+            "cp2k = 'x'\n[run]\ntemperature_K = -1",
+            "temperature_K is -1; it must be a positive number",
+        ),
         ("cp2k = 'x'\nplatform = 'CPU'\nprecision = 'double'", "CPU has no choice of precision"),
         ("cp2k = 'x'\nengines = ['lammps']\nprecision = 'mixed'", "engines are without openmm"),
         ("cp2k = 3", "cp2k should be a text, found 3"),
         ("cp2k = 'x'\nengines = []", "engines should be a list of one or more of openmm, lammps"),
         ("cp2k = 'x'\n[fit]\ncutoff_A = 'x'", "[fit] cutoff_A should be a number, found 'x'"),
-        ("cp2k = 'x'\n[fit]\nexponents = 3.0", "[fit] exponents should be a list of numbers, found 3.0"),
+        (
+            "cp2k = 'x'\n[fit]\nexponents = 3.0",
+            "[fit] exponents should be a list of numbers, found 3.0",
+        ),
         ("cp2k = 'x'\n[run]\nvelocities = 1", "[run] velocities should be true or false, found 1"),
         ("cp2k = 'x'\n[run]\ntime_ps = '5'", "[run] time_ps should be a number, found '5'"),
-        ("cp2k = 'x'\n[match]\npressure = 1", "unknown key [match] 'pressure'; known: pressure_bar, price, rounds"),
+        (
+            "cp2k = 'x'\n[match]\npressure = 1",
+            "unknown key [match] 'pressure'; known: pressure_bar, price, rounds",
+        ),
         ("cp2k = 'x'\n[match]\nprice = 0", "[match]: price is 0; it must be a positive number"),
         ("cp2k = 'x'\nengines = ['gromacs']", "engines are openmm, lammps; found 'gromacs'"),
     ],
@@ -157,12 +195,15 @@ def test_configuration_errors_name_the_key(text, said, tmp_path):
 def test_refusal_as_json_is_one_object_too():
     done = mld_ff("inspect", "nowhere", "--json")
     assert done.returncode == 2
-    assert json.loads(done.stdout) == {"error": "error: nowhere: no such file or directory", "exit_code": 2}
+    assert json.loads(done.stdout) == {
+        "error": "error: nowhere: no such file or directory",
+        "exit_code": 2,
+    }
     assert "Traceback" not in done.stderr
 
 
 def test_an_error_of_our_own_is_no_traceback_either(monkeypatch):
-    monkeypatch.setattr("mld_ff.cli.open_cp2k", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("mld_ff.cli.commands.open_cp2k", lambda *_, **__: 1 / 0)
     done = CliRunner().invoke(app, ["inspect", "x"])
     assert done.exit_code == 1
     assert "unexpected ZeroDivisionError" in done.stderr

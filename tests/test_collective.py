@@ -1,4 +1,6 @@
-"""The collective loss: its functions, what is inferred of it, and how runs and verification see it."""
+"""The collective loss: its functions, what is inferred of it, and how runs and verification see
+it.
+"""
 
 from __future__ import annotations
 
@@ -8,36 +10,46 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CUBE, TRICLINIC, channel, energy_and_forces, invent, liquid, topology_of, with_channels
+from conftest import (
+    CUBE,
+    TRICLINIC,
+    channel,
+    energy_and_forces,
+    invent,
+    liquid,
+    topology_of,
+    with_channels,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mld_ff.build import read_config
-from mld_ff.cli import _with_values
-from mld_ff.engines.openmm import load_system
+from mld_ff.cli.commands import _with_values
+from mld_ff.engines.lammps.export import export_lammps
+from mld_ff.engines.openmm.export import export_openmm
+from mld_ff.engines.openmm.run import load_system
+from mld_ff.engines.start import start_from
 from mld_ff.errors import EngineError, InputError
-from mld_ff.export.lammps import export_lammps
-from mld_ff.export.openmm import export_openmm
-from mld_ff.export.start import start_from
+from mld_ff.geometry.pairs import both_ways, neighbour_pairs
+from mld_ff.geometry.radial import tail_splines
 from mld_ff.inference import Accumulated, Basis, accumulate, fit, parse_rank
 from mld_ff.inference.basis import AUTO
+from mld_ff.inference.blocks import Runs
 from mld_ff.inference.collective import Channels, CollectiveProblem, channel_terms
-from mld_ff.inference.equations import _on_molecules
-from mld_ff.inference.fit import _forms
+from mld_ff.inference.design import _on_molecules
+from mld_ff.inference.fitting import _forms
 from mld_ff.inference.problem import Problem
-from mld_ff.inference.runs import Runs
-from mld_ff.invariants import both_ways, neighbour_pairs, tail_splines
-from mld_ff.learning import learn
-from mld_ff.loss import AgentLoss
-from mld_ff.production import excursions
+from mld_ff.loss.model import AgentLoss
+from mld_ff.pipeline import read_config
+from mld_ff.production.results import excursions
 from mld_ff.trajectory import Trajectory
-from mld_ff.verify import verify
+from mld_ff.verification import verify
+from mld_ff.workflows.agents import learn
 
 LIQUID = ["H2O"] * 3 + ["CH3OH"] * 2 + ["Na"]
 TEST_FRAMES = [*range(16, 20), *range(36, 40)]
 
 
-# --- functions ------------------------------------------------------------------------------------------------------
+# --- functions ------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=12)
@@ -67,7 +79,9 @@ def test_embedding_is_a_parabola_and_ends_straight(seed: int) -> None:
     inside = (rho >= low) & (rho <= high)
     assert energy[inside] == pytest.approx(t.strength_eV * (rho[inside] - t.rest) ** 2)
     h = 1e-5
-    assert slope == pytest.approx((t.embedding(rho + h)[0] - t.embedding(rho - h)[0]) / (2 * h), abs=1e-7)
+    assert slope == pytest.approx(
+        (t.embedding(rho + h)[0] - t.embedding(rho - h)[0]) / (2 * h), abs=1e-7
+    )
     second = (t.embedding(rho + h)[1] - t.embedding(rho - h)[1]) / (2 * h)
     straight = (rho < low - t.fade - h) | (rho > high + t.fade + h)
     assert second[straight] == pytest.approx(0.0, abs=1e-7)
@@ -75,12 +89,14 @@ def test_embedding_is_a_parabola_and_ends_straight(seed: int) -> None:
     assert np.abs(np.diff(second)).max() < 0.2 * np.abs(second).max()  # no step
 
 
-# --- energy and forces ----------------------------------------------------------------------------------------------
+# --- energy and forces ----------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["cube", "triclinic"])
 def frame(request: pytest.FixtureRequest) -> Trajectory:
-    return liquid(LIQUID, {"cube": CUBE, "triclinic": TRICLINIC}[request.param] * 0.7, seed=5, jitter=0.05)
+    return liquid(
+        LIQUID, {"cube": CUBE, "triclinic": TRICLINIC}[request.param] * 0.7, seed=5, jitter=0.05
+    )
 
 
 def collective(frame: Trajectory) -> AgentLoss:
@@ -116,7 +132,9 @@ def test_forces_are_the_negative_gradient(frame: Trajectory) -> None:
     direction = np.random.default_rng(1).normal(size=x.shape)
     h = 1e-5
     for atom in range(0, frame.n_atoms, 2):
-        moved = [x + sign * h * direction * (np.arange(len(x)) == atom)[:, None] for sign in (1, -1)]
+        moved = [
+            x + sign * h * direction * (np.arange(len(x)) == atom)[:, None] for sign in (1, -1)
+        ]
         up, down = (sum(loss.evaluate(topology, m, cell)[0].values()) for m in moved)
         assert forces[atom] @ direction[atom] == pytest.approx(-(up - down) / (2 * h), abs=2e-6)
     assert np.abs(forces).max() > 0.1
@@ -125,7 +143,9 @@ def test_forces_are_the_negative_gradient(frame: Trajectory) -> None:
 @settings(deadline=None, max_examples=6)
 @given(seed=st.integers(0, 10**6))
 def test_invariance(seed: int) -> None:
-    """Translation, rotation of everything, wrapping, and another order of the atoms; and no net force."""
+    """Translation, rotation of everything, wrapping, and another order of the atoms; and no net
+    force.
+    """
     rng = np.random.default_rng(seed)
     frame = liquid(LIQUID, TRICLINIC * 0.7, seed=seed, jitter=0.05)
     loss = collective(frame)
@@ -155,10 +175,12 @@ def test_save_and_load(frame: Trajectory, tmp_path: Path) -> None:
         AgentLoss.load(tmp_path / "c.json")
 
 
-# --- inference ------------------------------------------------------------------------------------------------------
+# --- inference ------------------------------------------------------------------------------------
 
 
-COARSE = Basis(spacing_A=0.4, cutoff_A=4.0, collective=AUTO, collective_cutoff_A=3.5, collective_spacing_A=0.8)
+COARSE = Basis(
+    spacing_A=0.4, cutoff_A=4.0, collective=AUTO, collective_cutoff_A=3.5, collective_spacing_A=0.8
+)
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +189,9 @@ def coarse(few: Trajectory) -> Accumulated:
 
 
 def test_design_and_channels_are_the_loss(few: Trajectory, coarse: Accumulated) -> None:
-    """Any quadratic form in the deviations of the sums: its columns give the forces of all its channels."""
+    """Any quadratic form in the deviations of the sums: its columns give the forces of all its
+    channels.
+    """
     topology, x, cell = topology_of(few[0]), few.positions[0], few.cell[0]
     form, other = coarse.forms
     assert form.term.name == "collective:O" and other.term.name == "collective:H"
@@ -176,13 +200,19 @@ def test_design_and_channels_are_the_loss(few: Trajectory, coarse: Accumulated) 
     channels = Channels(0.01 * strengths, vectors)
     design, deviation = form.design(topology, both_ways(neighbour_pairs(x, cell, 3.5)))
     terms = channel_terms(form, channels)
-    loss = replace(invent(few[0]), terms=(*invent(few[0]).terms, *terms)).only(*(t.name for t in terms))
+    loss = replace(invent(few[0]), terms=(*invent(few[0]).terms, *terms)).only(
+        *(t.name for t in terms)
+    )
     energies, forces = loss.evaluate(topology, x, cell)
     squares = channels.products(form) @ channels.strengths
     assert design @ squares == pytest.approx(forces.ravel(), abs=1e-10)
     a, b = form.products
-    assert (deviation[:, a] * deviation[:, b] @ squares).sum() == pytest.approx(sum(energies.values()))
-    assert np.abs(deviation.mean(axis=0)).max() < 0.2  # means are those of all frames, and of this run
+    assert (deviation[:, a] * deviation[:, b] @ squares).sum() == pytest.approx(
+        sum(energies.values())
+    )
+    assert (
+        np.abs(deviation.mean(axis=0)).max() < 0.2
+    )  # means are those of all frames, and of this run
 
 
 def test_forms_are_diagonal_in_their_second_moment(coarse: Accumulated) -> None:
@@ -194,13 +224,18 @@ def test_forms_are_diagonal_in_their_second_moment(coarse: Accumulated) -> None:
         metric = channels.vectors.T @ second @ channels.vectors
         assert metric == pytest.approx(np.eye(len(metric)), abs=1e-6)
         assert (np.diff(np.abs(channels.strengths)) <= 0).all()
-    errors = [problem.squares(problem.refit(problem.full, train, rank), train).sum() for rank in (1, 2, 4, 99)]
+    errors = [
+        problem.squares(problem.refit(problem.full, train, rank), train).sum()
+        for rank in (1, 2, 4, 99)
+    ]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < problem.squares(problem.full, train).sum()
 
 
 def test_forces_on_molecules() -> None:
-    """Net force, and torque about the middle over the diameter, of molecules across the boundary; an ion has none."""
+    """Net force, and torque about the middle over the diameter, of molecules across the boundary;
+    an ion has none.
+    """
     frame = liquid(["CH3OH", "H2O", "Na"], TRICLINIC, seed=3)
     topology, x, cell = topology_of(frame), frame.positions[0], frame.cell[0]
     forces = np.random.default_rng(0).normal(size=x.shape)
@@ -214,25 +249,38 @@ def test_forces_on_molecules() -> None:
 
 
 def test_channels_lower_the_error(few: Trajectory, collective_water: AgentLoss) -> None:
-    """40 frames and two channels; the error told is that of the exported functions on frames not seen."""
+    """40 frames and two channels; the error told is that of the exported functions on frames not
+    seen.
+    """
     p = collective_water.provenance
-    assert [t.name for t in collective_water.channels] == [f"collective:{s}:{k}" for s in "OH" for k in (1, 2)]
+    assert [t.name for t in collective_water.channels] == [
+        f"collective:{s}:{k}" for s in "OH" for k in (1, 2)
+    ]
     assert collective_water.agents == {}
     for s in "OH":
         assert p["relative_rmse"][s] < 0.75 * p["relative_rmse_pairs"][s]
     assert few.forces is not None
     topology = topology_of(few[0])
-    forces = [collective_water.evaluate(topology, few.positions[f], few.cell[f])[1] for f in TEST_FRAMES]
-    assert p["rmse_meV_per_A"] == pytest.approx(1e3 * np.sqrt(((forces - few.forces[TEST_FRAMES]) ** 2).mean()))
+    forces = [
+        collective_water.evaluate(topology, few.positions[f], few.cell[f])[1] for f in TEST_FRAMES
+    ]
+    assert p["rmse_meV_per_A"] == pytest.approx(
+        1e3 * np.sqrt(((forces - few.forces[TEST_FRAMES]) ** 2).mean())
+    )
     curve = {row["rank"]: row for row in p["collective"]["curve"]}
     assert p["collective"]["rank"] == 2 and curve[2]["channels"] == 4
-    assert curve[2]["unseen_meV_per_A"] == pytest.approx(p["rmse_meV_per_A"], rel=0.05)  # there without walls
+    assert curve[2]["unseen_meV_per_A"] == pytest.approx(
+        p["rmse_meV_per_A"], rel=0.05
+    )  # there without walls
     assert curve[6]["unseen_meV_per_A"] < curve[1]["unseen_meV_per_A"]
 
 
 def test_ranges_are_those_of_all_frames(few: Trajectory, collective_water: AgentLoss) -> None:
     topology = topology_of(few[0])
-    every = [collective_water.densities(topology, x, c) for x, c in zip(few.positions, few.cell, strict=True)]
+    every = [
+        collective_water.densities(topology, x, c)
+        for x, c in zip(few.positions, few.cell, strict=True)
+    ]
     for t in collective_water.channels:
         rho = np.concatenate([found[t.name] for found in every])
         assert t.range == pytest.approx((rho.min(), rho.max()))
@@ -242,7 +290,9 @@ def test_ranges_are_those_of_all_frames(few: Trajectory, collective_water: Agent
     assert set(excursions(collective_water, few).values()) == {0.0}
     squeezed = replace(few, positions=0.97 * few.positions, cell=0.97 * few.cell)
     found = excursions(collective_water, squeezed, most=7)
-    assert list(found) == [t.name for t in collective_water.channels] and max(found.values()) > 0.001
+    assert (
+        list(found) == [t.name for t in collective_water.channels] and max(found.values()) > 0.001
+    )
 
 
 def test_test_frames_teach_nothing(few: Trajectory) -> None:
@@ -254,21 +304,30 @@ def test_test_frames_teach_nothing(few: Trajectory) -> None:
     found = fit(replace(few, forces=nonsense), COARSE)
     assert found.terms == expected.terms
     assert min(found.provenance["relative_rmse"].values()) > 1
-    curve = {row["rank"]: row["cross_validated_meV_per_A"] for row in expected.provenance["collective"]["curve"]}
+    curve = {
+        row["rank"]: row["cross_validated_meV_per_A"]
+        for row in expected.provenance["collective"]["curve"]
+    }
     rank = expected.provenance["collective"]["rank"]
     assert curve[rank] <= 1.02 * min(curve.values()) < min(e for r, e in curve.items() if r < rank)
 
 
-def test_agents_are_those_of_pairs_alone(few: Trajectory, collective_water: AgentLoss, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no loss of O's own: fit it again .* without --collective"):
+def test_agents_are_those_of_pairs_alone(
+    few: Trajectory, collective_water: AgentLoss, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        InputError, match=r"no loss of O's own: fit it again .* without --collective"
+    ):
         learn(collective_water, few[0], tmp_path / "agents")
     assert not (tmp_path / "agents").exists()
 
 
-# --- engines --------------------------------------------------------------------------------------------------------
+# --- engines --------------------------------------------------------------------------------------
 
 
-def test_bonded_pairs_count_in_densities_only(few: Trajectory, collective_water: AgentLoss, tmp_path: Path) -> None:
+def test_bonded_pairs_count_in_densities_only(
+    few: Trajectory, collective_water: AgentLoss, tmp_path: Path
+) -> None:
     """In LAMMPS by a factor that leaves them on its list; files of pairs alone are as ever."""
     start = start_from(few[0])
     export_lammps(collective_water, start, tmp_path / "a")
@@ -279,11 +338,15 @@ def test_bonded_pairs_count_in_densities_only(few: Trajectory, collective_water:
     pairs = collective_water.only(*(t.name for t in collective_water.free_terms))
     export_lammps(pairs, start, tmp_path / "b")
     text = (tmp_path / "b" / "forcefield.lmp").read_text()
-    assert "special_bonds lj/coul 0.0 1.0 1.0\n" in text and "pair_style table spline 6000\n" in text
+    assert (
+        "special_bonds lj/coul 0.0 1.0 1.0\n" in text and "pair_style table spline 6000\n" in text
+    )
     assert not list((tmp_path / "b").glob("*.eam"))
 
 
-def test_isotopes_share_their_channels(few: Trajectory, collective_water: AgentLoss, tmp_path: Path) -> None:
+def test_isotopes_share_their_channels(
+    few: Trajectory, collective_water: AgentLoss, tmp_path: Path
+) -> None:
     masses = few.masses.copy()
     masses[few.symbols.index("H")] = 2.014
     start = start_from(replace(few[0], masses=masses))
@@ -291,12 +354,16 @@ def test_isotopes_share_their_channels(few: Trajectory, collective_water: AgentL
     assert "eam/he 1 collective.1.eam O H H\n" in (tmp_path / "forcefield.lmp").read_text()
 
 
-def test_verify_looks_at_every_channel(few: Trajectory, collective_water: AgentLoss, tmp_path: Path) -> None:
+def test_verify_looks_at_every_channel(
+    few: Trajectory, collective_water: AgentLoss, tmp_path: Path
+) -> None:
     """And notices a density that is off by a thousandth."""
     result = verify(collective_water, few, 1)
     assert result.passed
     for engine in result.engines.values():
-        assert list(engine.terms_force_difference_eV_per_A) == [t.name for t in collective_water.terms]
+        assert list(engine.terms_force_difference_eV_per_A) == [
+            t.name for t in collective_water.terms
+        ]
         assert max(engine.terms_force_difference_eV_per_A.values()) < 1e-4
         scale = sum(map(abs, result.terms_eV.values()))
         assert engine.terms_eV == pytest.approx(result.terms_eV, abs=1e-5 * scale)
@@ -305,7 +372,9 @@ def test_verify_looks_at_every_channel(few: Trajectory, collective_water: AgentL
     file = tmp_path / "lammps" / "collective.1.eam"
     lines = file.read_text().splitlines()
     grid = lines[4].split()
-    lines[4] = " ".join([*grid[:5], repr(float(grid[5]) + 0.01)])  # every embedding shifted by a hundredth
+    lines[4] = " ".join(
+        [*grid[:5], repr(float(grid[5]) + 0.01)]
+    )  # every embedding shifted by a hundredth
     file.write_text("\n".join(lines) + "\n")
     try:
         spoilt = verify(collective_water, few, 1, {"lammps": tmp_path / "lammps"}, per_term=False)
@@ -324,14 +393,23 @@ def test_a_system_without_one_of_the_species(tmp_path: Path) -> None:
     export_openmm(loss, start, tmp_path)
     system = load_system(tmp_path)
     names = [f.getName() for f in system.getForces()]
-    assert "collective:O:1 collective:H:1" in names and not any("Na:1" in n and "collective" in n for n in names)
+    assert "collective:O:1 collective:H:1" in names and not any(
+        "Na:1" in n and "collective" in n for n in names
+    )
 
 
-# --- what users write -----------------------------------------------------------------------------------------------
+# --- what users write -----------------------------------------------------------------------------
 
 
 def test_rank_on_the_command_line() -> None:
-    assert _with_values(["fit", "x", "--collective", "-o", "y"]) == ["fit", "x", "--collective", "auto", "-o", "y"]
+    assert _with_values(["fit", "x", "--collective", "-o", "y"]) == [
+        "fit",
+        "x",
+        "--collective",
+        "auto",
+        "-o",
+        "y",
+    ]
     assert _with_values(["fit", "--collective"]) == ["fit", "--collective", "auto"]
     assert _with_values(["fit", "--collective", "6", "x"]) == ["fit", "--collective", "6", "x"]
     assert parse_rank("6") == 6 and parse_rank("auto") == AUTO

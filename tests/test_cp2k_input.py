@@ -11,11 +11,11 @@ from ase.data import chemical_symbols
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mld_ff.cp2k.cp2kunits import FORCE, VELOCITY, Quantity, unit_factor
-from mld_ff.cp2k.inputfile import parse_input
-from mld_ff.cp2k.kinds import element_of, resolve_label
-from mld_ff.cp2k.settings import Kind, RunSettings, read_settings
 from mld_ff.errors import InputError
+from mld_ff.sources.cp2k.read.inputfile import parse_input
+from mld_ff.sources.cp2k.read.kinds import element_of, resolve_label
+from mld_ff.sources.cp2k.read.settings import Kind, RunSettings, read_settings
+from mld_ff.sources.cp2k.read.units import FORCE, VELOCITY, Quantity, unit_factor
 
 DATA = Path(__file__).parent / "data" / "cp2k"
 Read = Callable[[str], RunSettings]
@@ -35,8 +35,16 @@ def in_cell(lines: str) -> str:
 
 
 def test_real_inputs() -> None:
-    network, functional = read_settings(DATA / "water64" / "nnp.inp"), read_settings(DATA / "blyp" / "dft.inp")
-    assert (network.project, network.ensemble, network.timestep, network.temperature) == ("w64", "NVT", 0.5, 300)
+    network, functional = (
+        read_settings(DATA / "water64" / "nnp.inp"),
+        read_settings(DATA / "blyp" / "dft.inp"),
+    )
+    assert (network.project, network.ensemble, network.timestep, network.temperature) == (
+        "w64",
+        "NVT",
+        0.5,
+        300,
+    )
     assert functional.ensemble == "REFTRAJ"
     assert set(functional.kinds or {}) == {"O", "H"}
     for settings in (network, functional):
@@ -45,10 +53,17 @@ def test_real_inputs() -> None:
 
 
 def test_real_restart_agrees_with_its_input() -> None:
-    start, end = read_settings(DATA / "npt" / "npt.inp"), read_settings(DATA / "npt" / "npt-1.restart")
+    start, end = (
+        read_settings(DATA / "npt" / "npt.inp"),
+        read_settings(DATA / "npt" / "npt-1.restart"),
+    )
     assert start.kinds == end.kinds == {"AR1": Kind("Ar", None), "NE_X": Kind("Ne", 21.0)}
     assert start.units == end.units == {"forces": 1.0, "velocities": 1.0}
-    assert (start.project, start.ensemble, start.cell_varies) == (end.project, end.ensemble, end.cell_varies)
+    assert (start.project, start.ensemble, start.cell_varies) == (
+        end.project,
+        end.ensemble,
+        end.cell_varies,
+    )
     assert (start.timestep, start.temperature) == pytest.approx((end.timestep, end.temperature))
 
 
@@ -66,12 +81,15 @@ def test_cell_from_lengths_and_angles_is_the_one_that_cp2k_printed() -> None:
         ("abc [ Bohr ] 1.0D1 2.0E1 60/2", np.diag([10, 20, 30]) * 0.529177),
         ("A [nm] 1 0 0\nB [angstrom] 0.5 2 0\nC 0 0.25 3", [[10, 0, 0], [0.5, 2, 0], [0, 0.25, 3]]),
         ("ABC 2 2 3\nALPHA_BETA_GAMMA 90 90 60", [[2, 0, 0], [1, 3**0.5, 0], [0, 0, 3]]),
-        ("ABC 2 2 3\nANGLES [rad] 1.5707963268 1.5707963268 1.0471975512", [[2, 0, 0], [1, 3**0.5, 0], [0, 0, 3]]),
+        (
+            "ABC 2 2 3\nANGLES [rad] 1.5707963268 1.5707963268 1.0471975512",
+            [[2, 0, 0], [1, 3**0.5, 0], [0, 0, 3]],
+        ),
         ("ABC 1 2 3\nMULTIPLE_UNIT_CELL 3 2 1", np.diag([3, 4, 3])),
         ("ABC \\\n 1 2 \\\n 3 ! lengths", np.diag([1, 2, 3])),
         ("ABC 1 2 3\n&CELL_REF\nABC 9 9 9\n&END", np.diag([1, 2, 3])),
     ],
-)  # fmt: skip
+)
 def test_cells(read: Read, lines: str, rows: list[list[float]]) -> None:
     assert read(in_cell(lines)).cell == pytest.approx(np.array(rows), rel=2e-6, abs=1e-8)
 
@@ -103,7 +121,9 @@ def test_angles_that_fit_no_cell(read: Read, tmp_path: Path) -> None:
 
 
 def test_variables_includes_conditions_and_comments(tmp_path: Path) -> None:
-    (tmp_path / "md.inc").write_text("ensemble ${ENS}  # the ensemble\nTimeStep [ps] $DT\n@SET HOT 2\n")
+    (tmp_path / "md.inc").write_text(
+        "ensemble ${ENS}  # the ensemble\nTimeStep [ps] $DT\n@SET HOT 2\n"
+    )
     (tmp_path / "x.inp").write_text(
         "@SET ENS nvt\n@SET dt 0.001\n@SET NAME 'water'\n@SET OUTER ${NAME}_box\n"
         "&global\n project runs/${OUTER} ! comment\n UNHEARD_OF 1\n&end global\n"
@@ -127,9 +147,9 @@ def test_include_that_includes_itself(tmp_path: Path) -> None:
 
 def test_repeated_sections_and_kinds(tmp_path: Path) -> None:
     (tmp_path / "x.inp").write_text(
-        "&FORCE_EVAL\n&SUBSYS\n&KIND O1\nELEMENT O\n&END KIND\n&KIND Hw\nELEMENT H\nMASS [m_e] 3671.5\n"
-        "&END\n&END\n&END\n"
-        "&FORCE_EVAL\n&SUBSYS\n&CELL\nABC 1 1 1\n&END\n&END\n&END\n&END\n&END\n"
+        "&FORCE_EVAL\n&SUBSYS\n&KIND O1\nELEMENT O\n&END KIND\n&KIND Hw\nELEMENT H\nMASS [m_e]"
+        " 3671.5\n&END\n&END\n&END\n&FORCE_EVAL\n&SUBSYS\n&CELL\nABC 1 1"
+        " 1\n&END\n&END\n&END\n&END\n&END\n"
     )
     assert len(parse_input(tmp_path / "x.inp").all("FORCE_EVAL")) == 2
     settings = read_settings(tmp_path / "x.inp")
@@ -141,7 +161,9 @@ def test_repeated_sections_and_kinds(tmp_path: Path) -> None:
 def test_unit_that_is_not_known(read: Read, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read("&MOTION\n&PRINT\n&FORCES\nUNIT dyne\n&END\n&END\n&END")
-    assert str(caught.value).startswith(f"{tmp_path / 'x.inp'}:4: unit 'dyne' is not known; those known are angstrom, ")
+    assert str(caught.value).startswith(
+        f"{tmp_path / 'x.inp'}:4: unit 'dyne' is not known; those known are angstrom, "
+    )
     with pytest.raises(InputError, match=r"x\.inp:4: unit 'hartree' is not one of energy/length"):
         read("&MOTION\n&PRINT\n&FORCES\nUNIT hartree\n&END\n&END\n&END")
 
@@ -179,17 +201,40 @@ def test_units(text: str, quantity: Quantity, factor: float) -> None:
 @pytest.mark.parametrize(
     ("label", "element"),
     [
-        ("O", "O"), ("O1", "O"), ("H_w", "H"), ("Hw", "H"), ("HW", "H"), ("OW", "O"), ("OW1", "O"), ("CL1", "Cl"),
-        ("NA", "Na"), ("Ca2", "Ca"), ("CA", "Ca"), ("HO", "Ho"), ("D", "H"), ("D1", "H"), ("Dy", "Dy"), ("Clx", "Cl"),
-        ("Qq", None), ("1", None), ("X", None), ("", None),
+        ("O", "O"),
+        ("O1", "O"),
+        ("H_w", "H"),
+        ("Hw", "H"),
+        ("HW", "H"),
+        ("OW", "O"),
+        ("OW1", "O"),
+        ("CL1", "Cl"),
+        ("NA", "Na"),
+        ("Ca2", "Ca"),
+        ("CA", "Ca"),
+        ("HO", "Ho"),
+        ("D", "H"),
+        ("D1", "H"),
+        ("Dy", "Dy"),
+        ("Clx", "Cl"),
+        ("Qq", None),
+        ("1", None),
+        ("X", None),
+        ("", None),
     ],
-)  # fmt: skip
+)
 def test_labels(label: str, element: str | None) -> None:
     assert element_of(label) == element
 
 
-@given(st.sampled_from(chemical_symbols[1:]), st.sampled_from(["", "1", "12", "_w", "-a"]), st.booleans())
-def test_every_element_is_read_in_any_case_with_a_number(symbol: str, tail: str, upper: bool) -> None:
+@given(
+    st.sampled_from(chemical_symbols[1:]),
+    st.sampled_from(["", "1", "12", "_w", "-a"]),
+    st.booleans(),
+)
+def test_every_element_is_read_in_any_case_with_a_number(
+    symbol: str, tail: str, upper: bool
+) -> None:
     assert element_of((symbol.upper() if upper else symbol) + tail) == symbol
 
 
@@ -208,12 +253,14 @@ def test_kinds_come_before_the_label() -> None:
     assert notes == []
     assert resolve("H", {"D": Kind("H", 2.014), "H1": Kind(None, None)}) == ("H", 1.008)
     assert notes == [
-        "The kinds of H have different masses and the files do not tell which atom is which; the standard mass was "
-        "taken (PRINT_ATOM_KIND in &MOTION / &PRINT / &TRAJECTORY makes CP2K print the kinds)."
+        "The kinds of H have different masses and the files do not tell which atom is which; the"
+        " standard mass was taken (PRINT_ATOM_KIND in &MOTION / &PRINT / &TRAJECTORY makes CP2K"
+        " print the kinds)."
     ]
     with pytest.raises(InputError) as caught:
         resolve_label("Q1", {"Q1": Kind("Qq", None, Path("x.inp"), 7)}, Path("p.xyz"), 3, [])
-    assert str(caught.value) == (
-        "x.inp:7: 'Qq' is no element; say which it is in the CP2K input: &KIND Q1 with ELEMENT inside, "
-        "and give that input to the reader"
+    assert (
+        str(caught.value)
+        == "x.inp:7: 'Qq' is no element; say which it is in the CP2K input: &KIND Q1 with ELEMENT"
+        " inside, and give that input to the reader"
     )

@@ -1,4 +1,6 @@
-"""The CP2K reader on snippets of real output, and on every way in which such output can be wrong."""
+"""The CP2K reader on snippets of real output, and on every way in which such output can be
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mld_ff.cp2k import open_cp2k, read_cp2k
 from mld_ff.errors import InputError
+from mld_ff.sources.cp2k import open_cp2k, read_cp2k
 
 DATA = Path(__file__).parent / "data" / "cp2k"
 HARTREE_EV, BOHR_A, AU_TIME_FS = 27.211386, 0.529177, 0.02418884
@@ -65,7 +67,7 @@ def frames_of(file: Path, n_atoms: int) -> list[str]:
     return ["".join(lines[i : i + n_atoms + 2]) for i in range(0, len(lines), n_atoms + 2)]
 
 
-# --- what is read, and its units ---------------------------------------------------------------------------------
+# --- what is read, and its units ------------------------------------------------------------------
 
 
 def test_water_network_run() -> None:
@@ -81,15 +83,25 @@ def test_water_network_run() -> None:
     assert trajectory.cell.shape == (3, 3, 3)
     assert trajectory.cell[2] == pytest.approx(12.444661 * np.eye(3))
     force = np.array([0.0134807191, -0.0025891445, 0.0030875953]) * HARTREE_EV / BOHR_A
-    assert trajectory.forces is not None and trajectory.forces[0, 0] == pytest.approx(force, rel=2e-6)
+    assert trajectory.forces is not None and trajectory.forces[0, 0] == pytest.approx(
+        force, rel=2e-6
+    )
     velocity = np.array([0.0001036925, -0.0000769152, -0.0000944530]) * BOHR_A / AU_TIME_FS
-    assert trajectory.velocities is not None and trajectory.velocities[0, 0] == pytest.approx(velocity, rel=2e-6)
-    assert trajectory.energy is not None and trajectory.energy[0] == pytest.approx(3751.2582902605 * HARTREE_EV)
+    assert trajectory.velocities is not None and trajectory.velocities[0, 0] == pytest.approx(
+        velocity, rel=2e-6
+    )
+    assert trajectory.energy is not None and trajectory.energy[0] == pytest.approx(
+        3751.2582902605 * HARTREE_EV
+    )
     assert trajectory.temperature()[0] == pytest.approx(300.0, rel=1e-4)
 
 
-@pytest.mark.parametrize(("name", "key"), [("pos", "positions"), ("frc", "forces"), ("vel", "velocities")])
-def test_every_number_is_the_one_that_ase_reads(run: Callable[[str], Path], name: str, key: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "key"), [("pos", "positions"), ("frc", "forces"), ("vel", "velocities")]
+)
+def test_every_number_is_the_one_that_ase_reads(
+    run: Callable[[str], Path], name: str, key: str
+) -> None:
     directory = run("water64")
     frames = ase.io.read(directory / f"w64-{name}-1.xyz", ":")
     factor = {"pos": 1.0, "frc": HARTREE_EV / BOHR_A, "vel": BOHR_A / AU_TIME_FS}[name]
@@ -102,7 +114,10 @@ def test_source_says_where_frames_come_from() -> None:
     assert set(source["files"]) == {file.name for file in (DATA / "npt").iterdir()} - {"npt.log"}
     assert len(source["sha256"]) == 64
     assert source["sha256"] != open_cp2k(DATA / "argon").source["sha256"]
-    assert {key: source[key] for key in ("cp2k_version", "project", "ensemble", "timestep_fs", "temperature_K")} == {
+    assert {
+        key: source[key]
+        for key in ("cp2k_version", "project", "ensemble", "timestep_fs", "temperature_K")
+    } == {
         "cp2k_version": "2023.1",
         "project": "npt",
         "ensemble": "NPT_F",
@@ -117,11 +132,15 @@ def test_density_functional_reftraj_run() -> None:
     assert trajectory.step.tolist() == [1, 2]
     assert trajectory.velocities is None
     assert trajectory.energy is not None
-    assert trajectory.energy == pytest.approx(np.array([-1101.3717113974, -1101.3397920709]) * HARTREE_EV)
+    assert trajectory.energy == pytest.approx(
+        np.array([-1101.3717113974, -1101.3397920709]) * HARTREE_EV
+    )
 
 
 def test_triclinic_cell_that_changes_units_and_labels() -> None:
-    """NPT_F with kinds Ar1 and Ne_x, forces in eV/Å every 2nd, velocities in Å/fs every 3rd step."""
+    """NPT_F with kinds Ar1 and Ne_x, forces in eV/Å every 2nd, velocities in Å/fs every 3rd
+    step.
+    """
     source = open_cp2k(DATA / "npt")
     trajectory = source.read()
     assert trajectory.symbols == ("Ar", "Ar", "Ne", "Ne")
@@ -136,8 +155,10 @@ def test_triclinic_cell_that_changes_units_and_labels() -> None:
     assert source.notes == [
         "Labels of kinds were read as elements: Ar1 is Ar, Ne_x is Ne.",
         "npt-pos-1.xyz: 3 frames dropped whose step is not in npt-frc-1.xyz.",
-        "npt-vel-1.xyz: left out, it has 2 of the 4 frames; to keep only the frames that have velocities, "
-        "name it with velocities=FILE.",
+        (
+            "npt-vel-1.xyz: left out, it has 2 of the 4 frames; to keep only the frames that have"
+            " velocities, name it with velocities=FILE."
+        ),
     ]
 
 
@@ -147,7 +168,10 @@ def test_velocities_that_are_named_select_the_frames() -> None:
     assert trajectory.step.tolist() == [0, 6]
     assert trajectory.velocities is not None
     assert trajectory.velocities[0, 0].tolist() == [-0.0022393293, 0.0005401073, -0.0019179494]
-    assert "npt-frc-1.xyz: 2 frames dropped whose step is not in npt-pos-1.xyz and npt-vel-1.xyz." in source.notes
+    assert (
+        "npt-frc-1.xyz: 2 frames dropped whose step is not in npt-pos-1.xyz and npt-vel-1.xyz."
+        in source.notes
+    )
 
 
 def test_chunks_are_the_whole() -> None:
@@ -162,14 +186,20 @@ def test_chunks_are_the_whole() -> None:
 def test_files_by_list_by_name_and_compressed(run: Callable[[str], Path], tmp_path: Path) -> None:
     directory = run("water64")
     whole = read_cp2k(directory)
-    listed = read_cp2k([directory / "w64-pos-1.xyz", directory / "w64-frc-1.xyz", directory / "w64-1.cell"])
+    listed = read_cp2k(
+        [directory / "w64-pos-1.xyz", directory / "w64-frc-1.xyz", directory / "w64-1.cell"]
+    )
     assert np.array_equal(listed.positions, whole.positions)
     packed, plain = tmp_path / "a.gz", tmp_path / "b"
     packed.write_bytes(gzip.compress((directory / "w64-pos-1.xyz").read_bytes()))
     shutil.copy(directory / "w64-frc-1.xyz", plain)
     named = read_cp2k(None, positions=packed, forces=str(plain), input=directory / "nnp.inp")
     assert np.array_equal(named.positions, whole.positions)
-    assert named.forces is not None and whole.forces is not None and np.array_equal(named.forces, whole.forces)
+    assert (
+        named.forces is not None
+        and whole.forces is not None
+        and np.array_equal(named.forces, whole.forces)
+    )
 
 
 def test_cell_of_the_input_is_used_without_cell_file(run: Callable[[str], Path]) -> None:
@@ -184,7 +214,11 @@ def test_cell_of_the_restart_is_used_without_input(run: Callable[[str], Path]) -
         (directory / name).unlink()
     edit(directory / "npt-1.restart", "NPT_F", "NVT")
     source = open_cp2k(directory)
-    assert source.read().cell[0, 1].tolist() == [1.2412765169814415e00, 8.1752422277974564e00, -3.2121284994629584e-01]
+    assert source.read().cell[0, 1].tolist() == [
+        1.2412765169814415e00,
+        8.1752422277974564e00,
+        -3.2121284994629584e-01,
+    ]
     assert source.masses[2] == 21.0
 
 
@@ -202,10 +236,14 @@ def test_energy_and_time_from_ener(run: Callable[[str], Path]) -> None:
     directory = run("water64")
     for name in ("w64-pos-1.xyz", "w64-frc-1.xyz", "w64-vel-1.xyz"):
         file = directory / name
-        file.write_text("\n".join(t.split(", time")[0] for t in file.read_text().splitlines()) + "\n")
+        file.write_text(
+            "\n".join(t.split(", time")[0] for t in file.read_text().splitlines()) + "\n"
+        )
     trajectory = read_cp2k(directory)
     assert trajectory.time.tolist() == [0, 10, 20]
-    assert trajectory.energy is not None and trajectory.energy[0] == pytest.approx(3751.258290261 * HARTREE_EV)
+    assert trajectory.energy is not None and trajectory.energy[0] == pytest.approx(
+        3751.258290261 * HARTREE_EV
+    )
     (directory / "w64-1.ener").unlink()
     source = open_cp2k(directory)
     assert source.read().energy is None
@@ -220,7 +258,9 @@ def test_energy_and_time_from_ener(run: Callable[[str], Path]) -> None:
 
 def test_forces_need_not_be_there_if_not_required(run: Callable[[str], Path]) -> None:
     directory = run("npt")
-    assert open_cp2k(directory, require_forces=False).n_frames == 7  # forces of 4 of them are no reason to drop 3
+    assert (
+        open_cp2k(directory, require_forces=False).n_frames == 7
+    )  # forces of 4 of them are no reason to drop 3
     (directory / "npt-frc-1.xyz").unlink()
     assert read_cp2k(directory, require_forces=False).forces is None
 
@@ -231,7 +271,9 @@ def test_memory_does_not_grow_with_the_number_of_frames(run: Callable[[str], Pat
     for repeats in (4, 16):
         for name in ("w64-pos-1.xyz", "w64-frc-1.xyz"):
             block = "".join(frames_of(directory / name, 192)[:1])
-            text = "".join(block.replace("i =        0", f"i = {step:8d}") for step in range(4 * repeats))
+            text = "".join(
+                block.replace("i =        0", f"i = {step:8d}") for step in range(4 * repeats)
+            )
             (directory / name).write_text(text)
         (directory / "w64-vel-1.xyz").unlink(missing_ok=True)
         tracemalloc.start()
@@ -241,7 +283,7 @@ def test_memory_does_not_grow_with_the_number_of_frames(run: Callable[[str], Pat
     assert peaks[1] < 1.2 * peaks[0]
 
 
-# --- frames that are lost, and said so ---------------------------------------------------------------------------
+# --- frames that are lost, and said so ------------------------------------------------------------
 
 
 def test_restart_repeats_frames() -> None:
@@ -293,7 +335,9 @@ def test_half_written_last_frame(run: Callable[[str], Path], cut: int) -> None:
         return
     source = open_cp2k(directory)
     assert source.read().step.tolist() == list(range(8))
-    assert "argon-pos-1.xyz: the last frame (line 51) is half-written and was dropped." in source.notes
+    assert (
+        "argon-pos-1.xyz: the last frame (line 51) is half-written and was dropped." in source.notes
+    )
     assert "argon-frc-1.xyz: 1 frame dropped whose step is not in argon-pos-1.xyz." in source.notes
     assert source.source["frames_dropped"]["positions: half-written, at the end"] == 1
 
@@ -303,9 +347,13 @@ STEPS = [*ARGON[:4], *ARGON[6:]]
 """Steps 0…8 without repetition."""
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(crash=st.integers(0, 7), share=st.floats(0, 1), back=st.integers(0, 2))
-def test_crash_within_a_frame_then_restart(tmp_path: Path, crash: int, share: float, back: int) -> None:
+def test_crash_within_a_frame_then_restart(
+    tmp_path: Path, crash: int, share: float, back: int
+) -> None:
     """Wherever the first run stopped writing, the frames are those of a run that never stopped."""
     cut = int(share * len(STEPS[crash]))
     text = "".join(STEPS[:crash]) + STEPS[crash][:cut] + "".join(STEPS[max(0, crash - back) :])
@@ -317,12 +365,16 @@ def test_crash_within_a_frame_then_restart(tmp_path: Path, crash: int, share: fl
     assert np.array_equal(trajectory.positions, read_cp2k(DATA / "argon").positions)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(cut=st.integers(len(STEPS[0]), sum(map(len, STEPS))))
 def test_run_in_progress_gives_its_complete_frames(tmp_path: Path, cut: int) -> None:
     file = tmp_path / "a-pos-1.xyz"
     file.write_text("".join(STEPS)[:cut])
-    complete = [sum(map(len, STEPS[: n + 1])) - 1 for n in range(len(STEPS))]  # the last newline is not needed
+    complete = [
+        sum(map(len, STEPS[: n + 1])) - 1 for n in range(len(STEPS))
+    ]  # the last newline is not needed
     inputs = {"forces": DATA / "argon" / "argon-frc-1.xyz", "input": DATA / "argon" / "argon.inp"}
     assert open_cp2k(None, positions=file, **inputs).n_frames == sum(end <= cut for end in complete)
 
@@ -334,7 +386,9 @@ def test_half_written_frame_in_the_middle_is_said(run: Callable[[str], Path]) ->
     (directory / "argon-pos-1.xyz").write_text("".join(frames))
     source = open_cp2k(directory)
     assert source.n_frames == 9
-    assert "argon-pos-1.xyz: 1 frame dropped that a crash left half-written (line 26)." in source.notes
+    assert (
+        "argon-pos-1.xyz: 1 frame dropped that a crash left half-written (line 26)." in source.notes
+    )
 
 
 def test_sparser_cell_file(run: Callable[[str], Path]) -> None:
@@ -344,38 +398,44 @@ def test_sparser_cell_file(run: Callable[[str], Path]) -> None:
     file.write_text("".join(rows[:4]))
     source = open_cp2k(directory)
     assert source.read().step.tolist() == [0, 2]
-    assert "2 frames dropped whose step is not in npt-1.cell, while the cell changes." in source.notes
+    assert (
+        "2 frames dropped whose step is not in npt-1.cell, while the cell changes." in source.notes
+    )
     fixed = run("water64")
     edit(fixed / "w64-1.cell", "      20      10.000", "       7       3.500")
     assert open_cp2k(fixed).n_frames == 3  # all rows are the same: a fixed cell
     file.write_text("".join(rows[:1]) + rows[2])
-    assert message(directory) == (
-        f"{directory / 'npt-pos-1.xyz'}: no step of the frames is in npt-1.cell; "
+    assert (
+        message(directory)
+        == f"{directory / 'npt-pos-1.xyz'}: no step of the frames is in npt-1.cell; "
         "print &MOTION / &PRINT / &CELL as often as &TRAJECTORY"
     )
 
 
-# --- errors: which files ------------------------------------------------------------------------------------------
+# --- errors: which files --------------------------------------------------------------------------
 
 
 def test_missing_forces(run: Callable[[str], Path]) -> None:
     directory = run("water64")
     (directory / "w64-frc-1.xyz").unlink()
-    assert message(directory) == (
-        f"{directory}: positions are there, but no forces (w64-frc-1.xyz); CP2K prints them if its input has\n"
-        "&MOTION\n  &PRINT\n    &FORCES\n      &EACH\n        MD 1\n      &END EACH\n    &END FORCES\n"
-        "  &END PRINT\n&END MOTION\n(or name the file with forces=FILE)"
+    assert (
+        message(directory)
+        == f"{directory}: positions are there, but no forces (w64-frc-1.xyz); CP2K prints them if"
+        " its input has\n&MOTION\n  &PRINT\n    &FORCES\n      &EACH\n        MD 1\n      &END"
+        " EACH\n    &END FORCES\n  &END PRINT\n&END MOTION\n(or name the file with forces=FILE)"
     )
 
 
 def test_missing_positions(run: Callable[[str], Path]) -> None:
     directory = run("argon")
     (directory / "argon-pos-1.xyz").rename(directory / "argon-pos-1.dcd")
-    assert message(directory) == (
-        f"{directory}: no positions of CP2K found: sought PROJ-pos-1.xyz, PROJ-frc-1.xyz, PROJ-vel-1.xyz, PROJ-1.ener, "
-        "PROJ-1.cell, PROJ-1.restart, *.inp (each also .gz, .bz2, .xz); there is argon-1.ener, argon-frc-1.xyz, "
-        "argon-pos-1.dcd, argon.inp (a .dcd file cannot be read: let CP2K print FORMAT XMOL). CP2K prints positions "
-        "with &MOTION / &PRINT / &TRAJECTORY; name a file with another name with positions=FILE"
+    assert (
+        message(directory)
+        == f"{directory}: no positions of CP2K found: sought PROJ-pos-1.xyz, PROJ-frc-1.xyz,"
+        " PROJ-vel-1.xyz, PROJ-1.ener, PROJ-1.cell, PROJ-1.restart, *.inp (each also .gz, .bz2,"
+        " .xz); there is argon-1.ener, argon-frc-1.xyz, argon-pos-1.dcd, argon.inp (a .dcd file"
+        " cannot be read: let CP2K print FORMAT XMOL). CP2K prints positions with &MOTION /"
+        " &PRINT / &TRAJECTORY; name a file with another name with positions=FILE"
     )
 
 
@@ -386,23 +446,37 @@ def test_directory_without_output(tmp_path: Path) -> None:
 
 def test_no_such_file(tmp_path: Path) -> None:
     assert message(tmp_path / "x") == f"{tmp_path / 'x'}: no such file or directory"
-    assert message(None, positions=tmp_path / "y") == f"{tmp_path / 'y'}: positions=no such file or directory"
-    assert message(None, positions=tmp_path) == f"{tmp_path}: positions=this is a directory, expected a file"
+    assert (
+        message(None, positions=tmp_path / "y")
+        == f"{tmp_path / 'y'}: positions=no such file or directory"
+    )
+    assert (
+        message(None, positions=tmp_path)
+        == f"{tmp_path}: positions=this is a directory, expected a file"
+    )
     (tmp_path / "frames.txt").touch()
     assert message([tmp_path / "frames.txt"]).startswith(
-        f"{tmp_path / 'frames.txt'}: the name does not tell what this file holds; names known are PROJ-pos-1.xyz, "
+        f"{tmp_path / 'frames.txt'}: the name does not tell what this file holds; names known are"
+        " PROJ-pos-1.xyz, "
     )
 
 
 def test_two_projects_in_one_directory(run: Callable[[str], Path]) -> None:
     directory = run("argon")
     shutil.copytree(DATA / "reftraj", directory, dirs_exist_ok=True)
-    assert message(directory) == (
-        f"{directory}: found the output of 2 projects (argon-pos-1.xyz, reftraj-pos-1.xyz); name the one to read, "
-        "for example positions=argon-pos-1.xyz, or put each run into its own directory"
+    assert (
+        message(directory)
+        == f"{directory}: found the output of 2 projects (argon-pos-1.xyz, reftraj-pos-1.xyz); name"
+        " the one to read, for example positions=argon-pos-1.xyz, or put each run into its own"
+        " directory"
     )
     source = open_cp2k(directory, positions=directory / "reftraj-pos-1.xyz")
-    assert source.source["files"] == ["reftraj-pos-1.xyz", "reftraj-frc-1.xyz", "reftraj-1.ener", "reftraj.inp"]
+    assert source.source["files"] == [
+        "reftraj-pos-1.xyz",
+        "reftraj-frc-1.xyz",
+        "reftraj-1.ener",
+        "reftraj.inp",
+    ]
     assert source.notes[0] == "argon.inp: not used, its PROJECT is argon, not reftraj."
 
 
@@ -410,8 +484,9 @@ def test_same_file_twice(run: Callable[[str], Path]) -> None:
     directory = run("argon")
     forces = directory / "argon-frc-1.xyz"
     forces.with_suffix(".xyz.gz").write_bytes(gzip.compress(forces.read_bytes()))
-    assert message(directory) == (
-        f"{directory}: found several files with forces: argon-frc-1.xyz, argon-frc-1.xyz.gz; "
+    assert (
+        message(directory)
+        == f"{directory}: found several files with forces: argon-frc-1.xyz, argon-frc-1.xyz.gz; "
         "name the one to read with forces=FILE"
     )
     assert open_cp2k(directory, forces=forces).n_frames == 9
@@ -428,8 +503,10 @@ def test_several_inputs(run: Callable[[str], Path]) -> None:
     shutil.copy(directory / "argon.inp", directory / "again.inp")
     assert open_cp2k(directory).n_frames == 9  # they say the same
     edit(directory / "again.inp", "ABC 13 13 13", "ABC 14 14 14")
-    assert message(directory) == (
-        f"{directory}: several inputs fit and differ: again.inp, argon.inp; name the one with input=FILE"
+    assert (
+        message(directory)
+        == f"{directory}: several inputs fit and differ: again.inp, argon.inp; name the one with"
+        " input=FILE"
     )
     assert read_cp2k(directory, input=directory / "again.inp").cell[0, 0, 0] == 14
 
@@ -439,24 +516,28 @@ def test_a_damaged_log_keeps_nothing_from_us(run: Callable[[str], Path]) -> None
     (directory / "old.log.gz").write_bytes(b"junk")
     assert open_cp2k(directory).source["cp2k_version"] == "2023.1"
     (directory / "older.out").write_text(" CP2K| version string:    CP2K version 8.2\n")
-    assert open_cp2k(directory).source["cp2k_version"] is None  # two versions: which one is not known
+    assert (
+        open_cp2k(directory).source["cp2k_version"] is None
+    )  # two versions: which one is not known
 
 
 def test_system_that_is_not_periodic_is_noted(run: Callable[[str], Path]) -> None:
     directory = run("argon")
     edit(directory / "argon.inp", "ABC 13 13 13", "ABC 13 13 13\nPERIODIC none")
-    assert open_cp2k(directory).notes[0] == (
-        "The input says PERIODIC NONE; the frames are given with their cell all the same."
+    assert (
+        open_cp2k(directory).notes[0]
+        == "The input says PERIODIC NONE; the frames are given with their cell all the same."
     )
 
 
 def test_no_cell(run: Callable[[str], Path]) -> None:
     directory = run("argon")
     edit(directory / "argon.inp", "PROJECT argon", "PROJECT other")
-    assert message(directory) == (
-        f"{directory}: no cell found: sought PROJ-1.cell, and &FORCE_EVAL / &SUBSYS / &CELL in *.inp and "
-        "PROJ-1.restart (read: none of them is there); put the CP2K input beside the trajectory or name it with "
-        "input=FILE, or let CP2K print &MOTION / &PRINT / &CELL"
+    assert (
+        message(directory)
+        == f"{directory}: no cell found: sought PROJ-1.cell, and &FORCE_EVAL / &SUBSYS / &CELL in"
+        " *.inp and PROJ-1.restart (read: none of them is there); put the CP2K input beside the"
+        " trajectory or name it with input=FILE, or let CP2K print &MOTION / &PRINT / &CELL"
     )
 
 
@@ -468,14 +549,18 @@ def test_no_cell(run: Callable[[str], Path]) -> None:
         ("ENSEMBLE NVE\n", "\n&END MD\n&MD\n", None),
     ],
 )
-def test_cell_that_changes_without_cell_file(run: Callable[[str], Path], old: str, new: str, kind: str | None) -> None:
+def test_cell_that_changes_without_cell_file(
+    run: Callable[[str], Path], old: str, new: str, kind: str | None
+) -> None:
     directory = run("argon")
     edit(directory / "argon.inp", old, new)
     if kind is None:
         edit(directory / "argon.inp", "RUN_TYPE MD", "RUN_TYPE CELL_OPT")
-    assert message(directory) == (
-        f"{directory}: the cell changes in this run ({kind or 'RUN_TYPE CELL_OPT'}), and there is no PROJ-1.cell; "
-        "CP2K prints it with &MOTION / &PRINT / &CELL, as often as &TRAJECTORY (or name the file with cells=FILE)"
+    assert (
+        message(directory)
+        == f"{directory}: the cell changes in this run ({kind or 'RUN_TYPE CELL_OPT'}), and there"
+        " is no PROJ-1.cell; CP2K prints it with &MOTION / &PRINT / &CELL, as often as"
+        " &TRAJECTORY (or name the file with cells=FILE)"
     )
 
 
@@ -486,19 +571,28 @@ def test_empty_and_damaged_files(run: Callable[[str], Path]) -> None:
     forces.write_bytes(b"")
     assert message(directory) == f"{forces}: the file is empty; has CP2K begun to write it?"
     forces.write_bytes(text[:2000])
-    assert message(directory) == (
-        f"{forces}:1: the file ends within its first frame, which is half-written; let CP2K run on"
+    assert (
+        message(directory)
+        == f"{forces}:1: the file ends within its first frame, which is half-written; let CP2K"
+        " run on"
     )
     forces.write_bytes(text.replace(b"     192\n", b"     193\n"))
-    assert message(directory) == f"{forces}:1: no frame of this file has as many atoms as its first line says"
+    assert (
+        message(directory)
+        == f"{forces}:1: no frame of this file has as many atoms as its first line says"
+    )
     forces.write_bytes(text)
     cell.write_text("# nothing yet\n")
-    assert message(directory) == (
-        f"{cell}: there is no row in this file; let CP2K run on, or remove it if the cell is fixed"
+    assert (
+        message(directory)
+        == f"{cell}: there is no row in this file; let CP2K run on, or remove it if the cell is"
+        " fixed"
     )
     cell.write_text("       0       0.000       x\n")
-    assert message(directory) == (
-        f"{cell}:1: expected step, time, nine cell components and the volume, found '0       0.000       x'"
+    assert (
+        message(directory)
+        == f"{cell}:1: expected step, time, nine cell components and the volume, found '0      "
+        " 0.000       x'"
     )
 
 
@@ -510,23 +604,43 @@ def test_truncated_compressed_file(run: Callable[[str], Path], suffix: str) -> N
     pack = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}[suffix]
     packed.write_bytes(pack(plain.read_bytes())[:-500])
     plain.unlink()
-    assert message(directory) == (
-        f"{packed}: this {suffix} file is truncated or damaged (Compressed file ended before the end-of-stream marker "
-        "was reached); copy it again, or compress the file anew once CP2K has finished writing it"
+    assert (
+        message(directory)
+        == f"{packed}: this {suffix} file is truncated or damaged (Compressed file ended before the"
+        " end-of-stream marker was reached); copy it again, or compress the file anew once CP2K"
+        " has finished writing it"
     )
     packed.write_bytes(b"not compressed at all")
     assert message(directory).startswith(f"{packed}: this {suffix} file is truncated or damaged (")
 
 
-# --- errors: what is in them --------------------------------------------------------------------------------------
+# --- errors: what is in them ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("token", "reason"),
     [
-        ("NaN", "; the run has blown up there: cut the files before this step, or make the TIMESTEP shorter"),
-        ("-Infinity", "; the run has blown up there: cut the files before this step, or make the TIMESTEP shorter"),
-        ("*********", "; the run has blown up there: cut the files before this step, or make the TIMESTEP shorter"),
+        (
+            "NaN",
+            (
+                "; the run has blown up there: cut the files before this step, or make the TIMESTEP"
+                " shorter"
+            ),
+        ),
+        (
+            "-Infinity",
+            (
+                "; the run has blown up there: cut the files before this step, or make the TIMESTEP"
+                " shorter"
+            ),
+        ),
+        (
+            "*********",
+            (
+                "; the run has blown up there: cut the files before this step, or make the TIMESTEP"
+                " shorter"
+            ),
+        ),
         ("0.00x", ""),
     ],
 )
@@ -539,17 +653,24 @@ def test_numbers_that_are_none(run: Callable[[str], Path], token: str, reason: s
     assert next(chunks).n_frames == next(chunks).n_frames == 1
     with pytest.raises(InputError) as caught:
         next(chunks)
-    assert str(caught.value) == f"{file}:393: step 40, atom 3: expected a finite number, found '{token}'{reason}"
+    assert (
+        str(caught.value)
+        == f"{file}:393: step 40, atom 3: expected a finite number, found '{token}'{reason}"
+    )
 
 
 def test_row_with_too_few_numbers(run: Callable[[str], Path]) -> None:
     directory = run("argon")
     edit_line(directory / "argon-pos-1.xyz", 9, " Ar 1.0 2.0\n")
-    assert message(directory) == (
-        f"{directory / 'argon-pos-1.xyz'}:9: step 1, atom 2: expected a label and three numbers, found 'Ar 1.0 2.0'"
+    assert (
+        message(directory)
+        == f"{directory / 'argon-pos-1.xyz'}:9: step 1, atom 2: expected a label and three numbers,"
+        " found 'Ar 1.0 2.0'"
     )
     edit_line(directory / "argon-pos-1.xyz", 4, " Ar 1.0 2.0\n")
-    assert "argon-pos-1.xyz:4: step 0, atom 2: expected a label and three numbers" in message(directory)
+    assert "argon-pos-1.xyz:4: step 0, atom 2: expected a label and three numbers" in message(
+        directory
+    )
 
 
 def test_order_of_atoms_changes_within_a_file(run: Callable[[str], Path]) -> None:
@@ -558,8 +679,9 @@ def test_order_of_atoms_changes_within_a_file(run: Callable[[str], Path]) -> Non
     lines = file.read_text().splitlines(keepends=True)
     lines[194 + 65], lines[194 + 66] = lines[194 + 66], lines[194 + 65]
     file.write_text("".join(lines))
-    assert message(directory) == (
-        f"{file}:260: step 20, atom 64: expected O as in the first frame, found H; "
+    assert (
+        message(directory)
+        == f"{file}:260: step 20, atom 64: expected O as in the first frame, found H; "
         "the atoms must keep their order, so take all files from one run"
     )
 
@@ -568,8 +690,10 @@ def test_order_of_atoms_differs_between_files(run: Callable[[str], Path]) -> Non
     directory = run("water64")
     file = directory / "w64-frc-1.xyz"
     file.write_text("".join(sort_hydrogen_first(frame) for frame in frames_of(file, 192)))
-    assert message(directory) == (
-        f"{file}:3: atom 1: expected O as in w64-pos-1.xyz:3, found H; the files must come from the same run"
+    assert (
+        message(directory)
+        == f"{file}:3: atom 1: expected O as in w64-pos-1.xyz:3, found H; the files must come from"
+        " the same run"
     )
 
 
@@ -581,16 +705,20 @@ def sort_hydrogen_first(frame: str) -> str:
 def test_number_of_atoms_differs(run: Callable[[str], Path]) -> None:
     directory = run("argon")
     pos, frc = directory / "argon-pos-1.xyz", directory / "argon-frc-1.xyz"
-    two = "".join("       2\n" + "".join(f.splitlines(keepends=True)[1:4]) for f in frames_of(frc, 3))
+    two = "".join(
+        "       2\n" + "".join(f.splitlines(keepends=True)[1:4]) for f in frames_of(frc, 3)
+    )
     whole = frc.read_text()
     frc.write_text(two)
-    assert message(directory) == (
-        f"{frc}:1: expected 3 atoms as in argon-pos-1.xyz, found 2; the files must come from the same run"
+    assert (
+        message(directory)
+        == f"{frc}:1: expected 3 atoms as in argon-pos-1.xyz, found 2; the files must come from the"
+        " same run"
     )
     frc.write_text(whole)
     pos.write_text(pos.read_text() + two)
-    assert message(directory) == (
-        f"{pos}:56: this frame has 2 atoms, but the frames before it have 3; "
+    assert (
+        message(directory) == f"{pos}:56: this frame has 2 atoms, but the frames before it have 3; "
         "put runs of different systems into different directories"
     )
 
@@ -601,9 +729,11 @@ def test_all_forces_zero(run: Callable[[str], Path]) -> None:
     frames = frames_of(file, 3)
     rows = " Ar         0.0000000000        0.0000000000        0.0000000000\n" * 3
     file.write_text("".join(frames[:2]) + "".join(frames[2].splitlines(keepends=True)[:2]) + rows)
-    assert message(directory) == (
-        f"{file}:11: step 2: all forces are zero, so CP2K did not compute them; with ENSEMBLE REFTRAJ the section "
-        "&MOTION / &MD / &REFTRAJ needs both EVAL_ENERGY_FORCES .TRUE. and EVAL_FORCES .TRUE."
+    assert (
+        message(directory)
+        == f"{file}:11: step 2: all forces are zero, so CP2K did not compute them; with ENSEMBLE"
+        " REFTRAJ the section &MOTION / &MD / &REFTRAJ needs both EVAL_ENERGY_FORCES .TRUE. and"
+        " EVAL_FORCES .TRUE."
     )
 
 
@@ -612,12 +742,15 @@ def test_no_step_in_common(run: Callable[[str], Path]) -> None:
     file = directory / "argon-frc-1.xyz"
     frames = frames_of(file, 3)
     file.write_text(
-        frames[0].replace("i =        0", "i =       95") + frames[0].replace("i =        0", "i =       99")
+        frames[0].replace("i =        0", "i =       95")
+        + frames[0].replace("i =        0", "i =       99")
     )
-    assert message(directory) == (
-        f"{directory / 'argon-pos-1.xyz'}: positions and forces share no step: argon-pos-1.xyz has steps 0, 1, 2 … 8; "
-        "argon-frc-1.xyz has steps 95, 99; let CP2K print them at the same steps (the same &EACH / MD under &MOTION / "
-        "&PRINT) and take them from the same run"
+    assert (
+        message(directory)
+        == f"{directory / 'argon-pos-1.xyz'}: positions and forces share no step: argon-pos-1.xyz"
+        " has steps 0, 1, 2 … 8; argon-frc-1.xyz has steps 95, 99; let CP2K print them at the"
+        " same steps (the same &EACH / MD under &MOTION / &PRINT) and take them from the"
+        " same run"
     )
 
 
@@ -625,14 +758,16 @@ def test_not_a_file_of_cp2k(run: Callable[[str], Path]) -> None:
     directory = run("argon")
     file = directory / "argon-pos-1.xyz"
     edit_line(file, 7, "a molecule\n")
-    assert message(directory) == (
-        f"{file}:7: expected CP2K's ' i = STEP, time = …, E = …', found 'a molecule'; "
-        "frames are matched between files by this step number (FORMAT XMOL, CP2K's default, prints it)"
+    assert (
+        message(directory)
+        == f"{file}:7: expected CP2K's ' i = STEP, time = …, E = …', found 'a molecule'; frames are"
+        " matched between files by this step number (FORMAT XMOL, CP2K's default, prints it)"
     )
     edit_line(file, 6, "ITEM: TIMESTEP\n")
-    assert message(directory) == (
-        f"{file}:6: expected the number of atoms (3), which begins a frame, found 'ITEM: TIMESTEP'; "
-        "is this an XYZ file that CP2K printed (FORMAT XMOL, its default)?"
+    assert (
+        message(directory)
+        == f"{file}:6: expected the number of atoms (3), which begins a frame, found 'ITEM:"
+        " TIMESTEP'; is this an XYZ file that CP2K printed (FORMAT XMOL, its default)?"
     )
     edit_line(file, 1, "ITEM: TIMESTEP\n")
     assert f"{file}:1: expected the number of atoms, found 'ITEM: TIMESTEP'" in message(directory)
@@ -652,18 +787,23 @@ def test_unknown_element(run: Callable[[str], Path]) -> None:
     for name in ("argon-pos-1.xyz", "argon-frc-1.xyz"):
         file = directory / name
         file.write_text(file.read_text().replace(" Ar ", " Qq "))
-    assert message(directory) == (
-        f"{directory / 'argon-pos-1.xyz'}:3: 'Qq' is no element; say which it is in the CP2K input: &KIND Qq with "
-        "ELEMENT inside, and give that input to the reader"
+    assert (
+        message(directory)
+        == f"{directory / 'argon-pos-1.xyz'}:3: 'Qq' is no element; say which it is in the CP2K"
+        " input: &KIND Qq with ELEMENT inside, and give that input to the reader"
     )
     edit(directory / "argon.inp", "&COORD", "&KIND Qq\n ELEMENT Ar\n&END\n&COORD")
     assert open_cp2k(directory).symbols == ("Ar",) * 3
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_damaged_bytes_never_give_a_traceback(tmp_path: Path, data: st.DataObject) -> None:
-    """Whatever is done to a few bytes of a run, there are frames or an InputError that names a place."""
+    """Whatever is done to a few bytes of a run, there are frames or an InputError that names a
+    place.
+    """
     files = {file.name: file.read_bytes() for file in (DATA / "npt").iterdir()}
     name = data.draw(st.sampled_from(sorted(files)))
     at = data.draw(st.integers(0, len(files[name]) - 1))
@@ -679,10 +819,12 @@ def test_damaged_bytes_never_give_a_traceback(tmp_path: Path, data: st.DataObjec
         assert np.isfinite(trajectory.positions).all() and np.isfinite(trajectory.cell).all()
 
 
-# --- the numbers survive ------------------------------------------------------------------------------------------
+# --- the numbers survive --------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     values=st.lists(st.floats(-99, 99, allow_nan=False), min_size=36, max_size=36),
     units=st.sampled_from(
@@ -701,7 +843,9 @@ def test_round_trip(
     numbers = np.array(values).reshape(3, 2, 2, 3)
     numbers[1, :, 0, 0] = 1.0  # never all zero
     text = "&MOTION\n &PRINT\n"
-    for role, (key, section) in enumerate((("pos", "TRAJECTORY"), ("frc", "FORCES"), ("vel", "VELOCITIES"))):
+    for role, (key, section) in enumerate(
+        (("pos", "TRAJECTORY"), ("frc", "FORCES"), ("vel", "VELOCITIES"))
+    ):
         write_xyz(tmp_path / f"p-{key}-1.xyz", numbers[role])
         unit = f"   UNIT {units[0][role]}\n" if units[0] else ""
         text += f"  &{section}\n{unit}  &END\n"
@@ -719,6 +863,8 @@ def write_xyz(file: Path, numbers: np.ndarray) -> None:
     """As CP2K writes it: I8, then the comment line, then 3F20.10."""
     with file.open("w") as stream:
         for step, frame in enumerate(numbers):
-            stream.write(f"{len(frame):8d}\n i = {step:8d}, time = {step * 0.5:12.3f}, E = {-1.5:20.10f}\n")
+            stream.write(
+                f"{len(frame):8d}\n i = {step:8d}, time = {step * 0.5:12.3f}, E = {-1.5:20.10f}\n"
+            )
             for label, row in zip("OH", frame, strict=True):
                 stream.write(f" {label:2s} " + "".join(f"{x:20.10f}" for x in row) + "\n")

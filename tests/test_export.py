@@ -1,4 +1,6 @@
-"""Exported files: OpenMM and LAMMPS run them, and compute what numpy says, on every kind of system and loss."""
+"""Exported files: OpenMM and LAMMPS run them, and compute what numpy says, on every kind of system
+and loss.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +31,13 @@ from conftest import (
 )
 from openmm import app
 
-from mld_ff.engines import lammps as lammps_engine
-from mld_ff.engines import openmm as openmm_engine
+from mld_ff.engines.lammps import run as lammps_engine
+from mld_ff.engines.lammps.export import export_lammps
+from mld_ff.engines.openmm import run as openmm_engine
+from mld_ff.engines.openmm.export import export_openmm, openmm_system
+from mld_ff.engines.start import Start, start_from
 from mld_ff.errors import InputError
-from mld_ff.export.lammps import export_lammps
-from mld_ff.export.openmm import export_openmm, openmm_system
-from mld_ff.export.start import Start, start_from
-from mld_ff.loss import AgentLoss
+from mld_ff.loss.model import AgentLoss
 from mld_ff.trajectory import Floats, Trajectory, concatenate
 
 EXPORTS = {"openmm": export_openmm, "lammps": export_lammps}
@@ -53,7 +55,10 @@ def jittered(frame: Trajectory, n: int = 2, width: float = 0.02) -> Trajectory:
     """The frame and n - 1 others close to it."""
     rng = np.random.default_rng(9)
     shape = frame.positions.shape
-    moved = [replace(frame, positions=frame.positions + width * rng.normal(size=shape)) for _ in range(n - 1)]
+    moved = [
+        replace(frame, positions=frame.positions + width * rng.normal(size=shape))
+        for _ in range(n - 1)
+    ]
     return concatenate([frame, *moved])
 
 
@@ -63,7 +68,9 @@ def doubled(frame: Trajectory) -> Trajectory:
     return frame_of(box.get_chemical_symbols(), box.positions, box.cell.array)
 
 
-def molecules(names: list[str], cell: Floats, kind: str = "spline", exponents: tuple[float, ...] = (3.0,)) -> Case:
+def molecules(
+    names: list[str], cell: Floats, kind: str = "spline", exponents: tuple[float, ...] = (3.0,)
+) -> Case:
     def make(**_: object) -> tuple[AgentLoss, Trajectory]:
         frame, _ = shuffled(liquid(names, cell, seed=11, jitter=0.04), 5)
         return invent(frame, kind, exponents, cutoff=4.8, edge=2.9), jittered(frame)
@@ -87,12 +94,17 @@ SOLUTION = ["H2O"] * 10 + ["Na", "Cl", "CH3OH"]
 CASES: dict[str, Case] = {
     "water, fitted splines": lambda spline_water, few, **_: (spline_water, few[[0, 20]]),
     "water, fitted power": lambda power_water, few, **_: (power_water, few[[0, 20]]),
-    "water, three exponents": lambda few, **_: (invent(few[0], "power", (1.0, 2.0, 3.0), edge=1.8), few[[0, 20]]),
+    "water, three exponents": lambda few, **_: (
+        invent(few[0], "power", (1.0, 2.0, 3.0), edge=1.8),
+        few[[0, 20]],
+    ),
     "alcohols": molecules(OH, CUBE),
     "alcohols, real exponents": molecules(OH, CUBE, "power", (0.5, 3.7, -1.0)),
     "single ions": molecules(SOLUTION, CUBE),
     "single ions, power": molecules(SOLUTION, CUBE, "power", (2.0,)),
-    "many species": molecules(["H2O"] * 4 + ["NH3", "CH3OH", "CH3OH", "Cl", "Cl", "Na", "Ar", "Ar"], CUBE),
+    "many species": molecules(
+        ["H2O"] * 4 + ["NH3", "CH3OH", "CH3OH", "Cl", "Cl", "Na", "Ar", "Ar"], CUBE
+    ),
     "triclinic": molecules(SOLUTION, TRICLINIC),
     "triclinic, power": molecules(SOLUTION, TRICLINIC, "power", (3.0,)),
     "hexagonal": molecules(["H2O"] * 8, HEXAGONAL),
@@ -116,7 +128,7 @@ def waters() -> Trajectory:
     return liquid(["H2O"] * 8, CUBE, seed=1)
 
 
-# --- the same energy and forces -------------------------------------------------------------------------------------
+# --- the same energy and forces -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", EXPORTS)
@@ -132,9 +144,14 @@ def test_engine_computes_what_numpy_says(
 ) -> None:
     """Two frames whose atoms lie on both sides of the boundary, in an order of their own.
 
-    numpy evaluates the frames as they are, the engines what was made of them: by molecule, in the standard cell.
+    numpy evaluates the frames as they are, the engines what was made of them: by molecule, in the
+    standard cell.
     """
-    fitted = {"spline_water": spline_water, "power_water": power_water, "collective_water": collective_water}
+    fitted = {
+        "spline_water": spline_water,
+        "power_water": power_water,
+        "collective_water": collective_water,
+    }
     loss, frames = CASES[case](few=few, **fitted)
     start = start_from(frames[0])
     ready = start.engine_frames(frames)
@@ -152,7 +169,9 @@ def test_engine_computes_what_numpy_says(
 
 
 def rotation(cell: Floats, reduced: Floats) -> Floats:
-    """The rotation of `cell` that brings a along x and b into the xy plane; it then spans the lattice of `reduced`."""
+    """The rotation of `cell` that brings a along x and b into the xy plane; it then spans the
+    lattice of `reduced`.
+    """
     x = cell[0] / np.linalg.norm(cell[0])
     y = cell[1] - (cell[1] @ x) * x
     y /= np.linalg.norm(y)
@@ -180,7 +199,10 @@ def test_cases_reach_beyond_walls(tmp_path: Path) -> None:
 def test_terms_with_cutoffs_and_exponents_of_their_own(few: Trajectory, tmp_path: Path) -> None:
     """The model file lets every term have its own."""
     frame = few[0]
-    long, short = invent(frame, "power", (2.0,), cutoff=6.0), invent(frame, "power", (3.0, 1.0), cutoff=4.0)
+    long, short = (
+        invent(frame, "power", (2.0,), cutoff=6.0),
+        invent(frame, "power", (3.0, 1.0), cutoff=4.0),
+    )
     loss = replace(long, terms=(*long.terms[:-1], short.terms[-1]))
     start = start_from(frame)
     system = openmm_system(loss, start)
@@ -206,7 +228,7 @@ def test_splines_and_powers_in_one_model(few: Trajectory, tmp_path: Path) -> Non
         assert np.linalg.norm(forces[0] - expected, axis=1).max() <= FORCE_LIMIT[engine], engine
 
 
-# --- OpenMM's files -------------------------------------------------------------------------------------------------
+# --- OpenMM's files -------------------------------------------------------------------------------
 
 
 def test_openmm_system_by_itself(few: Trajectory, spline_water: AgentLoss, tmp_path: Path) -> None:
@@ -216,13 +238,20 @@ def test_openmm_system_by_itself(few: Trajectory, spline_water: AgentLoss, tmp_p
     assert sorted(f.name for f in written) == sorted(f.name for f in tmp_path.iterdir())
     system = openmm.XmlSerializer.deserialize((tmp_path / "system.xml").read_text())
     names = [force.getName() for force in system.getForces()]
-    assert names == ["bonded:O-H", "bonded:H-H", "free:O-O free:O-H free:H-H", "centre of mass at rest"]
+    assert names == [
+        "bonded:O-H",
+        "bonded:H-H",
+        "free:O-O free:O-H free:H-H",
+        "centre of mass at rest",
+    ]
     assert system.getNumParticles() == 192 and system.getNumConstraints() == 0
     assert all(force.usesPeriodicBoundaryConditions() for force in system.getForces()[:3])
     state = openmm.XmlSerializer.deserialize((tmp_path / "state.xml").read_text())
     energy = energy_and_forces(spline_water, start.frame)[0]
     for platform in ("Reference", "CPU"):
-        context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName(platform))
+        context = openmm.Context(
+            system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName(platform)
+        )
         context.setPositions(state.getPositions())
         found = context.getState(energy=True).getPotentialEnergy()._value / KJ_PER_MOL_PER_EV
         assert found == pytest.approx(energy, abs=1e-5 * energy_scale(spline_water, start.frame))
@@ -233,15 +262,20 @@ def test_exclusions_are_the_bonded_pairs_in_every_nonbonded_force(tmp_path: Path
     frame = liquid(["CH3CH2OH", "H2O", "H2O", "Cl"], CUBE)
     splines, powers = invent(frame), invent(frame, "power")
     start = start_from(frame)
-    export_openmm(replace(splines, terms=(*splines.terms[:-2], *powers.terms[-2:])), start, tmp_path)
+    export_openmm(
+        replace(splines, terms=(*splines.terms[:-2], *powers.terms[-2:])), start, tmp_path
+    )
     root = ET.parse(tmp_path / "system.xml").getroot()
     found = [
         sorted((int(e.get("p1", -1)), int(e.get("p2", -1))) for e in force.iter("Exclusion"))
         for force in root.iter("Force")
         if force.get("type") == "CustomNonbondedForce"
     ]
-    # all 36 pairs of ethanol but the three of the hydroxyl's hydrogen with the methyl's; three pairs of each water
-    expected = sorted((int(i), int(j)) for pairs in start.topology.bonded.values() for i, j in pairs)
+    # all 36 pairs of ethanol but the three of the hydroxyl's hydrogen with the methyl's; three
+    # pairs of each water
+    expected = sorted(
+        (int(i), int(j)) for pairs in start.topology.bonded.values() for i, j in pairs
+    )
     assert len(found) == 2 and len(expected) == 33 + 2 * 3
     assert found == [expected, expected]
 
@@ -267,7 +301,9 @@ XML_CASES = {
     "water": CASES["water, fitted splines"],
     "alcohols, power": CASES["alcohols, real exponents"],
     "ions, triclinic": molecules([*SOLUTION, "Na", "Cl", "CH3OH"], TRICLINIC),
-    "rings": molecules(["C6H6", "C3H6_D3h", "C5H5N", "CH2OCH2", "CH2OCH2", "bicyclobutane", "C5H5N"], CUBE, "power"),
+    "rings": molecules(
+        ["C6H6", "C3H6_D3h", "C5H5N", "CH2OCH2", "CH2OCH2", "bicyclobutane", "C5H5N"], CUBE, "power"
+    ),
 }
 
 
@@ -288,7 +324,10 @@ def test_forcefield_xml_makes_the_same_system(
         n = start.frame.n_atoms
         masses = [[s.getParticleMass(k)._value for k in range(n)] for s in (ours, theirs)]
         assert masses[0] == masses[1]
-        (energy, forces), (expected, expected_forces) = cpu_state(theirs, start.frame), cpu_state(ours, start.frame)
+        (energy, forces), (expected, expected_forces) = (
+            cpu_state(theirs, start.frame),
+            cpu_state(ours, start.frame),
+        )
         assert energy == pytest.approx(expected, rel=1e-6)
         assert np.abs(forces - expected_forces).max() <= 1e-6 * np.abs(expected_forces).max()
 
@@ -300,10 +339,14 @@ def test_forcefield_xml_keeps_water_flexible_and_its_cutoff(
     export_openmm(spline_water, start, tmp_path)
     expected = cpu_state(plain_system(tmp_path, tmp_path / "topology.pdb"), start.frame)[0]
     for cutoff in (0.3, 0.6):
-        system = plain_system(tmp_path, tmp_path / "topology.pdb", nonbondedCutoff=cutoff, rigidWater=False)
+        system = plain_system(
+            tmp_path, tmp_path / "topology.pdb", nonbondedCutoff=cutoff, rigidWater=False
+        )
         assert cpu_state(system, start.frame)[0] == expected
     for options in ({"rigidWater": True}, {"constraints": app.HBonds}):
-        with pytest.warns(UserWarning, match="flexible molecules: constraints and rigidWater do nothing"):
+        with pytest.warns(
+            UserWarning, match="flexible molecules: constraints and rigidWater do nothing"
+        ):
             system = plain_system(tmp_path, tmp_path / "topology.pdb", **options)
         assert system.getNumConstraints() == 0 and cpu_state(system, start.frame)[0] == expected
 
@@ -336,10 +379,23 @@ def without_mld_ff(tmp_path: Path) -> dict[str, str]:
     return environment
 
 
-def test_run_py_needs_nothing_but_openmm(few: Trajectory, spline_water: AgentLoss, tmp_path: Path) -> None:
+def test_run_py_needs_nothing_but_openmm(
+    few: Trajectory, spline_water: AgentLoss, tmp_path: Path
+) -> None:
     directory = tmp_path / "export"
     export_openmm(spline_water, start_from(few[0]), directory, timestep_fs=0.5)
-    options = ["--platform", "CPU", "--time", "0.02", "--every", "0.005", "--temperature", "350", "--output", "out"]
+    options = [
+        "--platform",
+        "CPU",
+        "--time",
+        "0.02",
+        "--every",
+        "0.005",
+        "--temperature",
+        "350",
+        "--output",
+        "out",
+    ]
     done = subprocess.run(
         [sys.executable, "run.py", *options],
         cwd=directory,
@@ -362,7 +418,7 @@ def test_run_py_needs_nothing_but_openmm(few: Trajectory, spline_water: AgentLos
     assert refused.stderr.strip() == "CPU has no choice of precision; CUDA, HIP and OpenCL have one"
 
 
-# --- LAMMPS's files -------------------------------------------------------------------------------------------------
+# --- LAMMPS's files -------------------------------------------------------------------------------
 
 
 def lmp(directory: Path, *options: str) -> str:
@@ -390,9 +446,15 @@ def test_in_nvt_by_itself(few: Trajectory, spline_water: AgentLoss, tmp_path: Pa
 
 
 def test_in_nvt_takes_variables(few: Trajectory, power_water: AgentLoss, tmp_path: Path) -> None:
-    """A thermostat as tight as 1 fs brings the temperature to the one of the command line, not the exported one."""
+    """A thermostat as tight as 1 fs brings the temperature to the one of the command line, not the
+    exported one.
+    """
     export_lammps(power_water, start_from(few[0]), tmp_path)
-    options = [word for name, value in (("T", 350), ("Tdamp", 0.005)) for word in ("-var", name, str(value))]
+    options = [
+        word
+        for name, value in (("T", 350), ("Tdamp", 0.005))
+        for word in ("-var", name, str(value))
+    ]
     text = lmp(tmp_path, *options, "-var", "steps", "400", "-var", "every", "5")
     assert re.search(r"fix md all nvt temp 350 350 0\.005", text)
     rows = np.array(next(iter(lammps_engine.thermo(text)))[1])
@@ -406,7 +468,9 @@ def test_triclinic_in_nvt(tmp_path: Path) -> None:
     lmp(tmp_path, "-var", "steps", "5", "-var", "every", "5")
 
 
-def test_pair_tables_hold_the_functions(few: Trajectory, spline_water: AgentLoss, tmp_path: Path) -> None:
+def test_pair_tables_hold_the_functions(
+    few: Trajectory, spline_water: AgentLoss, tmp_path: Path
+) -> None:
     """Energy at a few points of the file itself, in eV and Å."""
     export_lammps(spline_water, start_from(few[0]), tmp_path)
     text = (tmp_path / "pair.table").read_text()
@@ -420,7 +484,7 @@ def test_pair_tables_hold_the_functions(few: Trajectory, spline_water: AgentLoss
             assert force == pytest.approx(-expected[1][0], abs=2e-4 + 1e-6 * abs(force))
 
 
-# --- both -----------------------------------------------------------------------------------------------------------
+# --- both -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", EXPORTS)
@@ -433,7 +497,9 @@ def test_files_are_the_same_every_time(engine: str, waters: Trajectory, tmp_path
 
 
 @pytest.mark.parametrize("engine", EXPORTS)
-def test_model_that_does_not_cover_the_system(engine: str, waters: Trajectory, tmp_path: Path) -> None:
+def test_model_that_does_not_cover_the_system(
+    engine: str, waters: Trajectory, tmp_path: Path
+) -> None:
     start = start_from(liquid(["H2O", "NH3"], CUBE))
     with pytest.raises(InputError, match="the system holds N; the model knows only O, H"):
         EXPORTS[engine](invent(waters), start, tmp_path / "new")
@@ -441,10 +507,14 @@ def test_model_that_does_not_cover_the_system(engine: str, waters: Trajectory, t
 
 
 @pytest.mark.parametrize("engine", EXPORTS)
-@pytest.mark.parametrize("cell", [np.diag([12.0, 9.5, 12.0]), 0.75 * TRICLINIC], ids=["orthorhombic", "triclinic"])
+@pytest.mark.parametrize(
+    "cell", [np.diag([12.0, 9.5, 12.0]), 0.75 * TRICLINIC], ids=["orthorhombic", "triclinic"]
+)
 def test_box_that_is_too_small(engine: str, cell: Floats, tmp_path: Path) -> None:
     frame = liquid(["H2O"] * 2, cell)
-    with pytest.raises(InputError, match=r"the cutoff is 5 Å; .* half the smallest width of the cell, 4\.\d+ Å"):
+    with pytest.raises(
+        InputError, match=r"the cutoff is 5 Å; .* half the smallest width of the cell, 4\.\d+ Å"
+    ):
         EXPORTS[engine](invent(frame, cutoff=5.0), start_from(frame), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
@@ -458,7 +528,9 @@ def test_missing_and_foreign_files(engine: str, few: Trajectory, tmp_path: Path)
 
 
 def test_isotopes_keep_their_masses(waters: Trajectory, tmp_path: Path) -> None:
-    """One heavy hydrogen is a LAMMPS atom type of its own, and the forces stay those of hydrogen."""
+    """One heavy hydrogen is a LAMMPS atom type of its own, and the forces stay those of
+    hydrogen.
+    """
     hydrogens = [k for k, s in enumerate(waters.symbols) if s == "H"]
     masses = waters.masses.copy()
     masses[hydrogens[3]] = 2.014
@@ -467,7 +539,9 @@ def test_isotopes_keep_their_masses(waters: Trajectory, tmp_path: Path) -> None:
     export_lammps(loss, start, tmp_path)
     data = (tmp_path / "system.data").read_text()
     assert "3 atom types" in data
-    assert "forcefield.xml" not in {file.name for file in export_openmm(loss, start, tmp_path / "openmm")}
+    assert "forcefield.xml" not in {
+        file.name for file in export_openmm(loss, start, tmp_path / "openmm")
+    }
     assert "2 1.008  # H\n3 2.014  # H" in data
     _, forces = lammps_engine.evaluate(tmp_path, start.frame)
     expected = loss.evaluate(start.topology, start.frame.positions[0], start.frame.cell[0])[1]
@@ -494,7 +568,9 @@ def test_system_of_other_size(waters: Trajectory, few: Trajectory, tmp_path: Pat
 
 
 def test_start_keeps_the_frame(few: Trajectory) -> None:
-    """Atoms by molecule, molecules whole; nothing else moves, and the centre of mass comes to rest."""
+    """Atoms by molecule, molecules whole; nothing else moves, and the centre of mass comes to
+    rest.
+    """
     frame = few[5]
     start: Start = start_from(frame)
     assert sorted(start.order.tolist()) == list(range(192))

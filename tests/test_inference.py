@@ -1,4 +1,6 @@
-"""Inference: what was planted is found, what cannot be known is said, and unseen frames stay unseen."""
+"""Inference: what was planted is found, what cannot be known is said, and unseen frames stay
+unseen.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mld_ff.errors import InputError
+from mld_ff.geometry.pairs import minimum_image
 from mld_ff.inference import Accumulated, Basis, accumulate, fit
-from mld_ff.invariants import minimum_image
-from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, SplineTerm, Term
+from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.terms import BondTerm, FreeTerm, SplineTerm, Term
 from mld_ff.trajectory import Floats, Trajectory
 
 TEST_FRAMES = [16, 17, 18, 19, 36, 37, 38, 39]
@@ -35,10 +38,16 @@ class Pieces:
     size: int
 
     def __post_init__(self) -> None:
-        self.symbols, self.masses, self.source = self.frames.symbols, self.frames.masses, self.frames.source
+        self.symbols, self.masses, self.source = (
+            self.frames.symbols,
+            self.frames.masses,
+            self.frames.source,
+        )
         self.n_frames, self.half_width = self.frames.n_frames, self.frames.half_width
 
-    def chunks(self, size: int = 64, start: int = 0, stop: int | None = None) -> Iterator[Trajectory]:
+    def chunks(
+        self, size: int = 64, start: int = 0, stop: int | None = None
+    ) -> Iterator[Trajectory]:
         return self.frames.chunks(self.size, start, stop)
 
 
@@ -62,7 +71,10 @@ def planted(basis: Basis, frame: Trajectory, seed: int = 0) -> AgentLoss:
 
 def with_forces_of(loss: AgentLoss, frames: Trajectory) -> Trajectory:
     topology = topology_of(frames[0])
-    forces = [loss.evaluate(topology, x, cell)[1] for x, cell in zip(frames.positions, frames.cell, strict=True)]
+    forces = [
+        loss.evaluate(topology, x, cell)[1]
+        for x, cell in zip(frames.positions, frames.cell, strict=True)
+    ]
     return replace(frames, forces=np.array(forces))
 
 
@@ -82,7 +94,7 @@ def error_of(source: Any, basis: Basis | None = None) -> str:
     return str(caught.value)
 
 
-# --- what was planted -----------------------------------------------------------------------------------------------
+# --- what was planted -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -92,19 +104,28 @@ def test_normal_equations_recover_what_was_planted(name: str, few: Trajectory) -
     data: Accumulated = accumulate(with_forces_of(loss, few), BASES[name].terms)
     functions = data.equations.gram_bskk.shape[-1]
     found = data.equations.solve(range(10), range(2), np.zeros((functions, functions)), 0.0)
-    assert np.sqrt(data.equations.residual(range(10), found) / data.equations.power_bs.sum(axis=0)).max() < 1e-6
+    assert (
+        np.sqrt(
+            data.equations.residual(range(10), found) / data.equations.power_bs.sum(axis=0)
+        ).max()
+        < 1e-6
+    )
     at = 0
     for true, empty in zip(loss.terms, data.terms, strict=True):
         c, at = found[at : at + len(true.coefficients)], at + len(true.coefficients)
         histogram = data.survey.distances[true.name]
         r = np.linspace(histogram.shortest + 0.25, min(histogram.longest, 5.0), 100)
         slope = true.evaluate(r)[1]
-        assert empty.basis(r, 1) @ c == pytest.approx(slope, abs=1e-5 * np.abs(slope).max()), true.name
+        assert empty.basis(r, 1) @ c == pytest.approx(slope, abs=1e-5 * np.abs(slope).max()), (
+            true.name
+        )
 
 
 @pytest.mark.parametrize("name", BASES)
 def test_fit_recovers_what_was_planted(name: str, few: Trajectory) -> None:
-    """Through the whole fit: nothing but the walls, where few pairs get, and the weakest ridge stay between."""
+    """Through the whole fit: nothing but the walls, where few pairs get, and the weakest ridge stay
+    between.
+    """
     loss = planted(BASES[name], few[0])
     fitted = fit(with_forces_of(loss, few), BASES[name])
     assert fitted.provenance["ridge"] == 1e-7
@@ -125,7 +146,9 @@ def test_fit_recovers_what_was_planted(name: str, few: Trajectory) -> None:
 def test_any_exponent_in_any_cell(seed: int, triclinic: bool, exponent: float) -> None:
     """Planted coefficients of liquids at random, water with ammonia, one real exponent."""
     cell = 0.75 * (TRICLINIC if triclinic else CUBE)
-    single = [liquid(["H2O"] * 6 + ["NH3"] * 3, cell, seed=seed + k, wrap=k % 2 == 0) for k in range(8)]
+    single = [
+        liquid(["H2O"] * 6 + ["NH3"] * 3, cell, seed=seed + k, wrap=k % 2 == 0) for k in range(8)
+    ]
     # the same atoms in every frame: the grid is filled in the order of the names
     frames = replace(
         single[0],
@@ -137,12 +160,19 @@ def test_any_exponent_in_any_cell(seed: int, triclinic: bool, exponent: float) -
     basis = Basis("power", (exponent,), bond_degree=2, cutoff_A=4.0)
     loss = planted(basis, frames[0], seed)
     data = accumulate(with_forces_of(loss, frames), basis.terms)
-    found = data.equations.solve(range(4), range(3), np.zeros((len(data.equations.moment_bsk[0, 0]),) * 2), 0.0)
-    assert np.sqrt(data.equations.residual(range(4), found).sum() / data.equations.power_bs.sum()) < 1e-5
+    found = data.equations.solve(
+        range(4), range(3), np.zeros((len(data.equations.moment_bsk[0, 0]),) * 2), 0.0
+    )
+    assert (
+        np.sqrt(data.equations.residual(range(4), found).sum() / data.equations.power_bs.sum())
+        < 1e-5
+    )
 
 
 def test_agent_fit_learns_what_no_potential_describes(few: Trajectory) -> None:
-    """Oxygen feels hydrogen by one function, hydrogen feels oxygen by another: against Newton's third law."""
+    """Oxygen feels hydrogen by one function, hydrogen feels oxygen by another: against Newton's
+    third law.
+    """
     topology = topology_of(few[0])
     basis = BASES["power"]
     of_oxygen, of_hydrogen = planted(basis, few[0], 1), planted(basis, few[0], 2)
@@ -157,7 +187,7 @@ def test_agent_fit_learns_what_no_potential_describes(few: Trajectory) -> None:
     assert max(found["relative_rmse"].values()) > 0.05
 
 
-# --- accumulation ---------------------------------------------------------------------------------------------------
+# --- accumulation ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [1, 7])
@@ -166,16 +196,23 @@ def test_pieces_do_not_matter(size: int, few: Trajectory) -> None:
     whole, parts = accumulate(few, basis.terms), accumulate(Pieces(few, size), basis.terms)
     for name in ("gram_bskk", "moment_bsk", "power_bs", "number_bs"):
         expected = getattr(whole.equations, name)
-        assert getattr(parts.equations, name) == pytest.approx(expected, abs=1e-12 * np.abs(expected).max())
+        assert getattr(parts.equations, name) == pytest.approx(
+            expected, abs=1e-12 * np.abs(expected).max()
+        )
     assert parts.frames_per_block == whole.frames_per_block == [4] * 10
     fits = [numbers(fit(source, BASES["power"])) for source in (few, Pieces(few, size))]
     assert fits[0] == fits[1]
 
 
 def test_blocks_are_contiguous_and_add_up(few: Trajectory) -> None:
-    """Ten blocks of four frames; the sums of the first block are those of a source of these frames alone."""
+    """Ten blocks of four frames; the sums of the first block are those of a source of these frames
+    alone.
+    """
     basis = BASES["power"]
-    whole, alone = accumulate(few, basis.terms).equations, accumulate(few[:4], basis.terms).equations
+    whole, alone = (
+        accumulate(few, basis.terms).equations,
+        accumulate(few[:4], basis.terms).equations,
+    )
     assert alone.gram_bskk.sum(axis=0) == pytest.approx(whole.gram_bskk[0], rel=1e-12)
     assert alone.moment_bsk.sum(axis=0) == pytest.approx(whole.moment_bsk[0], rel=1e-9)
     assert few.forces is not None
@@ -185,7 +222,9 @@ def test_blocks_are_contiguous_and_add_up(few: Trajectory) -> None:
 
 
 def test_residual_is_that_of_the_forces(few: Trajectory) -> None:
-    """The error that normal equations give is the one of forces that a model without walls in the way exerts."""
+    """The error that normal equations give is the one of forces that a model without walls in the
+    way exerts.
+    """
     basis = BASES["power"]
     loss = planted(basis, few[0], 4)
     equations = accumulate(few, basis.terms).equations
@@ -198,11 +237,13 @@ def test_residual_is_that_of_the_forces(few: Trajectory) -> None:
     assert equations.residual([0, 1], coefficients) == pytest.approx(expected, rel=1e-9)
 
 
-# --- training and testing -------------------------------------------------------------------------------------------
+# --- training and testing -------------------------------------------------------------------------
 
 
 def test_test_frames_teach_nothing(few: Trajectory) -> None:
-    """Nonsense in the frames for testing changes the errors, and nothing else; in any other frame it matters."""
+    """Nonsense in the frames for testing changes the errors, and nothing else; in any other frame
+    it matters.
+    """
     basis = Basis("spline", spacing_A=0.4)
     assert few.forces is not None
     expected = fit(few, basis)
@@ -217,7 +258,9 @@ def test_test_frames_teach_nothing(few: Trajectory) -> None:
     assert numbers(fit(replace(few, forces=other), basis)) != numbers(expected)
 
 
-def test_errors_are_those_of_the_exported_functions(few: Trajectory, spline_water: AgentLoss) -> None:
+def test_errors_are_those_of_the_exported_functions(
+    few: Trajectory, spline_water: AgentLoss
+) -> None:
     """Computed again from the model, frame by frame, walls included."""
     assert few.forces is not None
     is_oxygen = np.array([s == "O" for s in few.symbols])
@@ -229,7 +272,9 @@ def test_errors_are_those_of_the_exported_functions(few: Trajectory, spline_wate
             square[s] += deviation[chosen].sum()
             power[s] += (few.forces[k][chosen] ** 2).sum()
     found = spline_water.provenance
-    assert [found["relative_rmse"][s] for s in "OH"] == pytest.approx(np.sqrt(square / power).tolist(), rel=1e-9)
+    assert [found["relative_rmse"][s] for s in "OH"] == pytest.approx(
+        np.sqrt(square / power).tolist(), rel=1e-9
+    )
     assert found["rmse_meV_per_A"] == pytest.approx(1000 * np.sqrt(total / (8 * 192 * 3)), rel=1e-9)
     assert found["molecules"] == {"H2O": 64}
     assert found["temperature_K"] == pytest.approx(few.temperature().mean())
@@ -243,8 +288,12 @@ def test_errors_are_those_of_the_exported_functions(few: Trajectory, spline_wate
     ],
     ids=["power", "spline"],
 )
-def test_error_on_unseen_frames_of_the_example(water: Trajectory, basis: Basis, limits: dict[str, float]) -> None:
-    """The bounds that the package promises for CP2K's water; and every free potential is repulsive inside."""
+def test_error_on_unseen_frames_of_the_example(
+    water: Trajectory, basis: Basis, limits: dict[str, float]
+) -> None:
+    """The bounds that the package promises for CP2K's water; and every free potential is repulsive
+    inside.
+    """
     loss = fit(water, basis)
     for species, limit in limits.items():
         assert loss.provenance["relative_rmse"][species] <= limit
@@ -253,7 +302,7 @@ def test_error_on_unseen_frames_of_the_example(water: Trajectory, basis: Basis, 
     assert_repulsive(loss)
 
 
-# --- what cannot be known -------------------------------------------------------------------------------------------
+# --- what cannot be known -------------------------------------------------------------------------
 
 
 def test_dependent_functions_are_named_and_zero(few: Trajectory) -> None:
@@ -271,7 +320,9 @@ def test_dependent_functions_are_named_and_zero(few: Trajectory) -> None:
 
 
 def test_kind_of_pair_that_never_meets() -> None:
-    """Two single ions on opposite sides of the box: a free pair by topology, but none below the cutoff."""
+    """Two single ions on opposite sides of the box: a free pair by topology, but none below the
+    cutoff.
+    """
     rng = np.random.default_rng(0)
     rest = liquid(["H2O"] * 6, CUBE, seed=2)
     ions = np.array([[0.5, 0.5, 9.0], [6.5, 6.5, 3.0]])
@@ -292,7 +343,9 @@ def test_kind_of_pair_that_never_meets() -> None:
 
 
 def assert_repulsive(loss: AgentLoss) -> None:
-    """From where nobody gets up to the shortest sampled distance, every free pair is pushed apart."""
+    """From where nobody gets up to the shortest sampled distance, every free pair is pushed
+    apart.
+    """
     for term in loss.free_terms:
         r = np.linspace(0.2, term.coverage["shortest_A"], 400)
         assert (term.evaluate(r)[1] < 0).all(), term.name
@@ -346,10 +399,12 @@ def test_coverage_is_that_of_the_data(few: Trajectory, spline_water: AgentLoss) 
         assert sum(coverage["counts"]) == len(r)
         bins = coverage["start_A"] + coverage["width_A"] * np.arange(len(coverage["counts"]) + 1)
         expected = np.histogram(r, bins)[0]
-        assert np.abs(expected - coverage["counts"]).max() <= 2  # at the very edges of bins, rounding decides
+        assert (
+            np.abs(expected - coverage["counts"]).max() <= 2
+        )  # at the very edges of bins, rounding decides
 
 
-# --- data that cannot be used ---------------------------------------------------------------------------------------
+# --- data that cannot be used ---------------------------------------------------------------------
 
 
 def test_error_of_a_function_of_one_coefficient_is_that_of_the_coefficient(few: Trajectory) -> None:
@@ -363,7 +418,9 @@ def test_error_of_a_function_of_one_coefficient_is_that_of_the_coefficient(few: 
 
 
 def test_errors_of_functions_are_the_scatter_of_fits_to_other_data(water: Trajectory) -> None:
-    """Jack-knife from a third of the frames against fits to three thirds: the same size, whatever the coefficients."""
+    """Jack-knife from a third of the frames against fits to three thirds: the same size, whatever
+    the coefficients.
+    """
     thirds = [fit(water[k : k + 220 : 2], Basis("power", (1.0, 3.0))) for k in (0, 220, 440)]
     for terms in zip(*(loss.free_terms for loss in thirds), strict=True):
         r = np.array([3.0, 3.5, 4.0])
@@ -374,7 +431,10 @@ def test_errors_of_functions_are_the_scatter_of_fits_to_other_data(water: Trajec
 
 
 def test_too_few_frames(few: Trajectory) -> None:
-    assert error_of(few[:3]) == "3 frames are too few: at least 4 are needed to fit on some and test on others"
+    assert (
+        error_of(few[:3])
+        == "3 frames are too few: at least 4 are needed to fit on some and test on others"
+    )
     assert fit(few[:4], BASES["power"]).provenance["frames_test"] == 2
 
 
@@ -384,9 +444,10 @@ def test_no_forces(few: Trajectory) -> None:
 
 
 def test_cutoff_longer_than_half_the_cell(few: Trajectory) -> None:
-    assert error_of(few, Basis(cutoff_A=6.5)) == (
-        "the cutoff is 6.5 Å; it must be positive and at most half the smallest width of the cell, 6.222 Å: "
-        "choose a shorter one, or a larger box"
+    assert (
+        error_of(few, Basis(cutoff_A=6.5))
+        == "the cutoff is 6.5 Å; it must be positive and at most half the smallest width of the"
+        " cell, 6.222 Å: choose a shorter one, or a larger box"
     )
     cell = few.cell.copy()
     cell[20:] *= 0.99  # a cell that shrinks on the way
@@ -394,9 +455,13 @@ def test_cutoff_longer_than_half_the_cell(few: Trajectory) -> None:
 
 
 def test_nobody_within_the_cutoff() -> None:
-    apart = frame_of(["Ar", "Ar"], np.array([[0.0, 0, 0], [6, 6, 6]]), CUBE, forces=np.zeros((1, 2, 3)))
+    apart = frame_of(
+        ["Ar", "Ar"], np.array([[0.0, 0, 0], [6, 6, 6]]), CUBE, forces=np.zeros((1, 2, 3))
+    )
     frames = replace(apart[np.zeros(8, int)], step=np.arange(8), time=np.arange(8.0))
-    with pytest.raises(InputError, match=r"no two atoms come within the cutoff of 5\.5 Å: nothing to fit"):
+    with pytest.raises(
+        InputError, match=r"no two atoms come within the cutoff of 5\.5 Å: nothing to fit"
+    ):
         fit(frames, Basis())
 
 
@@ -435,8 +500,14 @@ def test_a_fit_worse_than_no_force_is_warned_of(few: Trajectory) -> None:
     ("options", "expected"),
     [
         ({"kind": "morse"}, "the basis is 'morse'; known: spline, power"),
-        ({"kind": "power", "exponents": ()}, r"the exponents are \[\]: at least one is needed, each once"),
-        ({"kind": "power", "exponents": (2.0, 2.0)}, r"the exponents are \[2.0, 2.0\]: at least one is needed"),
+        (
+            {"kind": "power", "exponents": ()},
+            r"the exponents are \[\]: at least one is needed, each once",
+        ),
+        (
+            {"kind": "power", "exponents": (2.0, 2.0)},
+            r"the exponents are \[2.0, 2.0\]: at least one is needed",
+        ),
         ({"kind": "power", "exponents": (0.0,)}, "the exponent 0 is no invariant"),
         ({"bond_degree": 0}, "the degree of bonded terms is 0; expected 1 to 8"),
         ({"spacing_A": 2.0}, "the knot spacing is 2.0 Å; expected 0.05 to 1.0 Å"),
@@ -474,9 +545,16 @@ def test_frames_with_broken_bonds_are_left_out(few: Trajectory) -> None:
 
 def test_reactions_are_refused(few: Trajectory) -> None:
     """More than a tenth of the frames."""
-    assert fit(with_broken_bonds(few, [1, 5, 9, 13]), BASES["power"]).provenance["frames_with_broken_bonds"] == 4
+    assert (
+        fit(with_broken_bonds(few, [1, 5, 9, 13]), BASES["power"]).provenance[
+            "frames_with_broken_bonds"
+        ]
+        == 4
+    )
     error = error_of(with_broken_bonds(few, [1, 5, 9, 13, 17]))
-    assert error.startswith(f"bonds break in 5 of 40 frames, first at step {few.step[1]} ({few.time[1]:g} fs): the ")
+    assert error.startswith(
+        f"bonds break in 5 of 40 frames, first at step {few.step[1]} ({few.time[1]:g} fs): the "
+    )
     assert "H65" in error and "fit a part of the run without reactions" in error
 
 
@@ -488,4 +566,6 @@ def test_net_force_is_warned_of(few: Trajectory) -> None:
     provenance = fit(replace(few, forces=noise), BASES["power"]).provenance
     (warning,) = provenance["warnings"]
     assert "raise &MGRID CUTOFF" in warning
-    assert provenance["net_force_eV_per_A"] == pytest.approx(np.sqrt(64 * 2 / np.pi) * 0.3, rel=0.15)
+    assert provenance["net_force_eV_per_A"] == pytest.approx(
+        np.sqrt(64 * 2 / np.pi) * 0.3, rel=0.15
+    )

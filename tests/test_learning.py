@@ -1,4 +1,6 @@
-"""The agents' own dynamics: their forces, what ASE makes of them, and what broken reciprocity does."""
+"""The agents' own dynamics: their forces, what ASE makes of them, and what broken reciprocity
+does.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,12 @@ from ase.md.verlet import VelocityVerlet
 from conftest import CUBE, TRICLINIC, invent, liquid, topology_of
 
 from mld_ff.calculator import Calculator
+from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
-from mld_ff.learning import AgentsCalculator, Learning, learn, temperatures
-from mld_ff.loss import AgentLoss
-from mld_ff.production import MD
-from mld_ff.topology import Topology
+from mld_ff.geometry.topology import Topology
+from mld_ff.loss.model import AgentLoss
 from mld_ff.trajectory import Floats, Trajectory
+from mld_ff.workflows.agents import AgentsCalculator, Learning, learn, temperatures
 
 LIQUID = ["H2O"] * 4 + ["CH3OH"] * 2 + ["Na"]
 DENSE = 0.68 * CUBE
@@ -33,12 +35,16 @@ def like_the_reciprocal(loss: AgentLoss) -> AgentLoss:
 
 
 def each_its_own(frame: Trajectory) -> AgentLoss:
-    """An invented loss whose agents have other functions than the reciprocal one, and each other."""
+    """An invented loss whose agents have other functions than the reciprocal one, and each
+    other.
+    """
     loss = invent(frame, cutoff=3.9, edge=2.7)
     agents = {}
     for k, s in enumerate(loss.species, start=2):
         mine = [t for t in loss.terms if s in t.species]
-        agents[s] = tuple(replace(t, coefficients=tuple(k * c for c in t.coefficients)) for t in mine)
+        agents[s] = tuple(
+            replace(t, coefficients=tuple(k * c for c in t.coefficients)) for t in mine
+        )
     return replace(loss, agents=agents)
 
 
@@ -61,12 +67,14 @@ def momentum(atoms: Atoms) -> Floats:
     return np.asarray(atoms.get_momenta().sum(axis=0))
 
 
-# --- forces ---------------------------------------------------------------------------------------------------------
+# --- forces ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cell", [DENSE, 0.68 * TRICLINIC], ids=["cube", "triclinic"])
 def test_agents_forces_are_those_of_their_own_losses(cell: Floats) -> None:
-    """Species by species against the reciprocal machinery with that species' terms (others' pairs at zero)."""
+    """Species by species against the reciprocal machinery with that species' terms (others' pairs
+    at zero).
+    """
     frame = liquid(LIQUID, cell)
     topology, loss = topology_of(frame), each_its_own(frame)
     found = loss.evaluate_agents(topology, frame.positions[0], frame.cell[0])
@@ -85,7 +93,9 @@ def test_agents_with_the_reciprocal_terms_exert_the_reciprocal_forces() -> None:
     frame = liquid(LIQUID, DENSE)
     topology, loss = topology_of(frame), like_the_reciprocal(invent(frame))
     _, expected = loss.evaluate(topology, frame.positions[0], frame.cell[0])
-    assert np.array_equal(loss.evaluate_agents(topology, frame.positions[0], frame.cell[0]), expected)
+    assert np.array_equal(
+        loss.evaluate_agents(topology, frame.positions[0], frame.cell[0]), expected
+    )
 
 
 def test_model_without_agents_is_refused(tmp_path: Path) -> None:
@@ -99,7 +109,7 @@ def test_model_without_agents_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-# --- calculators ----------------------------------------------------------------------------------------------------
+# --- calculators ----------------------------------------------------------------------------------
 
 
 def test_calculators_are_the_numpy_reference(spline_water: AgentLoss, few: Trajectory) -> None:
@@ -108,7 +118,11 @@ def test_calculators_are_the_numpy_reference(spline_water: AgentLoss, few: Traje
     atoms = atoms_of(frame, Calculator(spline_water, topology))
     energies, forces = spline_water.evaluate(topology, frame.positions[0], frame.cell[0])
     assert np.array_equal(atoms.get_forces(), forces)
-    assert atoms.get_potential_energy() == atoms.get_potential_energy(force_consistent=True) == sum(energies.values())
+    assert (
+        atoms.get_potential_energy()
+        == atoms.get_potential_energy(force_consistent=True)
+        == sum(energies.values())
+    )
     atoms.calc = AgentsCalculator(spline_water, topology)
     expected = spline_water.evaluate_agents(topology, frame.positions[0], frame.cell[0])
     assert np.array_equal(atoms.get_forces(), expected)
@@ -116,7 +130,9 @@ def test_calculators_are_the_numpy_reference(spline_water: AgentLoss, few: Traje
         atoms.get_potential_energy()
 
 
-def test_calculator_refuses_other_atoms_and_open_boundaries(spline_water: AgentLoss, few: Trajectory) -> None:
+def test_calculator_refuses_other_atoms_and_open_boundaries(
+    spline_water: AgentLoss, few: Trajectory
+) -> None:
     atoms = atoms_of(few[0], AgentsCalculator(spline_water, topology_of(few[0])))
     atoms.pbc = (True, True, False)
     with pytest.raises(InputError, match="periodic along all three"):
@@ -127,11 +143,15 @@ def test_calculator_refuses_other_atoms_and_open_boundaries(spline_water: AgentL
         atoms.get_forces()
 
 
-# --- what is conserved ----------------------------------------------------------------------------------------------
+# --- what is conserved ----------------------------------------------------------------------------
 
 
-def test_reciprocal_run_conserves_energy_and_momentum(spline_water: AgentLoss, few: Trajectory) -> None:
-    """NVE through ASE: the energy's deviation falls with the square of the time step, so it is the integrator's."""
+def test_reciprocal_run_conserves_energy_and_momentum(
+    spline_water: AgentLoss, few: Trajectory
+) -> None:
+    """NVE through ASE: the energy's deviation falls with the square of the time step, so it is the
+    integrator's.
+    """
     topology, frame = at_rest(few[20])
     deviation = {}
     for timestep in (0.25, 0.5):
@@ -151,7 +171,9 @@ def test_equal_agents_conserve_momentum(spline_water: AgentLoss, few: Trajectory
 
 
 def test_agents_own_losses_push_the_box(spline_water: AgentLoss, few: Trajectory) -> None:
-    """The momentum is the time integral of the sum of the agents' forces; ASE takes nothing away from it."""
+    """The momentum is the time integral of the sum of the agents' forces; ASE takes nothing away
+    from it.
+    """
     topology, frame = at_rest(few[20])
     atoms = atoms_of(frame, AgentsCalculator(spline_water, topology))
     timestep = 0.5 * ase.units.fs
@@ -165,7 +187,7 @@ def test_agents_own_losses_push_the_box(spline_water: AgentLoss, few: Trajectory
     assert momentum(atoms) == pytest.approx(impulse, abs=1e-10)
 
 
-# --- temperatures ---------------------------------------------------------------------------------------------------
+# --- temperatures ---------------------------------------------------------------------------------
 
 
 def test_temperatures_of_species_are_the_sum_over_atoms() -> None:
@@ -178,23 +200,30 @@ def test_temperatures_of_species_are_the_sum_over_atoms() -> None:
     assert list(found) == list(dict.fromkeys(frame.symbols))
     for s, temperature in found.items():
         mine = [k for k in range(frame.n_atoms) if frame.symbols[k] == s]
-        kinetic = sum(0.5 * frame.masses[k] * 1.66053907e-27 * ((v[k] - drift) @ (v[k] - drift)) * 1e10 for k in mine)
+        kinetic = sum(
+            0.5 * frame.masses[k] * 1.66053907e-27 * ((v[k] - drift) @ (v[k] - drift)) * 1e10
+            for k in mine
+        )
         freedom = 3 * (len(mine) - sum(frame.masses[mine]) / sum(frame.masses))
         assert temperature == pytest.approx(2 * kinetic / (freedom * 1.380649e-23), rel=1e-6)
 
 
 def test_temperatures_are_those_of_the_distribution() -> None:
-    """Equal for all species when velocities are Maxwell's and the centre of mass is taken to rest."""
+    """Equal for all species when velocities are Maxwell's and the centre of mass is taken to
+    rest.
+    """
     symbols = ["Na", "O", "H", "H", "H"]
     masses = np.array([23.0, 16.0, 1.0, 1.0, 1.0])
     rng = np.random.default_rng(5)
     width = np.sqrt(ase.units.kB * 300 / masses) * ase.units.fs
-    each = [temperatures(symbols, masses, rng.normal(size=(5, 3)) * width[:, None]) for _ in range(4000)]
+    each = [
+        temperatures(symbols, masses, rng.normal(size=(5, 3)) * width[:, None]) for _ in range(4000)
+    ]
     for s in ("Na", "O", "H"):
         assert np.mean([t[s] for t in each]) == pytest.approx(300, rel=0.04)
 
 
-# --- runs -----------------------------------------------------------------------------------------------------------
+# --- runs -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +234,9 @@ def learned(
     return learn(spline_water, few[20], directory, MD(time_ps=0.03)), directory
 
 
-def test_both_dynamics_start_from_the_same_frame(learned: tuple[Learning, Path], few: Trajectory) -> None:
+def test_both_dynamics_start_from_the_same_frame(
+    learned: tuple[Learning, Path], few: Trajectory
+) -> None:
     runs = learned[0].runs
     assert set(runs) == {(d, e) for d in ("reciprocal", "agents") for e in ("NVE", "NVT")}
     first = runs["reciprocal", "NVE"]
@@ -219,7 +250,9 @@ def test_both_dynamics_start_from_the_same_frame(learned: tuple[Learning, Path],
     expected = temperatures(frame.symbols, frame.masses, frame.velocities[0])
     assert {s: t[0] for s, t in first.temperature_K.items()} == pytest.approx(expected, rel=1e-7)
     r = dict(topology.pairs(frame.positions[0], frame.cell[0], 1.0))["bonded:O-H"].r
-    assert (first.mean_A["bonded:O-H"][0], first.deviation_A["bonded:O-H"][0]) == pytest.approx((r.mean(), r.std()))
+    assert (first.mean_A["bonded:O-H"][0], first.deviation_A["bonded:O-H"][0]) == pytest.approx(
+        (r.mean(), r.std())
+    )
 
 
 def test_reciprocal_gains_nothing_and_agents_do(learned: tuple[Learning, Path]) -> None:
@@ -235,7 +268,9 @@ def test_reciprocal_gains_nothing_and_agents_do(learned: tuple[Learning, Path]) 
             assert run.gained_eV == pytest.approx(total - total[0], abs=0.03)
 
 
-def test_results_are_written_once(learned: tuple[Learning, Path], spline_water: AgentLoss, few: Trajectory) -> None:
+def test_results_are_written_once(
+    learned: tuple[Learning, Path], spline_water: AgentLoss, few: Trajectory
+) -> None:
     learning, directory = learned
     data = json.loads((directory / "learning.json").read_text(encoding="utf-8"))
     assert data["finished"] is True and data["started_from"]["step"] == int(few.step[20])

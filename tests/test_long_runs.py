@@ -1,4 +1,6 @@
-"""Runs of any ensemble that are stopped at any moment and go on, and what is said of them meanwhile."""
+"""Runs of any ensemble that are stopped at any moment and go on, and what is said of them
+meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +15,32 @@ import numpy as np
 import pytest
 from conftest import CUBE, invent, liquid, topology_of
 
-from mld_ff.engines.sessions import SESSION, newest_checkpoint
+from mld_ff.engines.settings import MD
 from mld_ff.errors import CheckFailed, EngineError, InputError
-from mld_ff.loss import AgentLoss
-from mld_ff.production import MD, read_log, read_run, run
+from mld_ff.loss.model import AgentLoss
+from mld_ff.production.results import read_log, read_run
+from mld_ff.production.sessions import SESSION, newest_checkpoint
+from mld_ff.production.simulation import run
 from mld_ff.trajectory import Trajectory
 
 ENGINES = ("openmm", "lammps")
 PLATFORM = "Reference"
 """Deterministic."""
 LONG: dict[str, dict[str, Any]] = {
-    "openmm": {"time_ps": 0.1, "timestep_fs": 0.5, "every_fs": 1.0, "checkpoint_ps": 0.0155, "velocities": True},
-    "lammps": {"time_ps": 2.5, "timestep_fs": 0.5, "every_fs": 5.0, "checkpoint_ps": 0.1035, "velocities": True},
+    "openmm": {
+        "time_ps": 0.1,
+        "timestep_fs": 0.5,
+        "every_fs": 1.0,
+        "checkpoint_ps": 0.0155,
+        "velocities": True,
+    },
+    "lammps": {
+        "time_ps": 2.5,
+        "timestep_fs": 0.5,
+        "every_fs": 5.0,
+        "checkpoint_ps": 0.1035,
+        "velocities": True,
+    },
 }
 """Checkpoints fall between frames."""
 
@@ -50,19 +66,28 @@ def stop_at(step: int) -> Callable[[str, int, int], None]:
     return progress
 
 
-# --- stopped and resumed ---------------------------------------------------------------------------------------------
+# --- stopped and resumed --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_run_that_was_killed_goes_on(engine: str, frame: Trajectory, loss: AgentLoss, tmp_path: Path) -> None:
-    """No frame or row is lost, doubled or broken; OpenMM's Reference platform continues to the bit."""
+def test_run_that_was_killed_goes_on(
+    engine: str, frame: Trajectory, loss: AgentLoss, tmp_path: Path
+) -> None:
+    """No frame or row is lost, doubled or broken; OpenMM's Reference platform continues to the
+    bit.
+    """
     settings, cut = MD(**LONG[engine]), tmp_path / "cut"
     whole = run(loss, frame, engine, tmp_path / "whole", settings, PLATFORM)
-    for at in (settings.steps // 4, settings.steps // 2) if engine == "lammps" else (settings.steps // 4,):
+    for at in (
+        (settings.steps // 4, settings.steps // 2) if engine == "lammps" else (settings.steps // 4,)
+    ):
         with pytest.raises(KeyboardInterrupt):
             run(loss, frame, engine, cut, settings, PLATFORM, stop_at(at), resume=True)
         found = read_run(cut)
-        assert np.array_equal(found.step, whole.step[: found.n_frames]) and found.source["finished"] is False
+        assert (
+            np.array_equal(found.step, whole.step[: found.n_frames])
+            and found.source["finished"] is False
+        )
         assert found.n_frames >= at // settings.every and found.velocities is not None
     assert newest_checkpoint(cut, engine) is not None
     found = run(loss, frame, engine, cut, settings, PLATFORM, resume=True)
@@ -70,23 +95,39 @@ def test_run_that_was_killed_goes_on(engine: str, frame: Trajectory, loss: Agent
     assert np.array_equal(found.step, whole.step)
     assert read_log(cut)["time_ps"] == pytest.approx(0.0005 * read_log(cut)["step"])
     for mine, other in ((read_log(cut), read_log(tmp_path / "whole")), (vars(found), vars(whole))):
-        for name in ("step", "time_ps", "potential_eV", "temperature_K", "positions", "velocities", "cell"):
+        for name in (
+            "step",
+            "time_ps",
+            "potential_eV",
+            "temperature_K",
+            "positions",
+            "velocities",
+            "cell",
+        ):
             if name in other:
                 a, b = np.asarray(mine[name]), np.asarray(other[name])
                 if engine == "openmm":
                     assert np.array_equal(a, b), name
                 else:  # another order of summation, and a system that forgets where it came from
                     near = len(a) // 4
-                    assert a.shape == b.shape and a[:near] == pytest.approx(b[:near], abs=1e-3), name
-    assert np.linalg.norm(np.diff(found.positions, axis=0), axis=2).max() < 0.5  # no jump where it went on
+                    assert a.shape == b.shape and a[:near] == pytest.approx(b[:near], abs=1e-3), (
+                        name
+                    )
+    assert (
+        np.linalg.norm(np.diff(found.positions, axis=0), axis=2).max() < 0.5
+    )  # no jump where it went on
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_finished_run_is_made_longer(engine: str, frame: Trajectory, loss: AgentLoss, tmp_path: Path) -> None:
+def test_finished_run_is_made_longer(
+    engine: str, frame: Trajectory, loss: AgentLoss, tmp_path: Path
+) -> None:
     short, more = (MD(time_ps=t, timestep_fs=0.5, every_fs=2.0) for t in (0.0105, 0.02))
     run(loss, frame, engine, tmp_path, short, PLATFORM)
     before = (tmp_path / "trajectory.dcd").read_bytes()
-    assert run(loss, frame, engine, tmp_path, short, PLATFORM, resume=True).source["finished"] is True
+    assert (
+        run(loss, frame, engine, tmp_path, short, PLATFORM, resume=True).source["finished"] is True
+    )
     assert (tmp_path / "trajectory.dcd").read_bytes() == before
     found = run(loss, frame, engine, tmp_path, more, PLATFORM, resume=True)
     first = {"openmm": 1, "lammps": 0}[engine]
@@ -100,17 +141,28 @@ def test_only_the_same_run_goes_on(frame: Trajectory, loss: AgentLoss, tmp_path:
 
     def said(other: AgentLoss = loss, **options: Any) -> str:
         with pytest.raises(InputError) as caught:
-            run(other, frame, "lammps", tmp_path, MD(**({"time_ps": 0.02, "every_fs": 2.0} | options)), resume=True)
+            run(
+                other,
+                frame,
+                "lammps",
+                tmp_path,
+                MD(**({"time_ps": 0.02, "every_fs": 2.0} | options)),
+                resume=True,
+            )
         return str(caught.value)
 
-    assert "another run lies here: its temperature_K is 300.0, now it is 310.0; only time_ps, checkpoint_ps" in said(
-        temperature_K=310.0
+    assert (
+        "another run lies here: its temperature_K is 300.0, now it is 310.0; only time_ps,"
+        " checkpoint_ps" in said(temperature_K=310.0)
     )
     assert "its ensemble is 'nvt', now it is 'nve'" in said(ensemble="nve")
-    assert said(loss.only()) == f"{tmp_path / 'model.json'}: the run that lies here was made with another model"
+    assert (
+        said(loss.only())
+        == f"{tmp_path / 'model.json'}: the run that lies here was made with another model"
+    )
 
 
-# --- ensembles -------------------------------------------------------------------------------------------------------
+# --- ensembles ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -120,7 +172,9 @@ def test_energy_is_conserved_without_a_thermostat(
     """Velocity Verlet's own fluctuation, far less than what a thermostat gives and takes."""
     ranges = {}
     for ensemble in ("nve", "nvt"):
-        settings = MD(time_ps=0.06, timestep_fs=0.25, every_fs=2.0, damping_fs=20.0, ensemble=ensemble)
+        settings = MD(
+            time_ps=0.06, timestep_fs=0.25, every_fs=2.0, damping_fs=20.0, ensemble=ensemble
+        )
         run(power_water, few[3], engine, tmp_path / ensemble, settings, "CPU")
         total = read_log(tmp_path / ensemble)["total_eV"]
         ranges[ensemble] = np.ptp(total[len(total) // 4 :])
@@ -128,8 +182,12 @@ def test_energy_is_conserved_without_a_thermostat(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_volume_follows_the_pressure(engine: str, few: Trajectory, power_water: AgentLoss, tmp_path: Path) -> None:
-    """20 GPa make it smaller; molecules stay whole, the box its shape, and nobody is left in the dark."""
+def test_volume_follows_the_pressure(
+    engine: str, few: Trajectory, power_water: AgentLoss, tmp_path: Path
+) -> None:
+    """20 GPa make it smaller; molecules stay whole, the box its shape, and nobody is left in the
+    dark.
+    """
     settings = MD(time_ps=0.1, every_fs=5.0, ensemble="npt", pressure_bar=2e5)
     found = run(power_water, few[3], engine, tmp_path, settings, "CPU")
     log = read_log(tmp_path)
@@ -138,12 +196,19 @@ def test_volume_follows_the_pressure(engine: str, few: Trajectory, power_water: 
     assert 1.0 < density[-1] < 1.5 and np.ptp(density) > 0.003
     assert found.cell[-1] == pytest.approx(found.cell[-1, 0, 0] * np.eye(3), abs=1e-4)
     bonds = topology_of(
-        few[3].select_atoms(np.array(json.loads((tmp_path / "run.json").read_text())["atom_in_source"]))
+        few[3].select_atoms(
+            np.array(json.loads((tmp_path / "run.json").read_text())["atom_in_source"])
+        )
     )
-    lengths = [np.linalg.norm(x[bonds.bonds[:, 0]] - x[bonds.bonds[:, 1]], axis=1).max() for x in found.positions]
+    lengths = [
+        np.linalg.norm(x[bonds.bonds[:, 0]] - x[bonds.bonds[:, 1]], axis=1).max()
+        for x in found.positions
+    ]
     assert max(lengths) < 1.3
     note = json.loads((tmp_path / "run.json").read_text())["notes"][0]
-    assert note.startswith("the loss was inferred from forces") and "do not tell the pressure" in note
+    assert (
+        note.startswith("the loss was inferred from forces") and "do not tell the pressure" in note
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,33 +226,56 @@ def test_settings_that_make_no_sense(options: dict[str, Any], said: str) -> None
     assert str(caught.value) == said
 
 
-# --- what is watched meanwhile ---------------------------------------------------------------------------------------
+# --- what is watched meanwhile --------------------------------------------------------------------
 
 
 def test_escapes_are_the_pairs_farthest_outside(frame: Trajectory, loss: AgentLoss) -> None:
-    """Beside all pairs one by one. Where data were, they tell the limit, and not the wall that begins before it."""
+    """Beside all pairs one by one. Where data were, they tell the limit, and not the wall that
+    begins before it.
+    """
     topology = topology_of(frame)
     seen = replace(loss.free_terms[0], coverage={"shortest_A": 3.5})
     loss = replace(loss, terms=(*loss.bond_terms, seen, *loss.free_terms[1:]))
-    limits = {t.name: t.range_A for t in loss.bond_terms} | {t.name: (2.0, np.inf) for t in loss.free_terms}
+    limits = {t.name: t.range_A for t in loss.bond_terms} | {
+        t.name: (2.0, np.inf) for t in loss.free_terms
+    }
     limits[seen.name] = 3.5, np.inf
     expected: dict[str, tuple[float, tuple[str, str]]] = {}
     for name, pairs in topology.pairs(frame.positions[0], frame.cell[0], loss.cutoff_A):
         for i, j, r in zip(pairs.i, pairs.j, pairs.r, strict=True):
             outside = max(limits[name][0] - r, r - limits[name][1])
             if outside > expected.get(name, (0,))[0]:
-                expected[name] = outside, (f"{topology.symbols[i]}{i + 1}", f"{topology.symbols[j]}{j + 1}")
-    found = {e.term: (pytest.approx(e.outside_A), e.atoms) for e in loss.escapes(topology, frame.positions[0], CUBE)}
+                expected[name] = (
+                    outside,
+                    (f"{topology.symbols[i]}{i + 1}", f"{topology.symbols[j]}{j + 1}"),
+                )
+    found = {
+        e.term: (pytest.approx(e.outside_A), e.atoms)
+        for e in loss.escapes(topology, frame.positions[0], CUBE)
+    }
     assert len(expected) >= 2 and found == expected
 
 
-def test_leaving_the_sampled_distances_is_said_or_stops(frame: Trajectory, loss: AgentLoss, tmp_path: Path) -> None:
+def test_leaving_the_sampled_distances_is_said_or_stops(
+    frame: Trajectory, loss: AgentLoss, tmp_path: Path
+) -> None:
     """The invented walls begin inside the distances of the start."""
     run(loss, frame, "lammps", tmp_path / "warn", MD(time_ps=0.02, every_fs=2.0))
     notes = json.loads((tmp_path / "warn" / "run.json").read_text())["notes"]
-    assert any("of 11 frames pairs left the sampled distances, at worst in step" in note for note in notes)
-    with pytest.raises(CheckFailed, match=r"a pair left the sampled distances: step \d+, bonded:.-H, .\d+ and H\d+: "):
-        run(loss, frame, "lammps", tmp_path / "stop", MD(time_ps=0.02, every_fs=2.0, on_escape="stop"))
+    assert any(
+        "of 11 frames pairs left the sampled distances, at worst in step" in note for note in notes
+    )
+    with pytest.raises(
+        CheckFailed,
+        match=r"a pair left the sampled distances: step \d+, bonded:.-H, .\d+ and H\d+: ",
+    ):
+        run(
+            loss,
+            frame,
+            "lammps",
+            tmp_path / "stop",
+            MD(time_ps=0.02, every_fs=2.0, on_escape="stop"),
+        )
     assert json.loads((tmp_path / "stop" / "run.json").read_text())["finished"] is False
 
 

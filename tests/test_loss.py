@@ -10,13 +10,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import CUBE, TRICLINIC, bond_term, energy_and_forces, free_term, invent, liquid, shuffled, topology_of
+from conftest import (
+    CUBE,
+    TRICLINIC,
+    bond_term,
+    energy_and_forces,
+    free_term,
+    invent,
+    liquid,
+    shuffled,
+    topology_of,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mld_ff.errors import InputError
-from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, PowerTerm, SplineTerm, Term, Wall, wall_stiffness
-from mld_ff.topology import find_topology
+from mld_ff.geometry.topology import find_topology
+from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.terms import BondTerm, FreeTerm, PowerTerm, SplineTerm, Term, Wall, wall_stiffness
 from mld_ff.trajectory import Trajectory
 
 LIQUID = ["H2O"] * 4 + ["CH3OH"] * 2 + ["Na"]
@@ -26,7 +37,8 @@ FREE: dict[str, FreeTerm] = {
     "spline": free_term(("O", "H")),
 }
 BONDS: dict[str, BondTerm] = {
-    f"bond {d}": bond_term("bonded:O-H", ("O", "H"), np.array([0.9, 1.1]), degree=d) for d in range(1, 7)
+    f"bond {d}": bond_term("bonded:O-H", ("O", "H"), np.array([0.9, 1.1]), degree=d)
+    for d in range(1, 7)
 }
 TERMS: dict[str, Term] = {**FREE, **BONDS}
 
@@ -41,7 +53,7 @@ def sampled(term: Term) -> np.ndarray:
     return np.linspace(low, high, 73)[1:-1] + 1.37e-4
 
 
-# --- functions and their derivatives --------------------------------------------------------------------------------
+# --- functions and their derivatives --------------------------------------------------------------
 
 
 @by_name(TERMS)
@@ -57,7 +69,9 @@ def test_derivatives_of_the_basis(term: Term, derivative: int) -> None:
 
 @pytest.mark.parametrize("exponents", EXPONENTS, ids=str)
 def test_power_basis_is_the_formula(exponents: tuple[float, ...]) -> None:
-    """l = Σ A_n q_n + Σ_{n≤m} B_nm q_n q_m with q_n = (1 - (r/rc)²)³ r^-n, in the order of the coefficients' names."""
+    """l = Σ A_n q_n + Σ_{n≤m} B_nm q_n q_m with q_n = (1 - (r/rc)²)³ r^-n, in the order of the
+    coefficients' names.
+    """
     term = free_term(("O", "O"), "power", exponents)
     for r in (1.3, 2.5, 4.9):
         q = [(1 - (r / 5.0) ** 2) ** 3 / r**n for n in exponents]
@@ -101,25 +115,40 @@ def test_nothing_is_left_at_the_cutoff(term: FreeTerm) -> None:
     assert energy.tolist() == [0, 0] and slope.tolist() == [0, 0]
 
 
-# --- walls ----------------------------------------------------------------------------------------------------------
+# --- walls ----------------------------------------------------------------------------------------
 
 
 @by_name(TERMS)
 def test_walls_join_smoothly(term: Term) -> None:
-    """Value, slope and curvature agree from both sides; further out it is the parabola plus the cubic."""
+    """Value, slope and curvature agree from both sides; further out it is the parabola plus the
+    cubic.
+    """
     for wall in term.walls:
         outwards = -wall.inward
         edge = np.array([wall.edge_A])
-        value, slope, curvature = ((term.basis(edge, d) @ np.array(term.coefficients))[0] for d in range(3))
+        value, slope, curvature = (
+            (term.basis(edge, d) @ np.array(term.coefficients))[0] for d in range(3)
+        )
         h = 1e-5
-        (e0, e1, _), (s0, s1, s2) = term.evaluate(wall.edge_A + outwards * h * np.array([0.0, 1.0, 2.0]))
+        (e0, e1, _), (s0, s1, s2) = term.evaluate(
+            wall.edge_A + outwards * h * np.array([0.0, 1.0, 2.0])
+        )
         assert e0 == pytest.approx(value, abs=1e-12) and s0 == pytest.approx(slope, abs=1e-12)
-        assert (e1 - e0) / (outwards * h) == pytest.approx(slope, abs=1e-2 * abs(curvature) * h + 1e-3)
+        assert (e1 - e0) / (outwards * h) == pytest.approx(
+            slope, abs=1e-2 * abs(curvature) * h + 1e-3
+        )
         assert (s1 - s0) / (outwards * h) == pytest.approx(curvature, abs=1e-2)
         assert (s2 - s1) / (outwards * h) == pytest.approx(curvature, abs=1e-2)
         for x in (0.05, 0.3):
-            expected = value + outwards * slope * x + curvature * x**2 / 2 + wall.stiffness_eV_per_A3 * x**3
-            assert term.evaluate(np.array([wall.edge_A + outwards * x]))[0][0] == pytest.approx(expected, rel=1e-12)
+            expected = (
+                value
+                + outwards * slope * x
+                + curvature * x**2 / 2
+                + wall.stiffness_eV_per_A3 * x**3
+            )
+            assert term.evaluate(np.array([wall.edge_A + outwards * x]))[0][0] == pytest.approx(
+                expected, rel=1e-12
+            )
 
 
 @by_name(TERMS)
@@ -142,7 +171,9 @@ def test_slope_is_the_derivative_of_the_energy_beyond_walls(term: Term) -> None:
 def test_walls_push_back_beyond_their_depth(
     force: float, curvature: float, depth: float, least: float, inward: int
 ) -> None:
-    """Whatever the term does at its edge; and never softer than asked for, nor stiffer than needed."""
+    """Whatever the term does at its edge; and never softer than asked for, nor stiffer than
+    needed.
+    """
     stiffness = wall_stiffness(force, curvature, depth, least)
     assert stiffness >= least
     wall = Wall(3.0, stiffness, 0.0, force, curvature, inward)
@@ -150,12 +181,18 @@ def test_walls_push_back_beyond_their_depth(
     towards_sampled = -inward * wall.evaluate(3.0 - inward * x)[1]
     tolerance = 1e-9 * (abs(force) + abs(curvature) * x)
     assert (towards_sampled >= -tolerance).all() and (towards_sampled[1:] > -tolerance[1:]).all()
-    assert stiffness <= least or stiffness <= 2 * (abs(force) + abs(curvature) * depth) / (3 * depth**2)
+    assert stiffness <= least or stiffness <= 2 * (abs(force) + abs(curvature) * depth) / (
+        3 * depth**2
+    )
 
 
-# --- energy and forces of a system ----------------------------------------------------------------------------------
+# --- energy and forces of a system ----------------------------------------------------------------
 
-KINDS = {"spline": ("spline", (3.0,)), "power": ("power", (2.5,)), "powers": ("power", (1.0, 2.0, 3.0))}
+KINDS = {
+    "spline": ("spline", (3.0,)),
+    "power": ("power", (2.5,)),
+    "powers": ("power", (1.0, 2.0, 3.0)),
+}
 
 
 @pytest.fixture(params=["cube", "triclinic"])
@@ -165,7 +202,9 @@ def frame(request: pytest.FixtureRequest) -> Trajectory:
     return liquid(LIQUID, cell, seed=5, jitter=0.05)
 
 
-def some_loss(frame: Trajectory, kind: str = "spline", exponents: tuple[float, ...] = (3.0,)) -> AgentLoss:
+def some_loss(
+    frame: Trajectory, kind: str = "spline", exponents: tuple[float, ...] = (3.0,)
+) -> AgentLoss:
     return invent(frame, kind, exponents, cutoff=3.9, edge=2.7)
 
 
@@ -175,7 +214,10 @@ def test_forces_are_the_negative_gradient(frame: Trajectory, kind: str) -> None:
     topology, x, cell = topology_of(frame), frame.positions[0], frame.cell[0]
     beyond = set()
     for name, pairs in topology.pairs(x, cell, loss.cutoff_A):
-        if any(((wall.edge_A - pairs.r) * wall.inward > 0).any() for wall in loss.terms_of(topology)[name].walls):
+        if any(
+            ((wall.edge_A - pairs.r) * wall.inward > 0).any()
+            for wall in loss.terms_of(topology)[name].walls
+        ):
             beyond.add(name.split(":")[0])
     assert beyond == {"bonded", "free"}, "no pair lies beyond a wall; this test would be too easy"
     _, forces = loss.evaluate(topology, x, cell)
@@ -189,13 +231,17 @@ def test_forces_are_the_negative_gradient(frame: Trajectory, kind: str) -> None:
             moved = x.copy()
             moved[atom] += sign * h * direction
             energies.append(sum(loss.evaluate(topology, moved, cell)[0].values()))
-        assert forces[atom] @ direction == pytest.approx(-(energies[0] - energies[1]) / (2 * h), abs=2e-6)
+        assert forces[atom] @ direction == pytest.approx(
+            -(energies[0] - energies[1]) / (2 * h), abs=2e-6
+        )
     assert np.abs(forces).max() > 0.5
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_invariance(frame: Trajectory, kind: str) -> None:
-    """Translation, rotation of everything, wrapping, and another order of the atoms; and no net force."""
+    """Translation, rotation of everything, wrapping, and another order of the atoms; and no net
+    force.
+    """
     loss = some_loss(frame, *KINDS[kind])
     energy, forces = energy_and_forces(loss, frame)
     assert np.abs(forces.sum(axis=0)).max() < 1e-10
@@ -233,11 +279,15 @@ def test_energy_is_the_sum_over_pairs(few: Trajectory) -> None:
         "free:H-H": (names == "H-H") & (r > 1.75) & (r < 5.5),
     }
     for term in loss.terms:
-        assert energies[term.name] == pytest.approx(term.evaluate(r[chosen[term.name]])[0].sum(), rel=1e-10)
+        assert energies[term.name] == pytest.approx(
+            term.evaluate(r[chosen[term.name]])[0].sum(), rel=1e-10
+        )
 
 
 def test_only(few: Trajectory) -> None:
-    """One term alone has the energy that it has among the others; the forces of all of them add up."""
+    """One term alone has the energy that it has among the others; the forces of all of them add
+    up.
+    """
     frame = few[0]
     loss = invent(frame, edge=2.9)
     topology, x, cell = topology_of(frame), frame.positions[0], frame.cell[0]
@@ -245,14 +295,16 @@ def test_only(few: Trajectory) -> None:
     total = np.zeros_like(forces)
     for term in loss.terms:
         alone, part = loss.only(term.name).evaluate(topology, x, cell)
-        assert alone == {t.name: pytest.approx(energies[t.name] if t is term else 0.0) for t in loss.terms}
+        assert alone == {
+            t.name: pytest.approx(energies[t.name] if t is term else 0.0) for t in loss.terms
+        }
         total += part
     assert total == pytest.approx(forces, abs=1e-10)
     two = loss.only("free:O-O", "bonded:O-H").evaluate(topology, x, cell)[0]
     assert [name for name, e in two.items() if e != 0] == ["bonded:O-H", "free:O-O"]
 
 
-# --- does the model cover the system --------------------------------------------------------------------------------
+# --- does the model cover the system --------------------------------------------------------------
 
 
 def terms_error(loss: AgentLoss, frame: Trajectory) -> str:
@@ -264,15 +316,21 @@ def terms_error(loss: AgentLoss, frame: Trajectory) -> str:
 def test_species_and_pairs_without_a_term() -> None:
     waters = liquid(["H2O"] * 2, CUBE)
     loss = invent(waters)
-    assert terms_error(loss, liquid(["H2O", "Na", "NH3"], CUBE)) == "the system holds N, Na; the model knows only O, H"
+    assert (
+        terms_error(loss, liquid(["H2O", "Na", "NH3"], CUBE))
+        == "the system holds N, Na; the model knows only O, H"
+    )
     peroxide = terms_error(loss, liquid(["H2O", "H2O2"], CUBE))
-    assert peroxide == (
-        "the system (1 H2O, 1 H2O2) has pairs for which the model has no term: bonded:O-O, bonded:O-O-H, "
-        "bonded:H-O-O-H. Terms of the model: bonded:O-H, bonded:H-H, free:O-O, free:O-H, free:H-H"
+    assert (
+        peroxide
+        == "the system (1 H2O, 1 H2O2) has pairs for which the model has no term: bonded:O-O,"
+        " bonded:O-O-H, bonded:H-O-O-H. Terms of the model: bonded:O-H, bonded:H-H, free:O-O,"
+        " free:O-H, free:H-H"
     )
     missing = replace(loss, terms=loss.terms[:-1])
-    assert terms_error(missing, waters) == (
-        "the system (2 H2O) has pairs for which the model has no term: free:H-H. "
+    assert (
+        terms_error(missing, waters)
+        == "the system (2 H2O) has pairs for which the model has no term: free:H-H. "
         "Terms of the model: bonded:O-H, bonded:H-H, free:O-O, free:O-H"
     )
 
@@ -285,7 +343,9 @@ def test_terms_do_not_depend_on_the_order_of_the_atoms() -> None:
     found = loss.terms_of(topology_of(hydrogens_first))
     assert sorted(term.name for term in found.values()) == sorted(term.name for term in loss.terms)
     other, order = shuffled(waters, 8)
-    assert energy_and_forces(loss, other)[1] == pytest.approx(energy_and_forces(loss, waters)[1][order], abs=1e-12)
+    assert energy_and_forces(loss, other)[1] == pytest.approx(
+        energy_and_forces(loss, waters)[1][order], abs=1e-12
+    )
 
 
 def test_a_small_system_needs_only_its_own_terms() -> None:
@@ -296,7 +356,7 @@ def test_a_small_system_needs_only_its_own_terms() -> None:
     assert loss.evaluate(topology_of(one), one.positions[0], one.cell[0])[0]["free:O-O"] == 0.0
 
 
-# --- the model file -------------------------------------------------------------------------------------------------
+# --- the model file -------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -307,11 +367,15 @@ def model(tmp_path: Path) -> Path:
     mixed = (*spline.terms[:-2], *power.terms[-2:])
     coverage = {"counts": [1, 2], "start_A": 1.5}
     covered = tuple(replace(t, coefficient_errors=(0.1, 0.2), coverage=coverage) for t in mixed)
-    AgentLoss(spline.species, covered, {"ridge": 1e-7, "molecules": {"H2O": 1}, "π": [[1, 2], [3]]}).save(file)
+    AgentLoss(
+        spline.species, covered, {"ridge": 1e-7, "molecules": {"H2O": 1}, "π": [[1, 2], [3]]}
+    ).save(file)
     return file
 
 
-def test_save_and_load_give_the_same_bytes(model: Path, tmp_path: Path, spline_water: AgentLoss) -> None:
+def test_save_and_load_give_the_same_bytes(
+    model: Path, tmp_path: Path, spline_water: AgentLoss
+) -> None:
     loss = AgentLoss.load(model)
     assert {type(t) for t in loss.terms} == {BondTerm, SplineTerm, PowerTerm}
     loss.save(tmp_path / "again.json")
@@ -320,13 +384,24 @@ def test_save_and_load_give_the_same_bytes(model: Path, tmp_path: Path, spline_w
     fitted = AgentLoss.load(tmp_path / "new" / "fitted.json")
     assert fitted.terms == spline_water.terms and fitted.species == spline_water.species
     fitted.save(tmp_path / "refitted.json")
-    assert (tmp_path / "refitted.json").read_bytes() == (tmp_path / "new" / "fitted.json").read_bytes()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["again.json", "model.json", "new", "refitted.json"]
+    assert (tmp_path / "refitted.json").read_bytes() == (
+        tmp_path / "new" / "fitted.json"
+    ).read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "again.json",
+        "model.json",
+        "new",
+        "refitted.json",
+    ]
 
 
-def test_loaded_model_computes_the_same(model: Path, spline_water: AgentLoss, few: Trajectory) -> None:
+def test_loaded_model_computes_the_same(
+    model: Path, spline_water: AgentLoss, few: Trajectory
+) -> None:
     spline_water.save(model)
-    loaded, original = (energy_and_forces(loss, few[0]) for loss in (AgentLoss.load(model), spline_water))
+    loaded, original = (
+        energy_and_forces(loss, few[0]) for loss in (AgentLoss.load(model), spline_water)
+    )
     assert loaded[0] == original[0] and np.array_equal(loaded[1], original[1])
 
 
@@ -345,11 +420,17 @@ def load_error(file: Path, change: Callable[[dict[str, Any]], None]) -> str:
         ({"version": 2}, "has version 2; this mld_ff reads version 1: fit again"),
         (
             {"format": "other"},
-            "is not a model file: \"format\" should be 'mld_ff agent loss'; write one with `mld-ff fit`",
+            (
+                "is not a model file: \"format\" should be 'mld_ff agent loss'; write one with"
+                " `mld-ff fit`"
+            ),
         ),
         (
             {"units": {"energy": "kcal/mol", "length": "angstrom"}},
-            "has units {'energy': 'kcal/mol', 'length': 'angstrom'}; expected {'energy': 'eV', 'length': 'angstrom'}",
+            (
+                "has units {'energy': 'kcal/mol', 'length': 'angstrom'}; expected {'energy': 'eV',"
+                " 'length': 'angstrom'}"
+            ),
         ),
     ],
 )
@@ -361,7 +442,10 @@ def test_unknown_kind_and_field_are_refused(model: Path) -> None:
     text = model.read_text()
     error = load_error(model, lambda data: data["terms"][0].update(kind="morse"))
     name = json.loads(text)["terms"][0]["name"]
-    assert error == f"{model}: term {name!r} is of unknown kind 'morse'; known: power, spline, bond, collective"
+    assert (
+        error == f"{model}: term {name!r} is of unknown kind 'morse'; known: power, spline, bond,"
+        " collective"
+    )
     model.write_text(text)
     error = load_error(model, lambda data: data["terms"][1].update(colour="red"))
     name = json.loads(text)["terms"][1]["name"]
@@ -395,7 +479,9 @@ def test_truncated_model_is_refused(tmp_path_factory: pytest.TempPathFactory, sh
 def test_model_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         AgentLoss.load(tmp_path / "none.json")
-    assert str(caught.value) == f"{tmp_path / 'none.json'}: cannot be read: No such file or directory"
+    assert (
+        str(caught.value) == f"{tmp_path / 'none.json'}: cannot be read: No such file or directory"
+    )
 
 
 def test_failed_save_leaves_the_old_file(model: Path) -> None:
@@ -404,7 +490,9 @@ def test_failed_save_leaves_the_old_file(model: Path) -> None:
     loss = AgentLoss.load(model)
     with pytest.raises(ValueError, match="JSON"):
         replace(loss, provenance={"x": float("inf")}).save(model)
-    assert model.read_bytes() == before and [p.name for p in model.parent.iterdir()] == ["model.json"]
+    assert model.read_bytes() == before and [p.name for p in model.parent.iterdir()] == [
+        "model.json"
+    ]
 
 
 def test_topology_is_taken_as_given(few: Trajectory) -> None:

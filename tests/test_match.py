@@ -1,4 +1,6 @@
-"""Matching: averages are what they say, a step goes where they ask and costs what it may, a killed one goes on."""
+"""Matching: averages are what they say, a step goes where they ask and costs what it may, a killed
+one goes on.
+"""
 
 from __future__ import annotations
 
@@ -16,29 +18,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from mld_ff.build import build, read_config
-from mld_ff.cli import _open, app
-from mld_ff.cp2k import CP2KSource
+from mld_ff.cli.commands import _open, app
+from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
 from mld_ff.inference import Basis, Problem, fit, gather
-from mld_ff.inference.averages import (
-    LONGEST,
+from mld_ff.inference.collective import CollectiveProblem
+from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.terms import BondTerm, FreeTerm, PairTerm
+from mld_ff.pipeline import build, read_config
+from mld_ff.production.results import read_log
+from mld_ff.progress import no_progress
+from mld_ff.report.summary import write_summary
+from mld_ff.sources.cp2k import CP2KSource
+from mld_ff.survey import inspect
+from mld_ff.trajectory import Floats, Trajectory
+from mld_ff.units import EV_PER_A3_TO_BAR, KB_EV_PER_K
+from mld_ff.verification import Verification, verify
+from mld_ff.workflows.matching.averages import (
     Averages,
-    Valley,
     pair_coefficients,
     pooled,
     unit_energies,
     with_pair_coefficients,
 )
-from mld_ff.inference.collective import CollectiveProblem
-from mld_ff.loss import AgentLoss, BondTerm, FreeTerm, PairTerm
-from mld_ff.match import Matching, Settings, _combined, _radial, _Seen, _Work, match
-from mld_ff.production import MD, read_log
-from mld_ff.report.summary import write_summary
-from mld_ff.survey import inspect, no_progress
-from mld_ff.trajectory import Floats, Trajectory
-from mld_ff.units import EV_PER_A3_TO_BAR, KB_EV_PER_K
-from mld_ff.verify import Verification, verify
+from mld_ff.workflows.matching.loop import (
+    Matching,
+    Settings,
+    _combined,
+    _radial,
+    _Seen,
+    _Work,
+    match,
+)
+from mld_ff.workflows.matching.valley import LONGEST, Valley
 
 DATA = Path(__file__).parent / "data/cp2k"
 KT_EV = 0.0259
@@ -56,7 +68,7 @@ def without_cubic(loss: AgentLoss) -> AgentLoss:
     return replace(loss, terms=tuple(terms), agents={})
 
 
-# --- averages ------------------------------------------------------------------------------------------------------
+# --- averages -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["spline_water", "power_water", "collective_water"])
@@ -64,19 +76,28 @@ def test_energies_and_pressures_add_up_to_those_of_the_loss(
     name: str, few: Trajectory, request: pytest.FixtureRequest
 ) -> None:
     loss = without_cubic(request.getfixturevalue(name))
-    edges = {t.name: (t.wall_edge_A, 9.9) if isinstance(t, FreeTerm) else t.range_A for t in loss.terms}  # type: ignore[attr-defined]
+    edges = {
+        t.name: (t.wall_edge_A, 9.9) if isinstance(t, FreeTerm) else t.range_A for t in loss.terms
+    }  # type: ignore[attr-defined]
     loss = replace(loss, terms=tuple(shrunk(t, edges[t.name]) for t in loss.terms))
     topology, c, frame = topology_of(few[0]), pair_coefficients(loss), few[7]
     energies, _ = loss.evaluate(topology, frame.positions[0], frame.cell[0])
-    assert unit_energies(loss, topology, frame.positions[0], frame.cell[0]) @ c == pytest.approx(sum(energies.values()))
+    assert unit_energies(loss, topology, frame.positions[0], frame.cell[0]) @ c == pytest.approx(
+        sum(energies.values())
+    )
     row = Averages.of(loss, frame, topology, pressure=True).mean
     assert row[: len(c)] @ c == pytest.approx(sum(energies.values()))
     assert row[len(c) + 1 :] @ c == pytest.approx(row[len(c)])
     volume, (low, high) = (
         np.linalg.det(frame.cell[0]),
-        (sum(loss.evaluate(topology, s * frame.positions[0], s * frame.cell[0])[0].values()) for s in (0.9999, 1.0001)),
+        (
+            sum(loss.evaluate(topology, s * frame.positions[0], s * frame.cell[0])[0].values())
+            for s in (0.9999, 1.0001)
+        ),
     )
-    assert row[len(c)] == pytest.approx(-(high - low) / (volume * (1.0001**3 - 0.9999**3)), rel=1e-3)
+    assert row[len(c)] == pytest.approx(
+        -(high - low) / (volume * (1.0001**3 - 0.9999**3)), rel=1e-3
+    )
 
 
 def shrunk(term: Any, edges: tuple[float, float]) -> Any:
@@ -101,13 +122,18 @@ def test_averages_do_not_depend_on_how_frames_come(lengths: list[int], seed: int
 
 
 def test_a_run_of_more_weight_counts_more() -> None:
-    one, two = Averages.of_rows(np.array([[0.0], [2.0]])), Averages.of_rows(np.array([[4.0], [4.0]]))
+    one, two = (
+        Averages.of_rows(np.array([[0.0], [2.0]])),
+        Averages.of_rows(np.array([[4.0], [4.0]])),
+    )
     both = pooled([one, two], [1, 3])
     assert both.mean == pytest.approx([3.25])
-    assert both.covariance == pytest.approx(0.25 * (1 - 3.25) ** 2 + 0.25 * 1 + 0.75 * (4 - 3.25) ** 2)
+    assert both.covariance == pytest.approx(
+        0.25 * (1 - 3.25) ** 2 + 0.25 * 1 + 0.75 * (4 - 3.25) ** 2
+    )
 
 
-# --- steps -----------------------------------------------------------------------------------------------------------
+# --- steps ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +141,19 @@ def rows(water: Trajectory, spline_water: AgentLoss) -> Floats:
     topology = topology_of(water[0])
     every = water[::3]
     return np.array(
-        [unit_energies(spline_water, topology, x, c) for x, c in zip(every.positions, every.cell, strict=True)]
+        [
+            unit_energies(spline_water, topology, x, c)
+            for x, c in zip(every.positions, every.cell, strict=True)
+        ]
     )
 
 
 def test_a_step_undoes_what_changed_the_averages(rows: Floats) -> None:
     """Frames weighed as if other coefficients had made them tell by how much those differ."""
     n, found = rows.shape[1], Averages.of_rows(rows)
-    free = Valley(np.zeros(n), 1e-12 * np.diag(np.diag(found.covariance)), np.zeros(n), np.zeros((n, n)), 1)
+    free = Valley(
+        np.zeros(n), 1e-12 * np.diag(np.diag(found.covariance)), np.zeros(n), np.zeros((n, n)), 1
+    )
     change = np.random.default_rng(3).normal(size=n) / np.sqrt(np.diag(found.covariance))
     change *= 0.2 * KT_EV / np.sqrt(change @ found.covariance @ change)
     weights = np.exp(-(rows - rows.mean(axis=0)) @ change / KT_EV)
@@ -132,7 +163,9 @@ def test_a_step_undoes_what_changed_the_averages(rows: Floats) -> None:
     missed = step.coefficients - change
     assert step.length == pytest.approx(0.2, rel=0.2)
     assert found.length(change, KT_EV) == pytest.approx(0.2)
-    after, before = (np.abs(m - wanted) / np.sqrt(np.diag(found.covariance)) for m in (moved.mean, found.mean))
+    after, before = (
+        np.abs(m - wanted) / np.sqrt(np.diag(found.covariance)) for m in (moved.mean, found.mean)
+    )
     assert after.max() < 0.25 * before.max()
     assert np.sqrt(missed @ found.covariance @ missed) / KT_EV < 0.05
 
@@ -147,23 +180,35 @@ def valley(
     return data, loss, Valley.of(data, loss)
 
 
-def test_the_price_is_the_growth_of_the_squared_error(valley: tuple[Any, AgentLoss, Valley], few: Trajectory) -> None:
+def test_the_price_is_the_growth_of_the_squared_error(
+    valley: tuple[Any, AgentLoss, Valley], few: Trajectory
+) -> None:
     data, loss, of_forces = valley
-    away = np.random.default_rng(1).normal(size=len(of_forces.fitted)) * 0.05 * np.abs(of_forces.fitted)
+    away = (
+        np.random.default_rng(1).normal(size=len(of_forces.fitted))
+        * 0.05
+        * np.abs(of_forces.fitted)
+    )
     away[np.diag(of_forces.gram) == 0] = 0
     price = of_forces.price(of_forces.fitted + away)
     problem = Problem.of(data)
-    names = [f"{t.name} {c}" for t in loss.terms if isinstance(t, PairTerm) for c in t.coefficient_names]
+    names = [
+        f"{t.name} {c}" for t in loss.terms if isinstance(t, PairTerm) for c in t.coefficient_names
+    ]
     here = [problem.names.index(name) for name in names]
     if data.together is not None:
         collective = CollectiveProblem.of(data, problem)
-        fitted = collective.refit(collective.full, problem.train, loss.provenance["collective"]["rank"])
+        fitted = collective.refit(
+            collective.full, problem.train, loss.provenance["collective"]["rank"]
+        )
 
     def square(change: Floats) -> float:
         full = np.zeros(len(problem.names))
         full[here] = change
         if data.together is None:
-            return float(problem.equations.residual(problem.train, problem.coefficients() + full).sum())
+            return float(
+                problem.equations.residual(problem.train, problem.coefficients() + full).sum()
+            )
         moved = replace(fitted, pairs=fitted.pairs + full[problem.kept])
         return float(collective.squares(moved, problem.train).sum())
 
@@ -171,7 +216,11 @@ def test_the_price_is_the_growth_of_the_squared_error(valley: tuple[Any, AgentLo
     assert price > 0 and of_forces.price(of_forces.fitted) == 0
 
 
-@given(seed=st.integers(0, 2**32 - 1), strength=st.floats(-3, 3), price=st.sampled_from([1e-4, 0.02, 1.0]))
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    strength=st.floats(-3, 3),
+    price=st.sampled_from([1e-4, 0.02, 1.0]),
+)
 def test_a_step_costs_what_it_may(
     valley: tuple[Any, AgentLoss, Valley], seed: int, strength: float, price: float
 ) -> None:
@@ -186,11 +235,18 @@ def test_a_step_costs_what_it_may(
     assert stay.length < 1e-6 and stay.price < 1e-9
 
 
-def test_pressure_responds_as_frames_weighed_anew_say(water: Trajectory, spline_water: AgentLoss) -> None:
+def test_pressure_responds_as_frames_weighed_anew_say(
+    water: Trajectory, spline_water: AgentLoss
+) -> None:
     """By what other coefficients add themselves, and by which frames they make likelier."""
     topology, c = topology_of(water[0]), pair_coefficients(spline_water)
     n = len(c)
-    rows = np.array([Averages.of(spline_water, water[f], topology, pressure=True).mean for f in range(0, 687, 4)])
+    rows = np.array(
+        [
+            Averages.of(spline_water, water[f], topology, pressure=True).mean
+            for f in range(0, 687, 4)
+        ]
+    )
     found, change = Averages.of_rows(rows), np.zeros(n)
     names = [t.name for t in spline_water.terms if isinstance(t, PairTerm) for _ in t.coefficients]
     change[[k for k, name in enumerate(names) if name == "free:O-O"][-6]] = 1.0
@@ -199,7 +255,9 @@ def test_pressure_responds_as_frames_weighed_anew_say(water: Trajectory, spline_
     expected = weights @ (rows[:, n] + rows[:, n + 1 :] @ change) / weights.sum() - found.mean[n]
     indirect = expected - found.mean[n + 1 :] @ change
     assert abs(indirect) > 0.1 * abs(expected)
-    assert found.moved(change, KT_EV).mean[n] - found.mean[n] == pytest.approx(expected, abs=0.15 * abs(indirect))
+    assert found.moved(change, KT_EV).mean[n] - found.mean[n] == pytest.approx(
+        expected, abs=0.15 * abs(indirect)
+    )
 
 
 @pytest.mark.parametrize("push_bar", [-300.0, 200.0])
@@ -215,10 +273,16 @@ def test_a_step_brings_the_pressure_that_is_asked_for(
         assert step.length < LONGEST
         change = step.coefficients - of_forces.fitted
         assert found.moved(change, KT_EV).mean[n] - found.mean[n] == pytest.approx(push)
-    # coefficients that no run responds to change it by what they add themselves, in the loss as it is evaluated
+    # coefficients that no run responds to change it by what they add themselves, in the loss as it
+    # is evaluated
     still = replace(found, covariance=found.covariance * 1e-12)
     step = of_forces.step(of_forces.fitted, found.mean[:n], still, KT_EV, 1.0, push)
-    moved = Averages.of(replace(loss, terms=with_coefficients(loss, step.coefficients)), few, topology, pressure=True)
+    moved = Averages.of(
+        replace(loss, terms=with_coefficients(loss, step.coefficients)),
+        few,
+        topology,
+        pressure=True,
+    )
     assert moved.mean[n] - found.mean[n] == pytest.approx(push, rel=0.02)
 
 
@@ -238,17 +302,24 @@ def test_walls_follow_the_coefficients(valley: tuple[Any, AgentLoss, Valley]) ->
     other = with_pair_coefficients(loss, 0.5 * pair_coefficients(loss), data)
     assert pair_coefficients(other) == pytest.approx(0.5 * pair_coefficients(loss))
     for term in other.terms:
-        if isinstance(term, FreeTerm):  # it pushes back where pairs come closer than any that were seen
-            _, slope = term.evaluate(np.linspace(term.coverage["shortest_A"] - 0.3, term.coverage["shortest_A"] - 0.01))
+        if isinstance(
+            term, FreeTerm
+        ):  # it pushes back where pairs come closer than any that were seen
+            _, slope = term.evaluate(
+                np.linspace(term.coverage["shortest_A"] - 0.3, term.coverage["shortest_A"] - 0.01)
+            )
             assert (slope < 0).all()
 
 
-# --- what the runs of CP2K say ---------------------------------------------------------------------------------------
+# --- what the runs of CP2K say --------------------------------------------------------------------
 
 
 def test_runs_count_by_their_length_and_forces_may_come_from_elsewhere(few: Trajectory) -> None:
     """One run without forces lasts three times as long as the other, its atoms in another order."""
-    one, two = few[:20], replace(few[20:], forces=None).select_atoms(np.random.default_rng(2).permutation(192))
+    one, two = (
+        few[:20],
+        replace(few[20:], forces=None).select_atoms(np.random.default_rng(2).permutation(192)),
+    )
     two = replace(two, time=two.time[0] + 3 * (one.time[-1] - one.time[0]) * np.linspace(0, 1, 20))
     work = _Work((one, two), (few[:10],), SETTINGS, no_progress)
     assert work.weights == pytest.approx([0.25, 0.75])
@@ -264,9 +335,13 @@ def test_runs_count_by_their_length_and_forces_may_come_from_elsewhere(few: Traj
 
 
 def test_a_cell_that_engines_turn_is_matched(few: Trajectory) -> None:
-    """One whose reduced form is wider: radial distributions of CP2K and of the model end at the same distance."""
+    """One whose reduced form is wider: radial distributions of CP2K and of the model end at the
+    same distance.
+    """
     a = few.cell[0, 0, 0]
-    skewed = replace(few, cell=np.repeat(np.array([[a, 0, 0], [a, a, 0], [0, 0, a]])[None], few.n_frames, axis=0))
+    skewed = replace(
+        few, cell=np.repeat(np.array([[a, 0, 0], [a, a, 0], [0, 0, a]])[None], few.n_frames, axis=0)
+    )
     work = _Work((skewed,), (), replace(SETTINGS, basis=Basis(cutoff_A=4.0)), no_progress)
     assert work.cutoff_A < 4.5
     assert max(work.differences(few).values()) < 1e-12
@@ -276,7 +351,10 @@ def test_runs_of_other_coefficients_count_less() -> None:
     rng = np.random.default_rng(4)
     near, far = (Averages.of_rows(rng.normal(size=(50, 3)) * KT_EV) for _ in range(2))
     now = np.zeros(3)
-    seen = [_Seen(np.array([3.0, 0, 0]), far, {"error_bar": 3.0}), _Seen(now, near, {"error_bar": 4.0})]
+    seen = [
+        _Seen(np.array([3.0, 0, 0]), far, {"error_bar": 3.0}),
+        _Seen(now, near, {"error_bar": 4.0}),
+    ]
     found, error = _combined(seen, now, KT_EV)
     weight = np.exp(-(far.length(np.array([3.0, 0, 0]), KT_EV) ** 2))
     expected = pooled([far.moved(np.array([-3.0, 0, 0]), KT_EV), near], [weight, 1])
@@ -286,7 +364,7 @@ def test_runs_of_other_coefficients_count_less() -> None:
     np.testing.assert_allclose(lost.mean, near.mean)
 
 
-# --- the whole -----------------------------------------------------------------------------------------------------
+# --- the whole ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -326,10 +404,12 @@ def test_what_is_done_is_not_done_again(
 
     out = tmp_path / "again"
     shutil.copytree(matched[0], out)
-    monkeypatch.setattr("mld_ff.rounds.run", no_run)
+    monkeypatch.setattr("mld_ff.workflows.rounds.run", no_run)
     assert match(few, out, SETTINGS, rounds=2) == matched[1]
     assert (out / "model.json").read_bytes() == (matched[0] / "model.json").read_bytes()
-    assert match(few, out, SETTINGS, rounds=1).rounds == matched[1].rounds, "rounds that were made are not undone"
+    assert match(few, out, SETTINGS, rounds=1).rounds == matched[1].rounds, (
+        "rounds that were made are not undone"
+    )
     # killed after the second run, before the first round was written down
     state = json.loads((out / "match.json").read_text())
     (out / "match.json").write_text(json.dumps({**state, "rounds": []}))
@@ -337,8 +417,12 @@ def test_what_is_done_is_not_done_again(
     assert match(few, out, SETTINGS, rounds=2) == matched[1]
 
 
-def test_bad_input_is_refused(matched: tuple[Path, Matching], few: Trajectory, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"begun with other settings: price was 0\.02, now is 0\.5"):
+def test_bad_input_is_refused(
+    matched: tuple[Path, Matching], few: Trajectory, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        InputError, match=r"begun with other settings: price was 0\.02, now is 0\.5"
+    ):
         match(few, matched[0], replace(SETTINGS, price=0.5))
     with pytest.raises(InputError, match="begun with another CP2K run"):
         match(replace(few, source={"sha256": "other"}), matched[0], SETTINGS)
@@ -357,7 +441,9 @@ def test_bad_input_is_refused(matched: tuple[Path, Matching], few: Trajectory, t
         match([few, hot], tmp_path / "e", SETTINGS)
     with pytest.raises(InputError, match="temperature of run 1 is not known"):
         match(replace(few, source={}, velocities=None), tmp_path / "f", SETTINGS)
-    with pytest.raises(InputError, match=r"run 1 holds frames that CP2K computed one by one \(REFTRAJ\)"):
+    with pytest.raises(
+        InputError, match=r"run 1 holds frames that CP2K computed one by one \(REFTRAJ\)"
+    ):
         match(replace(few, source={**few.source, "ensemble": "REFTRAJ"}), tmp_path / "i", SETTINGS)
     with pytest.raises(InputError, match="engine is 'gromacs'"):
         match(few, tmp_path / "g", replace(SETTINGS, engine="gromacs"))
@@ -372,19 +458,28 @@ def test_bad_input_is_refused(matched: tuple[Path, Matching], few: Trajectory, t
         Settings(price=0.0)
 
 
-def test_a_build_matches_where_it_is_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_matches_where_it_is_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Asked(Exception):
         pass
 
-    def asked(source: CP2KSource, directory: Path, settings: Settings, rounds: int, **_: Any) -> None:
+    def asked(
+        source: CP2KSource, directory: Path, settings: Settings, rounds: int, **_: Any
+    ) -> None:
         assert source.n_frames == 57 and directory == tmp_path / "out" / "match" and rounds == 3
         assert settings.basis == BASIS and settings.engine == "lammps" and settings.platform is None
-        assert settings.pressure_bar == 1.0 and settings.md.time_ps == 0.5 and settings.md.damping_fs == 40.0
+        assert (
+            settings.pressure_bar == 1.0
+            and settings.md.time_ps == 0.5
+            and settings.md.damping_fs == 40.0
+        )
         raise Asked
 
     (tmp_path / "c.toml").write_text(
-        f"cp2k = '{EXAMPLE}'\nskip_ps = 6.3\nplatform = 'CPU'\n[fit]\ncutoff_A = 4.0\n[run]\ndamping_fs = 40.0\n"
-        "on_escape = 'stop'\n[match]\nrounds = 3\ntime_ps = 0.5\npressure_bar = 1.0\n"
+        f"cp2k = '{EXAMPLE}'\nskip_ps = 6.3\nplatform = 'CPU'\n[fit]\ncutoff_A ="
+        " 4.0\n[run]\ndamping_fs = 40.0\non_escape = 'stop'\n[match]\nrounds = 3\ntime_ps ="
+        " 0.5\npressure_bar = 1.0\n"
     )
     monkeypatch.setitem(build.__globals__, "match", asked)  # `mld_ff.build` is the function
     with pytest.raises(Asked):
@@ -398,7 +493,9 @@ def test_reports_say_what_was_matched(matched: tuple[Path, Matching], tmp_path: 
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["match", str(EXAMPLE), "-o", str(tmp_path), "--price", "-1", "--json"])
+    done = CliRunner().invoke(
+        app, ["match", str(EXAMPLE), "-o", str(tmp_path), "--price", "-1", "--json"]
+    )
     assert done.exit_code == 2
     assert "price is -1.0" in json.loads(done.stdout)["error"]
 

@@ -1,4 +1,6 @@
-"""What a new kind of term needs: the term itself, and in OpenMM one function; LAMMPS's tables take it as it is."""
+"""What a new kind of term needs: the term itself, and in OpenMM one function; LAMMPS's tables take
+it as it is.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,16 @@ import openmm
 import pytest
 from conftest import CUBE, TRICLINIC, invent, liquid
 
-from mld_ff.export import openmm as exporter
-from mld_ff.export.openmm import export_openmm, walled_force
-from mld_ff.export.start import start_from
-from mld_ff.loss import KINDS, AgentLoss, BondTerm, FreeTerm
+from mld_ff.engines.openmm import export as exporter
+from mld_ff.engines.openmm.export import export_openmm, walled_force
+from mld_ff.engines.start import start_from
+from mld_ff.loss.model import KINDS, AgentLoss
+from mld_ff.loss.terms import BondTerm, FreeTerm
 from mld_ff.trajectory import Floats
 from mld_ff.units import A_TO_NM, EV_TO_KJ_PER_MOL
-from mld_ff.verify import verify
+from mld_ff.verification import verify
 
-# --- a free term: exponentials that vanish with two derivatives at the cutoff -----------------------------------------
+# --- a free term: exponentials that vanish with two derivatives at the cutoff ---------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,20 +46,29 @@ class ExponentialTerm(FreeTerm):
         s, s1 = (1 - x**2) ** 3, -6 * x * (1 - x**2) ** 2 / c
         s2 = (24 * x**2 * (1 - x**2) - 6 * (1 - x**2) ** 2) / c**2
         k = 1 / np.array(self.lengths_A)
-        return np.asarray(np.exp(-r[:, None] * k) * (s, s1 - k * s, s2 - 2 * k * s1 + k**2 * s)[derivative])
+        return np.asarray(
+            np.exp(-r[:, None] * k) * (s, s1 - k * s, s2 - 2 * k * s1 + k**2 * s)[derivative]
+        )
 
 
-def exponential_force(terms: Sequence[FreeTerm], species: Sequence[str]) -> openmm.CustomNonbondedForce:
+def exponential_force(
+    terms: Sequence[FreeTerm], species: Sequence[str]
+) -> openmm.CustomNonbondedForce:
     first = terms[0]
     assert isinstance(first, ExponentialTerm)
-    sums = "+".join(f"c{k}*exp(-y/{length * A_TO_NM!r})" for k, length in enumerate(first.lengths_A))
+    sums = "+".join(
+        f"c{k}*exp(-y/{length * A_TO_NM!r})" for k, length in enumerate(first.lengths_A)
+    )
     coefficients = {
-        f"c{k}": [t.coefficients[k] * EV_TO_KJ_PER_MOL for t in terms] for k in range(len(first.coefficients))
+        f"c{k}": [t.coefficients[k] * EV_TO_KJ_PER_MOL for t in terms]
+        for k in range(len(first.coefficients))
     }
-    return walled_force(f"({sums})*(1-(y/{first.cutoff_A * A_TO_NM!r})^2)^3", coefficients, terms, species)
+    return walled_force(
+        f"({sums})*(1-(y/{first.cutoff_A * A_TO_NM!r})^2)^3", coefficients, terms, species
+    )
 
 
-# --- a bonded term: Morse's function ----------------------------------------------------------------------------------
+# --- a bonded term: Morse's function --------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +80,9 @@ class MorseTerm(BondTerm):
 
     def basis(self, r: Floats, derivative: int = 0) -> Floats:
         a, e = self.per_A, np.exp(-self.per_A * (r - self.r0_A))[:, None]
-        return np.asarray(((1 - e) ** 2, 2 * a * e * (1 - e), 2 * a**2 * e * (2 * e - 1))[derivative])
+        return np.asarray(
+            ((1 - e) ** 2, 2 * a * e * (1 - e), 2 * a**2 * e * (2 * e - 1))[derivative]
+        )
 
 
 def morse_energy(term: BondTerm) -> str:
@@ -77,7 +91,7 @@ def morse_energy(term: BondTerm) -> str:
     return f"{depth!r}*(1-exp(-{term.per_A / A_TO_NM!r}*(r-{term.r0_A * A_TO_NM!r})))^2"
 
 
-# --- what comes of it -------------------------------------------------------------------------------------------------
+# --- what comes of it -----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -90,7 +104,9 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def with_new_terms(loss: AgentLoss) -> AgentLoss:
-    """The loss with exponentials for free pairs, those of O with lengths of their own, and Morse's bonds."""
+    """The loss with exponentials for free pairs, those of O with lengths of their own, and Morse's
+    bonds.
+    """
     terms = []
     for t in loss.terms:
         own = {f.name: getattr(t, f.name) for f in fields(t)}
@@ -98,7 +114,9 @@ def with_new_terms(loss: AgentLoss) -> AgentLoss:
             lengths = (0.7, 1.1) if "O" in t.species else (0.5,)
             coefficients = (4.0, -1.5)[: len(lengths)]
             kept = {f.name: own[f.name] for f in fields(FreeTerm)}
-            terms.append(ExponentialTerm(**kept | {"lengths_A": lengths, "coefficients": coefficients}))
+            terms.append(
+                ExponentialTerm(**kept | {"lengths_A": lengths, "coefficients": coefficients})
+            )
         elif isinstance(t, BondTerm):
             terms.append(MorseTerm(**own | {"per_A": 2.1, "coefficients": (4.5,)}))
     return replace(loss, terms=tuple(terms))

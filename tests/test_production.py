@@ -1,4 +1,6 @@
-"""Production: short NVT runs of both engines from a frame of CP2K, and what is read back from them."""
+"""Production: short NVT runs of both engines from a frame of CP2K, and what is read back from
+them.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +15,37 @@ import numpy as np
 import pytest
 from conftest import CUBE, TRICLINIC, energy_and_forces, invent, liquid
 
-from mld_ff.engines import openmm as openmm_engine
+from mld_ff.engines.openmm import run as openmm_engine
+from mld_ff.engines.settings import MD
+from mld_ff.engines.start import start_from
 from mld_ff.errors import EngineError, InputError
-from mld_ff.export.start import start_from
-from mld_ff.loss import AgentLoss
-from mld_ff.production import MD, VELOCITIES, read_log, read_run, run
+from mld_ff.loss.model import AgentLoss
+from mld_ff.production.results import read_log, read_run
+from mld_ff.production.sessions import VELOCITIES
+from mld_ff.production.simulation import run
 from mld_ff.trajectory import Trajectory
 
 ENGINES = ("openmm", "lammps")
 SHORT = MD(time_ps=0.05, timestep_fs=0.5, every_fs=5.0, velocities=True)
 FILES = {
-    "openmm": {"system.xml", "state.xml", "integrator.xml", "topology.pdb", "run.py", "log.csv", "checkpoint.chk"},
-    "lammps": {"system.data", "forcefield.lmp", "pair.table", "bond.table", "settings.lmp", "in.nvt", "log.lammps"},
+    "openmm": {
+        "system.xml",
+        "state.xml",
+        "integrator.xml",
+        "topology.pdb",
+        "run.py",
+        "log.csv",
+        "checkpoint.chk",
+    },
+    "lammps": {
+        "system.data",
+        "forcefield.lmp",
+        "pair.table",
+        "bond.table",
+        "settings.lmp",
+        "in.nvt",
+        "log.lammps",
+    },
 }
 AMU_A2_PER_FS2_IN_EV = 103.642697
 KB_EV = 8.617333e-5
@@ -49,11 +70,13 @@ def kinetic_eV(frame: Trajectory) -> float:
     return float(0.5 * AMU_A2_PER_FS2_IN_EV * (frame.masses[:, None] * v**2).sum())
 
 
-# --- a run and what comes back --------------------------------------------------------------------------------------
+# --- a run and what comes back --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_files_of_a_run(engine: str, runs: dict[str, tuple[Path, Trajectory]], few: Trajectory) -> None:
+def test_files_of_a_run(
+    engine: str, runs: dict[str, tuple[Path, Trajectory]], few: Trajectory
+) -> None:
     directory, _ = runs[engine]
     there = {file.name for file in directory.iterdir()}
     assert there >= FILES[engine] | {"run.json", "trajectory.dcd", VELOCITIES[engine]}
@@ -76,7 +99,9 @@ def test_trajectory_of_a_run(engine: str, runs: dict[str, tuple[Path, Trajectory
     assert trajectory.time.tolist() == [5.0 * k for k in range(first, 11)]
     n = 11 - first
     assert trajectory.positions.shape == (n, 192, 3) and trajectory.cell.shape == (n, 3, 3)
-    assert trajectory.cell == pytest.approx(np.broadcast_to(12.444661 * np.eye(3), (n, 3, 3)), abs=1e-4)
+    assert trajectory.cell == pytest.approx(
+        np.broadcast_to(12.444661 * np.eye(3), (n, 3, 3)), abs=1e-4
+    )
     assert trajectory.symbols == ("O", "H", "H") * 64
     assert trajectory.masses[:2] == pytest.approx([15.999, 1.008], abs=1e-3)
     assert trajectory.source == {"files": ["trajectory.dcd"], "engine": engine, "finished": True}
@@ -90,19 +115,27 @@ def test_trajectory_of_a_run(engine: str, runs: dict[str, tuple[Path, Trajectory
 def test_logged_energy_is_that_of_the_frame(
     engine: str, runs: dict[str, tuple[Path, Trajectory]], spline_water: AgentLoss
 ) -> None:
-    """numpy on the positions read back (float32 of some 10 Å) finds the engine's potential energy."""
+    """numpy on the positions read back (float32 of some 10 Å) finds the engine's potential
+    energy.
+    """
     _, trajectory = runs[engine]
     assert trajectory.energy is not None
     for k in (0, 5, -1):
-        assert trajectory.energy[k] == pytest.approx(energy_and_forces(spline_water, trajectory[k])[0], abs=2e-3)
+        assert trajectory.energy[k] == pytest.approx(
+            energy_and_forces(spline_water, trajectory[k])[0], abs=2e-3
+        )
     assert np.ptp(trajectory.energy) > 0.05
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_run_starts_at_the_frame(engine: str, few: Trajectory, spline_water: AgentLoss, tmp_path: Path) -> None:
-    """The first step goes from CP2K's positions with CP2K's velocities and the model's forces, atom by atom.
+def test_run_starts_at_the_frame(
+    engine: str, few: Trajectory, spline_water: AgentLoss, tmp_path: Path
+) -> None:
+    """The first step goes from CP2K's positions with CP2K's velocities and the model's forces, atom
+    by atom.
 
-    By v dt + a dt² / 2, in velocity Verlet and in OpenMM's leap-frog, whose velocities are those half a step before.
+    By v dt + a dt² / 2, in velocity Verlet and in OpenMM's leap-frog, whose velocities are those
+    half a step before.
     """
     settings = MD(time_ps=0.002, timestep_fs=0.5, every_fs=0.5)
     trajectory = run(spline_water, few[10], engine, tmp_path / "run", settings, "CPU")
@@ -111,7 +144,9 @@ def test_run_starts_at_the_frame(engine: str, few: Trajectory, spline_water: Age
     assert sorted(order.tolist()) == list(range(192))
     assert few.velocities is not None
     velocity = few.velocities[10] - (few.masses @ few.velocities[10]) / few.masses.sum()
-    acceleration = energy_and_forces(spline_water, few[10])[1] / few.masses[:, None] / AMU_A2_PER_FS2_IN_EV
+    acceleration = (
+        energy_and_forces(spline_water, few[10])[1] / few.masses[:, None] / AMU_A2_PER_FS2_IN_EV
+    )
     expected = few.positions[10] + 0.5 * velocity + 0.5 * 0.25 * acceleration
     moved = first.positions[0] - expected[order]
     moved -= 12.444661 * np.round(moved / 12.444661)
@@ -142,8 +177,12 @@ def test_log_of_a_run(engine: str, runs: dict[str, tuple[Path, Trajectory]]) -> 
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_velocities_have_the_temperature_of_the_log(engine: str, runs: dict[str, tuple[Path, Trajectory]]) -> None:
-    """Half-step ones in OpenMM, on-step ones in LAMMPS: whichever its log counts, frame by frame."""
+def test_velocities_have_the_temperature_of_the_log(
+    engine: str, runs: dict[str, tuple[Path, Trajectory]]
+) -> None:
+    """Half-step ones in OpenMM, on-step ones in LAMMPS: whichever its log counts, frame by
+    frame.
+    """
     directory, trajectory = runs[engine]
     log = read_log(directory)
     logged = log["temperature_K"][np.searchsorted(log["step"], trajectory.step)]
@@ -155,8 +194,9 @@ def test_velocities_have_the_temperature_of_the_log(engine: str, runs: dict[str,
 def test_velocities_belong_to_the_positions(
     engine: str, lag: float, few: Trajectory, spline_water: AgentLoss, tmp_path: Path
 ) -> None:
-    """A frame every step: v of the frame is the way to it from the one before (OpenMM), or half the way between its
-    neighbours (LAMMPS), in steps."""
+    """A frame every step: v of the frame is the way to it from the one before (OpenMM), or half the
+    way between its neighbours (LAMMPS), in steps.
+    """
     settings = MD(time_ps=0.005, timestep_fs=0.5, every_fs=0.5, velocities=True)
     found = run(spline_water, few[10], engine, tmp_path / "run", settings, "CPU")
     assert found.velocities is not None
@@ -177,15 +217,22 @@ def test_run_that_was_interrupted_has_as_many_velocities_as_positions(
     file = tmp_path / "cut" / VELOCITIES[engine]
     file.write_bytes(file.read_bytes()[:-7])
     found, whole = read_run(tmp_path / "cut"), runs[engine][1]
-    assert found.velocities is not None and len(found.velocities) == len(found.positions) == whole.n_frames - 1
+    assert (
+        found.velocities is not None
+        and len(found.velocities) == len(found.positions) == whole.n_frames - 1
+    )
     assert np.array_equal(found.positions, whole.positions[:-1])
     file.unlink()
-    with pytest.raises(InputError, match=rf"{VELOCITIES[engine]}: cannot be read as a (DCD file|LAMMPS dump)"):
+    with pytest.raises(
+        InputError, match=rf"{VELOCITIES[engine]}: cannot be read as a (DCD file|LAMMPS dump)"
+    ):
         read_run(tmp_path / "cut")
 
 
 def test_engines_follow_the_same_path(runs: dict[str, tuple[Path, Trajectory]]) -> None:
-    """From the same start: leap-frog and velocity Verlet are one algorithm, but for the thermostat and rounding."""
+    """From the same start: leap-frog and velocity Verlet are one algorithm, but for the thermostat
+    and rounding.
+    """
     lammps, openmm = runs["lammps"][1], runs["openmm"][1]
     apart = lammps.positions[1:] - openmm.positions
     apart -= 12.444661 * np.round(apart / 12.444661)
@@ -222,7 +269,9 @@ def test_frame_without_velocities_gets_those_of_the_temperature(
 
 
 def test_drawn_velocities_are_maxwell_boltzmann(few: Trajectory) -> None:
-    """Every component of every species has variance kT/m; other seeds give others, the same seed the same."""
+    """Every component of every species has variance kT/m; other seeds give others, the same seed
+    the same.
+    """
     frame = replace(few[0], velocities=None)
     drawn = np.array([start_from(frame, 400.0, seed).frame.velocities[0] for seed in range(40)])  # type: ignore[index]
     masses = start_from(frame).frame.masses
@@ -237,7 +286,9 @@ def test_drawn_velocities_are_maxwell_boltzmann(few: Trajectory) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_mixture_in_a_triclinic_cell(engine: str, tmp_path: Path) -> None:
-    """Molecules of several kinds, an ion, pieces on both sides of the boundary: the cell comes back as it was."""
+    """Molecules of several kinds, an ion, pieces on both sides of the boundary: the cell comes back
+    as it was.
+    """
     frame = liquid(["CH3OH", "H2O", "H2O", "Cl"], TRICLINIC, seed=4)
     loss = invent(frame, cutoff=4.8)
     settings = MD(time_ps=0.005, timestep_fs=0.25, every_fs=1.0)
@@ -247,23 +298,40 @@ def test_mixture_in_a_triclinic_cell(engine: str, tmp_path: Path) -> None:
     assert found.symbols == start.frame.symbols
     # molecules leave the engines in one piece
     bonds = start.topology.bonds
-    assert np.linalg.norm(found.positions[-1][bonds[:, 0]] - found.positions[-1][bonds[:, 1]], axis=1).max() < 2.0
+    assert (
+        np.linalg.norm(
+            found.positions[-1][bonds[:, 0]] - found.positions[-1][bonds[:, 1]], axis=1
+        ).max()
+        < 2.0
+    )
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_progress_is_told(engine: str, few: Trajectory, power_water: AgentLoss, tmp_path: Path) -> None:
+def test_progress_is_told(
+    engine: str, few: Trajectory, power_water: AgentLoss, tmp_path: Path
+) -> None:
     said: list[tuple[str, int, int]] = []
     settings = MD(time_ps=0.05, every_fs=0.5)
-    run(power_water, few[0], engine, tmp_path / engine, settings, "CPU", lambda *what: said.append(what))
+    run(
+        power_water,
+        few[0],
+        engine,
+        tmp_path / engine,
+        settings,
+        "CPU",
+        lambda *what: said.append(what),
+    )
     assert said[0] == (engine, 0, 100) and said[-1][1:] == (100, 100) and len(said) > 2
     assert {what.partition(":")[0] for what, _, _ in said} == {engine}
     assert [done for _, done, _ in said] == sorted(done for _, done, _ in said)
 
 
-# --- settings -------------------------------------------------------------------------------------------------------
+# --- settings -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["temperature_K", "time_ps", "timestep_fs", "damping_fs", "every_fs"])
+@pytest.mark.parametrize(
+    "name", ["temperature_K", "time_ps", "timestep_fs", "damping_fs", "every_fs"]
+)
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
 def test_settings_must_be_positive(name: str, value: float) -> None:
     with pytest.raises(InputError, match=rf"^{name} is {value}; it must be a positive number$"):
@@ -283,7 +351,7 @@ def test_numbers_of_steps(options: dict[str, Any], steps: int, every: int) -> No
     assert (settings.steps, settings.every) == (steps, every)
 
 
-# --- what cannot be run ---------------------------------------------------------------------------------------------
+# --- what cannot be run ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -292,7 +360,10 @@ def test_directory_that_holds_a_run(
 ) -> None:
     directory, _ = runs[engine]
     before = {file.name: file.stat().st_mtime_ns for file in directory.iterdir()}
-    with pytest.raises(InputError, match=r"a run lies here already: choose another directory, remove this one, or go"):
+    with pytest.raises(
+        InputError,
+        match=r"a run lies here already: choose another directory, remove this one, or go",
+    ):
         run(spline_water, few[0], engine, directory, SHORT)
     assert {file.name: file.stat().st_mtime_ns for file in directory.iterdir()} == before
 
@@ -307,14 +378,35 @@ def test_unknown_platform(few: Trajectory, spline_water: AgentLoss, tmp_path: Pa
 @pytest.mark.parametrize(
     ("engine", "platform", "precision", "said"),
     [
-        ("openmm", "CPU", "mixed", "CPU has no choice of precision: single between molecules, else double"),
-        ("openmm", "Reference", "single", "Reference has no choice of precision: double; CUDA, HIP and OpenCL"),
-        ("openmm", "CPU", "quadruple", "the precision is 'quadruple'; known: single, mixed, double"),
+        (
+            "openmm",
+            "CPU",
+            "mixed",
+            "CPU has no choice of precision: single between molecules, else double",
+        ),
+        (
+            "openmm",
+            "Reference",
+            "single",
+            "Reference has no choice of precision: double; CUDA, HIP and OpenCL",
+        ),
+        (
+            "openmm",
+            "CPU",
+            "quadruple",
+            "the precision is 'quadruple'; known: single, mixed, double",
+        ),
         ("lammps", None, "mixed", "LAMMPS computes in double"),
     ],
 )
 def test_precision_where_there_is_no_choice(
-    engine: str, platform: str, precision: str, said: str, few: Trajectory, spline_water: AgentLoss, tmp_path: Path
+    engine: str,
+    platform: str,
+    precision: str,
+    said: str,
+    few: Trajectory,
+    spline_water: AgentLoss,
+    tmp_path: Path,
 ) -> None:
     with pytest.raises(InputError, match=said):
         run(spline_water, few[0], engine, tmp_path / "new", SHORT, platform, precision=precision)
@@ -326,7 +418,9 @@ def test_precision_is_a_property_of_the_platform(monkeypatch: pytest.MonkeyPatch
     asked = []
     gpu = type("Platform", (), {"getName": lambda self: "CUDA"})()
     monkeypatch.setattr(openmm_engine, "platform_named", lambda name: gpu)
-    monkeypatch.setattr(openmm_engine.openmm, "Context", lambda *arguments: asked.append(arguments[2:]))
+    monkeypatch.setattr(
+        openmm_engine.openmm, "Context", lambda *arguments: asked.append(arguments[2:])
+    )
     for precision in (None, "mixed"):
         openmm_engine.context_of(openmm_engine.openmm.System(), "CUDA", precision)
     assert asked == [(gpu, {}), (gpu, {"Precision": "mixed"})]
@@ -338,7 +432,9 @@ def test_unknown_engine(few: Trajectory, spline_water: AgentLoss, tmp_path: Path
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_model_that_does_not_cover_the_system(engine: str, spline_water: AgentLoss, tmp_path: Path) -> None:
+def test_model_that_does_not_cover_the_system(
+    engine: str, spline_water: AgentLoss, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="the system holds N; the model knows only O, H"):
         run(spline_water, liquid(["NH3"], CUBE), engine, tmp_path / "new", SHORT)
     assert not (tmp_path / "new").exists()
@@ -347,17 +443,28 @@ def test_model_that_does_not_cover_the_system(engine: str, spline_water: AgentLo
 def test_directory_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_run(tmp_path)
-    assert str(caught.value) == f"{tmp_path}: holds no run (run.json is missing or broken); make one with `mld-ff run`"
+    assert (
+        str(caught.value)
+        == f"{tmp_path}: holds no run (run.json is missing or broken); make one with `mld-ff run`"
+    )
 
 
 def test_run_shorter_than_the_time_between_frames() -> None:
-    with pytest.raises(InputError, match=r"a run of 0.002 ps ends before its first frame: every_fs is 10"):
+    with pytest.raises(
+        InputError, match=r"a run of 0.002 ps ends before its first frame: every_fs is 10"
+    ):
         MD(time_ps=0.002, every_fs=10.0)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_run_that_explodes(engine: str, few: Trajectory, spline_water: AgentLoss, tmp_path: Path) -> None:
-    """A timestep that no molecule stands is said by the engine, and the record says that the run did not finish."""
+def test_run_that_explodes(
+    engine: str, few: Trajectory, spline_water: AgentLoss, tmp_path: Path
+) -> None:
+    """A timestep that no molecule stands is said by the engine, and the record says that the run
+    did not finish.
+    """
     with pytest.raises(EngineError, match=r"LAMMPS stopped|LAMMPS warned|OpenMM stopped"):
-        run(spline_water, few[0], engine, tmp_path / "run", MD(time_ps=5.0, timestep_fs=50.0), "CPU")
+        run(
+            spline_water, few[0], engine, tmp_path / "run", MD(time_ps=5.0, timestep_fs=50.0), "CPU"
+        )
     assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"] is False

@@ -45,8 +45,17 @@ def built(tmp_path_factory) -> Path:
 
 
 def test_main_command_leaves_what_the_readme_promises(built):
-    promised = re.findall(r"`([\w./*-]+)`", "".join(re.findall(r"^\| (`.*?) \|", README, re.MULTILINE)))
-    assert {"model.json", "openmm/", "lammps/", "run-openmm/", "run-lammps/", "summary.html"} <= set(promised)
+    promised = re.findall(
+        r"`([\w./*-]+)`", "".join(re.findall(r"^\| (`.*?) \|", README, re.MULTILINE))
+    )
+    assert {
+        "model.json",
+        "openmm/",
+        "lammps/",
+        "run-openmm/",
+        "run-lammps/",
+        "summary.html",
+    } <= set(promised)
     for name in promised:
         assert (built / name).exists(), name
     page = (built / "summary.html").read_text(encoding="utf-8")
@@ -73,16 +82,25 @@ def test_exported_files_need_no_mld_ff(built):
 
 
 def test_python_lines_run(tmp_path, monkeypatch):
-    assert all(len([line for line in code.splitlines() if line.strip()]) <= 12 for code in blocks("python"))
+    assert all(
+        len([line for line in code.splitlines() if line.strip()]) <= 12 for code in blocks("python")
+    )
     code = "\n".join(blocks("python"))
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "'O': 0.2" in done.stdout
 
 
 def test_commands_shown_exist():
-    shown = {line.split()[1] for block in blocks("bash") for line in block.splitlines() if line.startswith("mld-ff ")}
+    shown = {
+        line.split()[1]
+        for block in blocks("bash")
+        for line in block.splitlines()
+        if line.startswith("mld-ff ")
+    }
     done = subprocess.run(
         [sys.executable, "-c", "from mld_ff.cli import main; main()", "--help"],
         capture_output=True,
@@ -110,12 +128,17 @@ def test_commands_shown_exist():
 def rooms() -> list[set[str]]:
     """Floors of README's picture from the top down, by module or package name."""
     (picture,) = blocks("")
-    return [{name.strip("/") for name in re.split(r"\s{3,}", line)[0].split()} for line in picture.strip().splitlines()]
+    return [
+        {name.strip("/") for name in re.split(r"\s{3,}", line)[0].split()}
+        for line in picture.strip().splitlines()
+    ]
 
 
 def test_imports_go_only_downwards():
     floor_of = {name: k for k, names in enumerate(rooms()) for name in names}
-    modules = {p.relative_to(ROOT / "mld_ff") for p in (ROOT / "mld_ff").rglob("*.py")} - {Path("__init__.py")}
+    modules = {p.relative_to(ROOT / "mld_ff") for p in (ROOT / "mld_ff").rglob("*.py")} - {
+        Path("__init__.py")
+    }
     assert {m.parts[0].removesuffix(".py") for m in modules} == set(floor_of)
     for module in modules:
         room = module.parts[0].removesuffix(".py")

@@ -1,4 +1,6 @@
-"""Reference data on request: boxes without overlaps, inputs that CP2K takes, runs that go on after an interruption."""
+"""Reference data on request: boxes without overlaps, inputs that CP2K takes, runs that go on after
+an interruption.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +23,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from mld_ff.cli import app
-from mld_ff.cp2k import open_cp2k, read_cp2k
-from mld_ff.cp2k.frames import read_xyz
-from mld_ff.cp2k.inputfile import parse_input
-from mld_ff.cp2k.reference import METHODS, Reference, filled, write_labels, write_reference
-from mld_ff.cp2k.settings import read_settings
-from mld_ff.engines.cp2k import CP2K_VARIABLE, check, find_cp2k
-from mld_ff.engines.reference import LABELS, REST, run_reference, summarise
+from mld_ff.cli.commands import app
 from mld_ff.errors import EngineError, InputError
-from mld_ff.packing import Ingredient, contact_limit, find_molecule, pack
-from mld_ff.topology import find_topology
-from mld_ff.trajectory import Trajectory
+from mld_ff.geometry.topology import find_topology
+from mld_ff.sources.cp2k import open_cp2k, read_cp2k
+from mld_ff.sources.cp2k.read.inputfile import parse_input
+from mld_ff.sources.cp2k.read.settings import read_settings
+from mld_ff.sources.cp2k.run.inputs import METHODS, Reference, filled, write_labels, write_reference
+from mld_ff.sources.cp2k.run.launch import CP2K_VARIABLE, check, find_cp2k
+from mld_ff.sources.cp2k.run.resume import LABELS, REST, run_reference, summarise
+from mld_ff.sources.packing import Ingredient, contact_limit, find_molecule, pack
+from mld_ff.sources.structures import read_xyz
+from mld_ff.trajectory import Trajectory, spread_frames
 from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
-from mld_ff.verify import spread_frames
 
 
 def installed() -> bool:
@@ -44,7 +45,9 @@ def installed() -> bool:
         return False
 
 
-needs_cp2k = pytest.mark.skipif(not installed(), reason="CP2K is not installed (apt-get install cp2k)")
+needs_cp2k = pytest.mark.skipif(
+    not installed(), reason="CP2K is not installed (apt-get install cp2k)"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +60,9 @@ def waters(count: int, density: float = 0.997, seed: int = 1) -> Trajectory:
 
 
 def contacts(frame: Trajectory, size: int) -> dict[tuple[str, str], float]:
-    """ASE's shortest distance between molecules of `size` atoms, periodic images included, by elements."""
+    """ASE's shortest distance between molecules of `size` atoms, periodic images included, by
+    elements.
+    """
     atoms = Atoms(frame.symbols, positions=frame.positions[0], cell=frame.cell[0], pbc=True)
     i, j, r, shift = neighbor_list("ijdS", atoms, 3.5)
     apart = (i // size != j // size) | (shift != 0).any(axis=1)
@@ -68,7 +73,7 @@ def contacts(frame: Trajectory, size: int) -> dict[tuple[str, str], float]:
     return found
 
 
-# --- starting coordinates ------------------------------------------------------------------------------------------
+# --- starting coordinates -------------------------------------------------------------------------
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -86,7 +91,9 @@ def test_packed_molecules_keep_count_density_shape_and_distance(liquid, count, d
     frame = pack([Ingredient(molecule, count)], densest * dilution, seed)
     assert frame.symbols == tuple(molecule.get_chemical_symbols()) * count
     volume = np.linalg.det(frame.cell[0])
-    assert frame.masses.sum() / volume * AMU_PER_A3_TO_G_PER_CM3 == pytest.approx(densest * dilution)
+    assert frame.masses.sum() / volume * AMU_PER_A3_TO_G_PER_CM3 == pytest.approx(
+        densest * dilution
+    )
     for (a, b), shortest in contacts(frame, len(molecule)).items():
         assert shortest >= contact_limit(a, b) - 1e-6, (a, b)
     for x in frame.positions[0].reshape(count, -1, 3):
@@ -120,11 +127,13 @@ def test_what_cannot_be_packed_is_said():
         waters(8, density=0)
 
 
-# --- what is written -----------------------------------------------------------------------------------------------
+# --- what is written ------------------------------------------------------------------------------
 
 
 def test_options_arrive_in_the_input(tmp_path):
-    reference = Reference("dft", 350.0, 77, 0.25, 40.0, 7, 3, 5, "revPBE", "TZV2P-MOLOPT-GTH", 500.0, 60.0)
+    reference = Reference(
+        "dft", 350.0, 77, 0.25, 40.0, 7, 3, 5, "revPBE", "TZV2P-MOLOPT-GTH", 500.0, 60.0
+    )
     write_reference(tmp_path, reference, waters(8))
     root = parse_input(tmp_path / "dft.inp")
     assert root.get("MOTION", "MD", "STEPS").value == "77"
@@ -136,9 +145,15 @@ def test_options_arrive_in_the_input(tmp_path):
     assert root.get(*dft, "MGRID", "CUTOFF").value == "500.0"
     assert root.get(*dft, "MGRID", "REL_CUTOFF").value == "60.0"
     assert root.get(*dft, "XC", "XC_FUNCTIONAL", "PBE", "PARAMETRIZATION").value == "REVPBE"
-    assert root.get(*dft, "XC", "VDW_POTENTIAL", "PAIR_POTENTIAL", "REFERENCE_FUNCTIONAL").value == "revPBE"
+    assert (
+        root.get(*dft, "XC", "VDW_POTENTIAL", "PAIR_POTENTIAL", "REFERENCE_FUNCTIONAL").value
+        == "revPBE"
+    )
     kind = ("FORCE_EVAL", "SUBSYS", "KIND")
-    assert (root.get(*kind, "BASIS_SET").value, root.get(*kind, "POTENTIAL").value) == ("TZV2P-MOLOPT-GTH", "GTH-PBE")
+    assert (root.get(*kind, "BASIS_SET").value, root.get(*kind, "POTENTIAL").value) == (
+        "TZV2P-MOLOPT-GTH",
+        "GTH-PBE",
+    )
     assert "{RELAX_STEPS-3}" in (tmp_path / "relax.inc").read_text()
     found = read_settings(tmp_path / "dft.inp")
     assert (found.temperature, found.timestep, found.ensemble) == (350.0, 0.25, "NVT")
@@ -194,7 +209,9 @@ def test_velocities_of_the_frame_are_kept_unless_it_is_relaxed(tmp_path, water):
 
 
 def test_frames_from_xyz(tmp_path, water):
-    frames = [Atoms(water.symbols, positions=x, cell=water.cell[0], pbc=True) for x in water.positions[:3]]
+    frames = [
+        Atoms(water.symbols, positions=x, cell=water.cell[0], pbc=True) for x in water.positions[:3]
+    ]
     write(tmp_path / "f.xyz", frames, format="extxyz")
     found = read_xyz(tmp_path / "f.xyz")
     assert found.positions == pytest.approx(water.positions[:3], abs=1e-7)
@@ -205,7 +222,7 @@ def test_frames_from_xyz(tmp_path, water):
     assert spread_frames(water, 3).step.tolist() == water.step[[0, 343, 686]].tolist()
 
 
-# --- CP2K ----------------------------------------------------------------------------------------------------------
+# --- CP2K -----------------------------------------------------------------------------------------
 
 
 def test_without_cp2k_the_input_is_written_and_the_note_says_so(tmp_path, monkeypatch):
@@ -224,7 +241,9 @@ def test_without_cp2k_the_input_is_written_and_the_note_says_so(tmp_path, monkey
 def test_cp2k_accepts_every_stage(tmp_path, method):
     frame = waters(4)
     if method != "nnp":
-        frame = pack([Ingredient(find_molecule("H2O"), 4), Ingredient(find_molecule("CH3OH"), 2)], 0.8)
+        frame = pack(
+            [Ingredient(find_molecule("H2O"), 4), Ingredient(find_molecule("CH3OH"), 2)], 0.8
+        )
     write_reference(tmp_path / "md", Reference(method), frame)
     check(tmp_path / "md")
     write_labels(tmp_path / "label", Reference(method), frame)
@@ -269,8 +288,17 @@ def test_packed_water_does_not_blow_up(tmp_path):
 
 def start(directory: Path) -> subprocess.Popen[bytes]:
     """The run as a user starts it, in a process group of its own."""
-    command = [sys.executable, "-c", "from mld_ff.cli import main; main()", "reference", "-o", str(directory)]
-    return subprocess.Popen([*command, "--resume"], start_new_session=True, stderr=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-c",
+        "from mld_ff.cli import main; main()",
+        "reference",
+        "-o",
+        str(directory),
+    ]
+    return subprocess.Popen(
+        [*command, "--resume"], start_new_session=True, stderr=subprocess.DEVNULL
+    )
 
 
 def kill_when(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
@@ -297,7 +325,9 @@ def test_a_killed_run_goes_on(tmp_path):
     assert run.step.tolist() == list(range(0, done + 7, 2))
     twice = np.loadtxt(table)
     assert twice[-1, 0] == done + 6
-    assert np.abs(np.diff(twice[:, 5])).max() < 1e-3  # what the thermostat conserves knows of no interruption
+    assert (
+        np.abs(np.diff(twice[:, 5])).max() < 1e-3
+    )  # what the thermostat conserves knows of no interruption
 
 
 @needs_cp2k
@@ -352,7 +382,7 @@ def test_what_cp2k_says_when_it_stops(tmp_path):
         run_reference(tmp_path)
 
 
-# --- the command ---------------------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------
 
 
 def mld_ff(*arguments: object) -> Result:
@@ -361,10 +391,15 @@ def mld_ff(*arguments: object) -> Result:
 
 def test_the_command_labels_frames(tmp_path):
     box = waters(4)
-    frames = [Atoms(box.symbols, positions=box.positions[0] + k, cell=box.cell[0], pbc=True) for k in range(5)]
+    frames = [
+        Atoms(box.symbols, positions=box.positions[0] + k, cell=box.cell[0], pbc=True)
+        for k in range(5)
+    ]
     write(tmp_path / "f.xyz", frames, format="extxyz")
     out = tmp_path / "out"
-    done = mld_ff("-o", out, "--method", "xtb", "--label", tmp_path / "f.xyz", "--frames", 2, "--json")
+    done = mld_ff(
+        "-o", out, "--method", "xtb", "--label", tmp_path / "f.xyz", "--frames", 2, "--json"
+    )
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["input"] == str(out / "xtb.inp")
     text = (out / "frames.xyz").read_text()

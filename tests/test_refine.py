@@ -1,4 +1,6 @@
-"""Refinement: what is new is found, labelled and learned; what is broken is not; a killed one goes on."""
+"""Refinement: what is new is found, labelled and learned; what is broken is not; a killed one goes
+on.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,19 @@ import pytest
 from conftest import EXAMPLE, topology_of
 from typer.testing import CliRunner
 
-from mld_ff.cli import app
-from mld_ff.cp2k.reference import Reference
-from mld_ff.engines.cp2k import CP2K_VARIABLE
+from mld_ff.cli.commands import app
+from mld_ff.engines.settings import MD
 from mld_ff.errors import CheckFailed, InputError
 from mld_ff.inference import Basis, Runs, fit, gather
-from mld_ff.loss import AgentLoss
-from mld_ff.production import MD, read_record, run
-from mld_ff.refine import Judge, Leverage, Refinement, Settings, look, pick, refine
+from mld_ff.loss.model import AgentLoss
+from mld_ff.production.results import read_record
+from mld_ff.production.simulation import run
+from mld_ff.sources.cp2k.run.inputs import Reference
+from mld_ff.sources.cp2k.run.launch import CP2K_VARIABLE
 from mld_ff.trajectory import Trajectory
 from mld_ff.units import HARTREE_PER_BOHR_TO_EV_PER_A
+from mld_ff.workflows.refining.loop import Refinement, Settings, refine
+from mld_ff.workflows.refining.novelty import Judge, Leverage, look, pick
 
 COLD_K, HOT_K = 100.0, 450.0
 BASIS = Basis(spacing_A=0.3, cutoff_A=4.0)
@@ -35,7 +40,9 @@ class Teacher:
     def __init__(self, loss: AgentLoss, first: Trajectory) -> None:
         self.loss, self.topology, self.asked = loss, topology_of(first), list[int]()
 
-    def __call__(self, directory: Path, reference: Reference, frames: Trajectory, progress: Any) -> Trajectory:
+    def __call__(
+        self, directory: Path, reference: Reference, frames: Trajectory, progress: Any
+    ) -> Trajectory:
         self.asked.append(frames.n_frames)
         return self.label(frames)
 
@@ -57,14 +64,20 @@ def run_of(loss: AgentLoss, start: Trajectory, directory: Path, settings: MD) ->
 
 
 @pytest.fixture(scope="module")
-def source(few: Trajectory, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> Trajectory:
+def source(
+    few: Trajectory, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory
+) -> Trajectory:
     """20 frames at 100 K: far too little to know what hot water does."""
-    cold = run_of(teacher.loss, few[20], tmp_path_factory.mktemp("cold"), MD(COLD_K, 0.3, every_fs=10.0))
+    cold = run_of(
+        teacher.loss, few[20], tmp_path_factory.mktemp("cold"), MD(COLD_K, 0.3, every_fs=10.0)
+    )
     return teacher.label(cold[11:])
 
 
 @pytest.fixture(scope="module")
-def refined(source: Trajectory, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Refinement]:
+def refined(
+    source: Trajectory, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Refinement]:
     out = tmp_path_factory.mktemp("refine")
     return out, refine(source, out, SETTINGS, rounds=1, label=teacher)
 
@@ -75,7 +88,7 @@ def rmse(loss: AgentLoss, frames: Trajectory) -> float:
     return float(np.sqrt(((mine - frames.forces) ** 2).mean()))
 
 
-# --- the whole -----------------------------------------------------------------------------------------------------
+# --- the whole ------------------------------------------------------------------------------------
 
 
 def test_hot_frames_that_nobody_saw_are_described_better(
@@ -85,9 +98,14 @@ def test_hot_frames_that_nobody_saw_are_described_better(
     out, found = refined
     first, last = AgentLoss.load(out / "round-1" / "model.json"), AgentLoss.load(out / "model.json")
     assert last == found.loss
-    hot = teacher.label(run_of(teacher.loss, source[3], tmp_path / "hot", MD(HOT_K, 0.2, every_fs=10.0, seed=77))[10:])
+    hot = teacher.label(
+        run_of(teacher.loss, source[3], tmp_path / "hot", MD(HOT_K, 0.2, every_fs=10.0, seed=77))[
+            10:
+        ]
+    )
     assert rmse(last, hot) < rmse(first, hot)
-    # the teacher's wall bends the attraction of hydrogen bonds within 0.1 Å, which no wall elsewhere can copy
+    # the teacher's wall bends the attraction of hydrogen bonds within 0.1 Å, which no wall
+    # elsewhere can copy
     names = [t.name for t in last.terms if t.name != "free:O-H"]
     apart = Teacher(teacher.loss.only(*names), source[0]).label(hot)
     assert rmse(last.only(*names), apart) < 0.5 * rmse(first.only(*names), apart)
@@ -104,13 +122,23 @@ def test_what_a_round_tells(refined: tuple[Path, Refinement], teacher: Teacher) 
     assert told["rmse_on_new_meV_per_A"] > told["rmse_meV_per_A"]
     provenance = found.loss.provenance
     assert (provenance["frames_test"], provenance["frames_train"]) == (4, 16 + told["labelled"])
-    assert {f.name for f in (out / "round-1").iterdir()} == {"model.json", "picked.json", "run-100K", "run-450K"}
-    times = [(f["run"], f["frame"]) for f in json.loads((out / "round-1/picked.json").read_text())["frames"]]
+    assert {f.name for f in (out / "round-1").iterdir()} == {
+        "model.json",
+        "picked.json",
+        "run-100K",
+        "run-450K",
+    }
+    times = [
+        (f["run"], f["frame"])
+        for f in json.loads((out / "round-1/picked.json").read_text())["frames"]
+    ]
     assert len(set(times)) == len(times)
 
 
 def as_killed(refined: tuple[Path, Refinement], where: Path, *missing: str) -> Path:
-    """A copy of the finished refinement as it stood before some of its files, and its round, were written."""
+    """A copy of the finished refinement as it stood before some of its files, and its round, were
+    written.
+    """
     shutil.copytree(refined[0], where)
     for name in ("model.json", *missing):
         (where / name).unlink()
@@ -122,7 +150,9 @@ def as_killed(refined: tuple[Path, Refinement], where: Path, *missing: str) -> P
 def test_killed_in_a_run_it_goes_on_and_comes_to_the_same(
     refined: tuple[Path, Refinement], source: Trajectory, teacher: Teacher, tmp_path: Path
 ) -> None:
-    out = as_killed(refined, tmp_path / "killed", "round-1/picked.json", "round-1/run-450K/trajectory.dcd")
+    out = as_killed(
+        refined, tmp_path / "killed", "round-1/picked.json", "round-1/run-450K/trajectory.dcd"
+    )
     kept, broken = (out / "round-1" / name / "run.json" for name in ("run-100K", "run-450K"))
     broken.write_text(broken.read_text().replace('"finished": true', '"finished": false'))
     before = kept.read_bytes()
@@ -145,15 +175,25 @@ def test_killed_before_and_while_frames_are_labelled(
 
 
 def test_labels_may_be_made_elsewhere(
-    refined: tuple[Path, Refinement], source: Trajectory, teacher: Teacher, tmp_path: Path, monkeypatch
+    refined: tuple[Path, Refinement],
+    source: Trajectory,
+    teacher: Teacher,
+    tmp_path: Path,
+    monkeypatch,
 ) -> None:
-    """Without CP2K its input is left, and a sentence; with CP2K's output beside it, the same call goes on."""
+    """Without CP2K its input is left, and a sentence; with CP2K's output beside it, the same call
+    goes on.
+    """
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv(CP2K_VARIABLE, raising=False)
     out = as_killed(refined, tmp_path / "elsewhere")
-    with pytest.raises(InputError, match=r"frames wait for their forces in .*round-1/labels: no CP2K found") as said:
+    with pytest.raises(
+        InputError, match=r"frames wait for their forces in .*round-1/labels: no CP2K found"
+    ) as said:
         refine(source, out, SETTINGS, 1)
-    assert "cp2k.psmp -i nnp.inp -o label.out" in str(said.value) and "give this command again" in str(said.value)
+    assert "cp2k.psmp -i nnp.inp -o label.out" in str(
+        said.value
+    ) and "give this command again" in str(said.value)
     as_cp2k_writes(out / "round-1/labels", teacher)
     found = refine(source, out, SETTINGS, 1)
     assert found.rounds[0]["labelled"] == refined[1].rounds[0]["labelled"]
@@ -163,41 +203,65 @@ def test_labels_may_be_made_elsewhere(
 
 
 def as_cp2k_writes(labels: Path, teacher: Teacher) -> None:
-    """label-pos-1.xyz, label-frc-1.xyz, label-1.ener and label-1.cell of the frames.xyz that lies there."""
+    """label-pos-1.xyz, label-frc-1.xyz, label-1.ener and label-1.cell of the frames.xyz that lies
+    there.
+    """
     text = (labels / "frames.xyz").read_text()
     n = len(teacher.topology.symbols)
     lines = text.splitlines()
     cell = np.array(
-        [[float(x) for x in row.split()[1:]] for row in (labels / "system.inc").read_text().splitlines()[1:4]]
+        [
+            [float(x) for x in row.split()[1:]]
+            for row in (labels / "system.inc").read_text().splitlines()[1:4]
+        ]
     )
     forces, energies, cells = [], ["# Step"], ["# Step"]
     for k in range(len(lines) // (n + 2)):
-        head, rows = lines[k * (n + 2) : k * (n + 2) + 2], lines[k * (n + 2) + 2 : (k + 1) * (n + 2)]
+        head, rows = (
+            lines[k * (n + 2) : k * (n + 2) + 2],
+            lines[k * (n + 2) + 2 : (k + 1) * (n + 2)],
+        )
         x = np.array([[float(v) for v in row.split()[1:]] for row in rows])
         f = teacher.loss.evaluate(teacher.topology, x, cell)[1] / HARTREE_PER_BOHR_TO_EV_PER_A
         atoms = zip(teacher.topology.symbols, f, strict=True)
         forces += [*head, *(f"{s} " + " ".join(f"{v:.10f}" for v in row) for s, row in atoms)]
         energies.append(f"{k + 1} 0.0 0.0 0.0 -1.0 0.0 0.0")
-        cells.append(f"{k + 1} 0.0 " + " ".join(f"{v:.10f}" for v in cell.ravel()) + f" {np.linalg.det(cell):.10f}")
-    for name, rows in (("pos-1.xyz", lines), ("frc-1.xyz", forces), ("1.ener", energies), ("1.cell", cells)):
+        cells.append(
+            f"{k + 1} 0.0 "
+            + " ".join(f"{v:.10f}" for v in cell.ravel())
+            + f" {np.linalg.det(cell):.10f}"
+        )
+    for name, rows in (
+        ("pos-1.xyz", lines),
+        ("frc-1.xyz", forces),
+        ("1.ener", energies),
+        ("1.cell", cells),
+    ):
         (labels / f"label-{name}").write_text("\n".join(rows) + "\n")
 
 
-# --- refusals ------------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 
 def test_other_settings_and_other_data_are_refused(
     refined: tuple[Path, Refinement], source: Trajectory, teacher: Teacher, tmp_path: Path
 ) -> None:
     out, _ = refined
-    other = replace(SETTINGS, nvt=replace(SETTINGS.nvt, time_ps=1.0), basis=replace(BASIS, bond_degree=2))
-    with pytest.raises(InputError, match=r"basis bond_degree was 4, now is 2; nvt time_ps was 0\.2, now is 1\.0"):
+    other = replace(
+        SETTINGS, nvt=replace(SETTINGS.nvt, time_ps=1.0), basis=replace(BASIS, bond_degree=2)
+    )
+    with pytest.raises(
+        InputError, match=r"basis bond_degree was 4, now is 2; nvt time_ps was 0\.2, now is 1\.0"
+    ):
         refine(source, out, other, 1, teacher)
     with pytest.raises(InputError, match="begun with another CP2K run"):
         refine(replace(source, source={"sha256": "other"}), out, SETTINGS, 1, teacher)
     (tmp_path / "notes.txt").write_text("mine")
     done = CliRunner().invoke(app, ["refine", str(EXAMPLE), "-o", str(tmp_path), "--json"])
-    assert done.exit_code == 2 and "is not empty and holds no refine.json" in json.loads(done.stdout)["error"]
+    assert (
+        done.exit_code == 2
+        and "is not empty and holds no refine.json" in json.loads(done.stdout)["error"]
+    )
     (tmp_path / "refine.json").write_text("{")
     with pytest.raises(InputError, match=r"refine\.json: cannot be read"):
         refine(source, tmp_path, SETTINGS, 1, teacher)
@@ -216,10 +280,16 @@ def test_labels_of_another_method_are_refused(
         assert found.forces is not None
         return replace(found, forces=1.1 * found.forces)
 
-    with pytest.raises(CheckFailed, match=r"differ from those of that run by .* \(10 % of the force"):
+    with pytest.raises(
+        CheckFailed, match=r"differ from those of that run by .* \(10 % of the force"
+    ):
         continued(refined, source, other_method)
     with pytest.raises(InputError, match="labels of other frames"):
-        continued(refined, source, lambda *given: replace(found := teacher(*given), positions=found.positions + 0.01))
+        continued(
+            refined,
+            source,
+            lambda *given: replace(found := teacher(*given), positions=found.positions + 0.01),
+        )
     with pytest.raises(InputError, match="were to be labelled"):
         continued(refined, source, lambda *given: teacher(*given)[:-1])
 
@@ -233,12 +303,14 @@ def test_a_label_of_monstrous_forces_is_not_learned(
         found.forces[-1, 5] = 50.0
         return found
 
-    (told,) = refine(source, as_killed(refined, tmp_path / "monstrous"), SETTINGS, 1, monstrous).rounds
+    (told,) = refine(
+        source, as_killed(refined, tmp_path / "monstrous"), SETTINGS, 1, monstrous
+    ).rounds
     assert told["labelled"] == refined[1].rounds[0]["labelled"] - 1
     assert "a force of 86.6 eV/Å" in told["left_out"][0]
 
 
-# --- what is new ---------------------------------------------------------------------------------------------------
+# --- what is new ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -248,17 +320,26 @@ def judged(source: Trajectory) -> Judge:
 
 
 def test_leverage_is_the_variance_that_noise_of_the_data_leaves(source: Trajectory) -> None:
-    """Fits to forces with noise of variance one scatter, on a frame that they have not seen, by the leverage."""
+    """Fits to forces with noise of variance one scatter, on a frame that they have not seen, by the
+    leverage.
+    """
     basis = Basis("power", (2.0,), bond_degree=2)
     data = gather(source, basis)
     loss = fit(source, basis, data=data)
     blocks = [b for b in range(10) if b % 5 != 4]
     weak = replace(loss, provenance={"ridge": 0.0})
     leverage = Leverage(data, weak, blocks)
-    train = np.concatenate([data.design(source.positions[f], source.cell[f]) for f in range(20) if f // 2 in blocks])
+    train = np.concatenate(
+        [data.design(source.positions[f], source.cell[f]) for f in range(20) if f // 2 in blocks]
+    )
     unseen = data.design(source.positions[9], source.cell[9])
     noise = np.random.default_rng(1).normal(size=(len(train), 400))
-    scatter = (unseen @ np.linalg.lstsq(train, noise, rcond=None)[0]).var(axis=1).reshape(-1, 3).sum(axis=1)
+    scatter = (
+        (unseen @ np.linalg.lstsq(train, noise, rcond=None)[0])
+        .var(axis=1)
+        .reshape(-1, 3)
+        .sum(axis=1)
+    )
     expected = leverage.of_atoms(source.positions[9], source.cell[9])
     assert scatter == pytest.approx(expected, rel=0.5)
     assert scatter.mean() == pytest.approx(expected.mean(), rel=0.1)
@@ -275,7 +356,9 @@ def stretched(judge: Judge, frames: Trajectory, which: list[int], by_A: float) -
     return replace(frames, positions=x)
 
 
-def test_frames_of_the_source_are_not_new_and_stretched_ones_are(judged: Judge, source: Trajectory) -> None:
+def test_frames_of_the_source_are_not_new_and_stretched_ones_are(
+    judged: Judge, source: Trajectory
+) -> None:
     own = [judged.judge(source[f]) for f in range(20)]
     assert max(v.novelty for v in own) <= 1.0
     assert not any(v.new or v.beyond or v.unsound for v in own)
@@ -288,7 +371,9 @@ def test_a_run_counts_up_to_its_first_unsound_frame(judged: Judge, source: Traje
     x = np.array(source.positions)
     oxygen = np.flatnonzero(np.array(source.symbols) == "O")[:2]
     molecule = next(m for m in judged.topology.molecules if oxygen[0] in m)
-    x[12, molecule] += x[12, oxygen[1]] - x[12, oxygen[0]] + np.array([1.9, 0, 0])  # on top of another one
+    x[12, molecule] += (
+        x[12, oxygen[1]] - x[12, oxygen[0]] + np.array([1.9, 0, 0])
+    )  # on top of another one
     shown = look(judged, replace(source, positions=x))
     assert shown.frames.n_frames == len(shown.verdicts) == 12
     assert shown.stopped is not None and "beyond the distances sampled" in shown.stopped
@@ -311,15 +396,18 @@ def test_frames_are_chosen_to_differ(source: Trajectory) -> None:
     assert pick(judge, [replace(shown, stopped="it broke")], 3)[0] == (0, 8)
 
 
-# --- fits to more than the run ---------------------------------------------------------------------------------------
+# --- fits to more than the run --------------------------------------------------------------------
 
 
-def test_frames_that_only_train_are_never_tested(source: Trajectory, few: Trajectory, teacher: Teacher) -> None:
+def test_frames_that_only_train_are_never_tested(
+    source: Trajectory, few: Trajectory, teacher: Teacher
+) -> None:
     other = teacher.label(few[:7])
     wrong = replace(other, forces=5 * np.asarray(other.forces))
     basis = Basis("power", (3.0,), bond_degree=2)
     alone, more, misled = (
-        fit(s, basis) for s in (source, Runs((source, other), only_train=1), Runs((source, wrong), only_train=1))
+        fit(s, basis)
+        for s in (source, Runs((source, other), only_train=1), Runs((source, wrong), only_train=1))
     )
     assert [m.provenance["frames_train"] for m in (alone, more)] == [16, 23]
     assert alone.provenance["frames_test"] == more.provenance["frames_test"] == 4

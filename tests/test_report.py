@@ -13,21 +13,33 @@ import pytest
 from conftest import CUBE, EXAMPLE, energy_and_forces, frame_of, invent, liquid, topology_of
 from scipy.integrate import trapezoid
 
-from mld_ff.cp2k import CP2KSource, open_cp2k
+from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
 from mld_ff.inference import Basis, Scan, fit, scan
-from mld_ff.loss import AgentLoss
-from mld_ff.production import MD, read_run, run
+from mld_ff.loss.model import AgentLoss
+from mld_ff.production.results import read_run
+from mld_ff.production.simulation import run
 from mld_ff.report import Study, first_peak, study, write_report
+from mld_ff.report.recomputed import compare_forces
 from mld_ff.report.spectrum import bond_wavenumbers, spectra, spectrum
-from mld_ff.report.statistics import angles, diffusion, mean, mean_square_displacement, molecule_paths, structure
+from mld_ff.report.statistics import (
+    angles,
+    diffusion,
+    mean,
+    mean_square_displacement,
+    molecule_paths,
+    structure,
+)
 from mld_ff.report.study import Compared
-from mld_ff.survey import compare_forces, inspect
+from mld_ff.sources.cp2k import CP2KSource, open_cp2k
+from mld_ff.survey import inspect
 from mld_ff.trajectory import Trajectory
 
 
 def walk(frames: int, step: float, seed: int = 0, drift: float = 0.0) -> Trajectory:
-    """A hundred sodium ions that walk at random and are wrapped into the box; `drift` moves all of them."""
+    """A hundred sodium ions that walk at random and are wrapped into the box; `drift` moves all of
+    them.
+    """
     rng = np.random.default_rng(seed)
     steps = rng.normal(size=(frames, 100, 3)) * step + drift
     x = rng.uniform(0, 12, (100, 3)) + np.cumsum(steps, axis=0)
@@ -42,7 +54,9 @@ def walk(frames: int, step: float, seed: int = 0, drift: float = 0.0) -> Traject
 
 
 def test_diffusion_of_a_random_walk_across_boundaries():
-    """D = step² / (2 interval); the drift of the box is no diffusion. The error is that of the mean of the ions."""
+    """D = step² / (2 interval); the drift of the box is no diffusion. The error is that of the mean
+    of the ions.
+    """
     found = []
     for seed in range(4):
         frames = walk(2000, 0.1, seed, drift=0.05)
@@ -74,7 +88,9 @@ def test_angles_are_those_of_the_law_of_cosines(few):
         return np.linalg.norm(d - length * np.round(d / length))
 
     a, b, c = distance(h1, o), distance(h2, o), distance(h1, h2)
-    assert found[1, 5] == pytest.approx(np.degrees(np.arccos((a**2 + b**2 - c**2) / (2 * a * b))), abs=0.01)
+    assert found[1, 5] == pytest.approx(
+        np.degrees(np.arccos((a**2 + b**2 - c**2) / (2 * a * b))), abs=0.01
+    )
 
 
 def test_first_peak_is_that_of_the_curve():
@@ -98,7 +114,9 @@ def test_statistics_of_water_have_the_short_names_and_errors(water):
     assert {"oh_mean_A", "oh_std_A", "hoh_mean_deg", "goo_peak_A", "goo_peak_height"} <= set(found)
     assert found["hoh_mean_deg"].value == pytest.approx(105.5, abs=0.3)
     assert all(s.error > 0 for s in found.values())
-    assert 1.2 < found["hydrogen_bonds_per_molecule"].value < 2.0  # every bond counted once, so at most two
+    assert (
+        1.2 < found["hydrogen_bonds_per_molecule"].value < 2.0
+    )  # every bond counted once, so at most two
 
 
 def gas(frames: int, seed: int) -> Trajectory:
@@ -114,7 +132,9 @@ def gas(frames: int, seed: int) -> Trajectory:
 
 
 def test_noise_of_a_radial_distribution_is_its_deviation_from_the_truth():
-    """... which is 1 for an ideal gas. Another gas of infinite length would deviate as much from this reference."""
+    """... which is 1 for an ideal gas. Another gas of infinite length would deviate as much from
+    this reference.
+    """
     told, true = [], []
     for seed in range(6):
         frames = gas(25, seed)
@@ -143,11 +163,13 @@ def test_too_short_a_run_has_no_errors_and_no_verdict(few):
     assert Compared(1.3, 0.1, 1.0, 0.1, is_distance=True).within is False
 
 
-# --- density of states ----------------------------------------------------------------------------------------------
+# --- density of states ----------------------------------------------------------------------------
 
 
 def oscillators(stride_fs: float, frames: int, per_cm: dict[str, tuple[float, ...]]) -> Trajectory:
-    """Atoms far from each other that vibrate about their places, every species at wavenumbers of equal weight."""
+    """Atoms far from each other that vibrate about their places, every species at wavenumbers of
+    equal weight.
+    """
     rng = np.random.default_rng(0)
     symbols = [s for s in per_cm for _ in range(30)]
     c = 2.99792458e-5  # cm/fs
@@ -159,7 +181,14 @@ def oscillators(stride_fs: float, frames: int, per_cm: dict[str, tuple[float, ..
     positions = grid - 0.01 / omega * np.cos(omega * time[:, None, None] + phase)
     first = frame_of(symbols, positions[0], 50 * np.eye(3))
     cell = np.repeat(first.cell, frames, axis=0)
-    return replace(first, positions=positions, velocities=velocities, cell=cell, time=time, step=np.arange(frames))
+    return replace(
+        first,
+        positions=positions,
+        velocities=velocities,
+        cell=cell,
+        time=time,
+        step=np.arange(frames),
+    )
 
 
 def say(stride_fs: float) -> str:
@@ -175,7 +204,9 @@ def test_spectrum_has_the_frequencies_of_the_motion_and_integral_one():
         assert trapezoid(density, per_cm) == pytest.approx(1, abs=0.01)
         for centre in planted:
             here = np.abs(per_cm - centre) < 60
-            assert trapezoid(density[here], per_cm[here]) == pytest.approx(1 / len(planted), abs=0.03)
+            assert trapezoid(density[here], per_cm[here]) == pytest.approx(
+                1 / len(planted), abs=0.03
+            )
             assert per_cm[here][np.argmax(density[here])] == pytest.approx(centre, abs=5)
     assert found.numbers["spectrum:Na mean_per_cm"].value == pytest.approx(1800, rel=0.01)
     assert found.numbers["spectrum:Cl mean_per_cm"].value == pytest.approx(900, rel=0.01)
@@ -192,7 +223,9 @@ def test_bonds_vibrate_as_their_lengths_scatter():
     first = frame_of(["N"] * 128, positions[0], 16 * np.eye(3))
     frames = replace(first, positions=positions, cell=np.repeat(first.cell, 400, axis=0))
     omega = np.sqrt(k / (mass / 2 * 103.642697))  # 1/fs
-    assert bond_wavenumbers(frames, 300.0)["N", "N"] == pytest.approx(omega / (2 * np.pi * 2.99792458e-5), rel=0.01)
+    assert bond_wavenumbers(frames, 300.0)["N", "N"] == pytest.approx(
+        omega / (2 * np.pi * 2.99792458e-5), rel=0.01
+    )
 
 
 def test_spectra_of_either_stride_are_the_same():
@@ -208,30 +241,42 @@ def test_spectra_of_either_stride_are_the_same():
     [
         (
             lambda t: t,
-            r"has a frame every 10 fs, which resolves 1668 cm⁻¹; bonds vibrate up to 4\d\d\d cm⁻¹.*Every 3.8",
+            (
+                r"has a frame every 10 fs, which resolves 1668 cm⁻¹; bonds vibrate up to 4\d\d\d"
+                r" cm⁻¹.*Every 3.8"
+            ),
         ),
         (lambda t: replace(t, velocities=None), r"holds no velocities. Every 3.8 fs."),
-        (lambda t: t[np.delete(np.arange(t.n_frames), 300)], r"has frames that are not equally far apart in time"),
+        (
+            lambda t: t[np.delete(np.arange(t.n_frames), 300)],
+            r"has frames that are not equally far apart in time",
+        ),
         (lambda t: t[:200], r"is 1.99 ps long, and 2.2 ps are needed for lines 100 cm⁻¹ wide"),
     ],
 )
 def test_spectrum_that_would_be_wrong_is_refused(change, said, water):
     frames = change(water)
-    found, against = spectra({"CP2K": frames, "lammps": frames}, 300.0, {"CP2K": say, "lammps": say})
+    found, against = spectra(
+        {"CP2K": frames, "lammps": frames}, 300.0, {"CP2K": say, "lammps": say}
+    )
     assert found == {} and len(against) == 2
     assert re.search(r"^The density of states is left out: CP2K " + said, against[0])
 
 
-# --- the study ------------------------------------------------------------------------------------------------------
+# --- the study ------------------------------------------------------------------------------------
 
 
 def test_noise_of_forces_from_frames_computed_again(few):
-    """Frames in another order, moved as a whole and wrapped, with forces that differ by a known amount."""
+    """Frames in another order, moved as a whole and wrapped, with forces that differ by a known
+    amount.
+    """
     oxygen = np.array(few.symbols) == "O"
     again = few[np.array([7, 2])]
     shift = np.where(oxygen[:, None], 0.03, -0.01) * np.ones(3)
     again = replace(
-        again, positions=np.add(again.positions, (0.04, 0.01, 6.0)) % 12.444661, forces=again.forces + shift
+        again,
+        positions=np.add(again.positions, (0.04, 0.01, 6.0)) % 12.444661,
+        forces=again.forces + shift,
     )
     found = compare_forces(few, again)
     assert found["frames"] == 2
@@ -239,7 +284,9 @@ def test_noise_of_forces_from_frames_computed_again(few):
     power = np.sqrt((few.forces[[2, 7]][:, oxygen] ** 2).mean())
     assert found["relative"]["O"] == pytest.approx(0.03 / power)
     strange = replace(again, positions=again.positions + np.where(oxygen[:, None], 0.1, 0))
-    with pytest.raises(InputError, match="none of the frames computed again is a frame of this run"):
+    with pytest.raises(
+        InputError, match="none of the frames computed again is a frame of this run"
+    ):
         compare_forces(few, strange)
     with pytest.raises(InputError, match="other atoms"):
         compare_forces(few, again.select_atoms(np.arange(191)))
@@ -276,14 +323,25 @@ def explored(few) -> Scan:
 def written(found: Study, out: Path) -> tuple[str, dict]:
     """The page without its figures, and the numbers."""
     page = write_report(out, found).read_text(encoding="utf-8")
-    assert page.count("data:image/png") == len(list(out.glob("*.svg"))) == len(list(out.glob("*.png")))
-    return re.sub(r"base64,[^\"]*", "", page), json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert (
+        page.count("data:image/png") == len(list(out.glob("*.svg"))) == len(list(out.glob("*.png")))
+    )
+    return re.sub(r"base64,[^\"]*", "", page), json.loads(
+        (out / "report.json").read_text(encoding="utf-8")
+    )
 
 
 def test_report_of_a_run_from_a_frame_of_the_reference(ran, explored, tmp_path):
     found = study(open_cp2k(EXAMPLE, skip_fs=5000), ran, scan=explored)
     page, data = written(found, tmp_path)
-    names = {"oh_mean_A", "oh_std_A", "hoh_mean_deg", "goo_peak_height", "goo_peak_A", "goo_mean_abs_difference"}
+    names = {
+        "oh_mean_A",
+        "oh_std_A",
+        "hoh_mean_deg",
+        "goo_peak_height",
+        "goo_peak_A",
+        "goo_mean_abs_difference",
+    }
     assert names | {"temperature_K", "diffusion_A2_per_ps"} <= set(data["observables"])
     assert set(data["observables"]["oh_mean_A"]) == {
         "learned",
@@ -293,26 +351,37 @@ def test_report_of_a_run_from_a_frame_of_the_reference(ran, explored, tmp_path):
         "within",
     }
     assert data["speed"]["ratio"] > 10
-    assert data["speed"]["cp2k_steps_per_s"] == pytest.approx(1 / 0.2, rel=0.5)  # seconds of the .ener file
+    assert data["speed"]["cp2k_steps_per_s"] == pytest.approx(
+        1 / 0.2, rel=0.5
+    )  # seconds of the .ener file
     start = data["series"]["same_start"]
     for curve in start["CP2K"]:  # the same positions at time zero
         assert start["CP2K"][curve][1][0] == pytest.approx(start["lammps"][curve][1][0], abs=1e-3)
-    # 1.86 ps of CP2K are too short for what moves slowly, and 10 fs between frames too long for what moves fast
+    # 1.86 ps of CP2K are too short for what moves slowly, and 10 fs between frames too long for
+    # what moves fast
     assert data["observables"]["diffusion_A2_per_ps"]["learned"] is None
-    assert re.search(r"Diffusion is left out: displacements can be followed for 0.4\d ps only", page)
+    assert re.search(
+        r"Diffusion is left out: displacements can be followed for 0.4\d ps only", page
+    )
     assert "The density of states is left out: CP2K is 1.86 ps long" in page
     kinetic = data["series"]["kinetic_energy_eV_per_atom"]
-    assert np.mean(kinetic["lammps"][1]) == pytest.approx(1.5 * 191 / 192 * 300 * 8.617333e-5, rel=0.02)
+    assert np.mean(kinetic["lammps"][1]) == pytest.approx(
+        1.5 * 191 / 192 * 300 * 8.617333e-5, rel=0.02
+    )
     for term in found.loss.terms:
         assert term.name in page and data["terms"][term.name]["coverage"]["counts"]
     assert f"{data['fit']['rank']} of {data['fit']['n_functions']} functions" in page
     assert data["scan"]["best_exponent"] == explored.best_exponent
-    assert {"exponents.png", "plane.png", "sensitivities.png"} <= {f.name for f in tmp_path.iterdir()}
+    assert {"exponents.png", "plane.png", "sensitivities.png"} <= {
+        f.name for f in tmp_path.iterdir()
+    }
 
 
 @pytest.fixture
 def dense(ran) -> CP2KSource:
-    """A source like CP2K's with the frames of the run itself, all that it takes to compare everything."""
+    """A source like CP2K's with the frames of the run itself, all that it takes to compare
+    everything.
+    """
     source = open_cp2k(EXAMPLE)
     frames = replace(read_run(ran), source=source.source)
     source.read = lambda: frames  # type: ignore[method-assign]
@@ -320,22 +389,35 @@ def dense(ran) -> CP2KSource:
 
 
 def test_study_of_a_run_beside_itself(dense, ran, explored):
-    """Nothing is left out, and nothing differs by more than errors: a tenth less of the same frames."""
+    """Nothing is left out, and nothing differs by more than errors: a tenth less of the same
+    frames.
+    """
     found = study(dense, ran, scan=replace(explored, source={"sha256": "0"}))
     assert {"spectrum", "displacement", "rdf", "angles", "bond_in_time"} <= set(found.series)
     differ = {n for n, c in found.observables.items() if c.within is False}
     assert differ <= {n for n in found.observables if "mean_abs" in n}
-    for name, low, high in (("O mean", 200, 500), ("H mean", 1200, 2200), ("H stretch", 3300, 3900)):
+    for name, low, high in (
+        ("O mean", 200, 500),
+        ("H mean", 1200, 2200),
+        ("H stretch", 3300, 3900),
+    ):
         c = found.observables[f"spectrum:{name}_per_cm"]
         assert low < c.learned < high and 0 < c.learned_error < 60
     assert found.observables["diffusion_A2_per_ps"].learned_error > 0
-    assert found.notes[0] == "The scan over exponents is of other data than those that the model was fitted to."
-    with pytest.raises(InputError, match=r"the scan is of C, H, the model of O, H: scan the data that the model"):
+    assert (
+        found.notes[0]
+        == "The scan over exponents is of other data than those that the model was fitted to."
+    )
+    with pytest.raises(
+        InputError, match=r"the scan is of C, H, the model of O, H: scan the data that the model"
+    ):
         study(dense, ran, scan=replace(explored, species=("C", "H")))
 
 
 def test_report_of_little_and_of_molecules_other_than_water(tmp_path):
-    """Ammonia with invented forces: nothing of water is said; too few frames for errors, or none of dynamics."""
+    """Ammonia with invented forces: nothing of water is said; too few frames for errors, or none of
+    dynamics.
+    """
     first = liquid(["NH3"] * 8, CUBE)
     rng = np.random.default_rng(0)
     positions = first.positions + 0.02 * rng.normal(size=(18, first.n_atoms, 3))
@@ -354,10 +436,17 @@ def test_report_of_little_and_of_molecules_other_than_water(tmp_path):
     source.read = lambda: many  # type: ignore[method-assign]
     page, data = written(study(source, tmp_path / "run"), tmp_path / "report")
     names = set(data["observables"])
-    assert {"bonded:N-H mean_A", "angle:H-N-H mean_deg", "free:N-N peak_A", "hydrogen_bonds_per_molecule"} <= names
+    assert {
+        "bonded:N-H mean_A",
+        "angle:H-N-H mean_deg",
+        "free:N-N peak_A",
+        "hydrogen_bonds_per_molecule",
+    } <= names
     assert not {n for n in names if n.startswith(("oh_", "hoh_", "goo_"))}
     assert "H2O" not in page and "water" not in page and "spectrum" not in data["series"]
-    assert data["notes"][0].startswith("CP2K has only 18 frames: its numbers have no errors, and nothing can be said")
+    assert data["notes"][0].startswith(
+        "CP2K has only 18 frames: its numbers have no errors, and nothing can be said"
+    )
     assert all(c["within"] is None for c in data["observables"].values())
     source.source["ensemble"] = "REFTRAJ"
     found = study(source, tmp_path / "run")
@@ -366,16 +455,22 @@ def test_report_of_little_and_of_molecules_other_than_water(tmp_path):
 
 
 def test_report_of_single_frames_with_their_noise(dft_run, tmp_path):
-    """Frames that CP2K labelled one by one have no dynamics; those computed again tell the noise of their forces."""
+    """Frames that CP2K labelled one by one have no dynamics; those computed again tell the noise of
+    their forces.
+    """
     example, out = dft_run
     again = {"denser": open_cp2k(example / "recomputed/800Ry").read()}
     page, data = written(study(open_cp2k(example / "cp2k"), out, recomputed=again), tmp_path)
     assert data["recomputed"]["denser"]["frames"] == 2
-    assert data["recomputed"]["denser"]["rms_difference_eV_per_A"]["O"] == pytest.approx(0.025, abs=0.005)
+    assert data["recomputed"]["denser"]["rms_difference_eV_per_A"]["O"] == pytest.approx(
+        0.025, abs=0.005
+    )
     assert "change of the forces on O in 2 frames computed again (denser)" in page
     assert "one by one (REFTRAJ), not as dynamics" in page
     assert {"temperature_K", "diffusion_A2_per_ps"}.isdisjoint(data["observables"])
-    assert not {"kinetic_energy", "bond_in_time", "same_start", "displacement", "spectrum"} & set(data["series"])
+    assert not {"kinetic_energy", "bond_in_time", "same_start", "displacement", "spectrum"} & set(
+        data["series"]
+    )
 
 
 def test_other_molecules_and_densities_are_not_compared(ran, tmp_path):
@@ -383,7 +478,8 @@ def test_other_molecules_and_densities_are_not_compared(ran, tmp_path):
     files = tmp_path / "cp2k"
     files.mkdir()
     rows = "".join(
-        f"{s} {x[0]:.6f} {x[1]:.6f} {x[2]:.6f}\n" for s, x in zip(methanol.symbols, methanol.positions[0], strict=True)
+        f"{s} {x[0]:.6f} {x[1]:.6f} {x[2]:.6f}\n"
+        for s, x in zip(methanol.symbols, methanol.positions[0], strict=True)
     )
     (files / "m-pos-1.xyz").write_text(f"{methanol.n_atoms}\n i = 0, time = 0.0, E = 0.0\n{rows}")
     (files / "m.inp").write_text("&FORCE_EVAL\n&SUBSYS\n&CELL\nABC 12 12 12\n&END\n&END\n&END\n")

@@ -1,4 +1,6 @@
-"""The scan over exponents: what was planted is found, and every point is the fit that it stands for."""
+"""The scan over exponents: what was planted is found, and every point is the fit that it stands
+for.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from conftest import invent, topology_of
 
 from mld_ff.errors import InputError
 from mld_ff.inference import Basis, Problem, accumulate, scan
-from mld_ff.inference.scan import parse_exponents
+from mld_ff.inference.exponents import parse_exponents
 from mld_ff.report import load_scan, write_scan
 from mld_ff.trajectory import Trajectory
 
@@ -21,9 +23,14 @@ from mld_ff.trajectory import Trajectory
 def planted(few: Trajectory) -> Trajectory:
     """Water frames with the forces of a power law with exponent 2.5 and quartic bonds."""
     loss = invent(few[0], "power", (2.5,), edge=1.0)
-    wide = replace(loss, terms=tuple(replace(t, range_A=(0.5, 3.0)) if "path" in vars(t) else t for t in loss.terms))
+    wide = replace(
+        loss,
+        terms=tuple(replace(t, range_A=(0.5, 3.0)) if "path" in vars(t) else t for t in loss.terms),
+    )
     topology = topology_of(few[0])
-    forces = [wide.evaluate(topology, x, c)[1] for x, c in zip(few.positions, few.cell, strict=True)]
+    forces = [
+        wide.evaluate(topology, x, c)[1] for x, c in zip(few.positions, few.cell, strict=True)
+    ]
     return replace(few, forces=np.array(forces))
 
 
@@ -49,13 +56,23 @@ def test_points_are_the_fits_they_stand_for(few):
 def test_sensitivities_are_fits_without(few):
     found = scan(few, (1.0, 3.0), cutoff_A=5.0)
     by_name = {s.name: s for s in found.sensitivities}
-    assert {"bonded:O-H", "bonded:O-H beyond harmonic", "free:O-H", "free:O-H r^-1", "free:O-H r^-3"} <= set(by_name)
+    assert {
+        "bonded:O-H",
+        "bonded:O-H beyond harmonic",
+        "free:O-H",
+        "free:O-H r^-1",
+        "free:O-H r^-3",
+    } <= set(by_name)
     assert by_name["bonded:O-H"].relative_rmse_without["H"] > 0.5
-    harmonic = Problem.of(accumulate(few, Basis("power", (1.0, 3.0), bond_degree=4, cutoff_A=5.0).terms))
+    harmonic = Problem.of(
+        accumulate(few, Basis("power", (1.0, 3.0), bond_degree=4, cutoff_A=5.0).terms)
+    )
     full = harmonic.relative_rmse(harmonic.coefficients())
     for s in found.sensitivities:
         for k, species in enumerate(("O", "H")):
-            assert s.relative_rmse_gain[species] == pytest.approx(s.relative_rmse_without[species] - full[k], abs=1e-6)
+            assert s.relative_rmse_gain[species] == pytest.approx(
+                s.relative_rmse_without[species] - full[k], abs=1e-6
+            )
 
 
 def test_files(few, tmp_path: Path):

@@ -1,4 +1,6 @@
-"""Shards: whatever way frames are cut up, in files, processes or jobs, the sums and the loss are those of one pass."""
+"""Shards: whatever way frames are cut up, in files, processes or jobs, the sums and the loss are
+those of one pass.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from mld_ff.cli import app
-from mld_ff.cp2k import open_cp2k
+from mld_ff.cli.commands import app
 from mld_ff.errors import InputError
-from mld_ff.inference import Accumulated, Basis, Part, accumulate, fit, read_shard, read_shards, solve, write_shard
-from mld_ff.loss import AgentLoss
+from mld_ff.inference import (
+    Accumulated,
+    Basis,
+    Part,
+    accumulate,
+    fit,
+    read_shard,
+    read_shards,
+    solve,
+    write_shard,
+)
+from mld_ff.loss.model import AgentLoss
+from mld_ff.sources.cp2k import open_cp2k
 from mld_ff.trajectory import Trajectory
 
 ROOT = Path(__file__).parents[1]
@@ -31,14 +43,18 @@ BASIS = Basis("spline", spacing_A=0.5, bond_degree=2, cutoff_A=5.0)
 
 
 def assert_same_coefficients(found: AgentLoss, expected: AgentLoss) -> None:
-    """To 1e-10 of the largest of each term, the agents' too; everything else of the terms to the bit."""
+    """To 1e-10 of the largest of each term, the agents' too; everything else of the terms to the
+    bit.
+    """
     pairs = list(zip(found.terms, expected.terms, strict=True))
     for species, terms in expected.agents.items():
         pairs += zip(found.agents[species], terms, strict=True)
     for a, b in pairs:
         size = max(map(abs, b.coefficients))
         assert a.coefficients == pytest.approx(b.coefficients, rel=1e-10, abs=1e-10 * size), a.name
-        assert a.coverage == b.coverage and [w.edge_A for w in a.walls] == [w.edge_A for w in b.walls], a.name
+        assert a.coverage == b.coverage and [w.edge_A for w in a.walls] == [
+            w.edge_A for w in b.walls
+        ], a.name
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +74,10 @@ def shard(two: list[Trajectory], tmp_path: Path) -> Callable[..., Path]:
     """Accumulate into a file of its own."""
 
     def write(name: str, source: Any = None, layout: Any = BASIS.terms, part: str = "1/1") -> Path:
-        write_shard(accumulate(two if source is None else source, layout, part=Part.parse(part)), tmp_path / name)
+        write_shard(
+            accumulate(two if source is None else source, layout, part=Part.parse(part)),
+            tmp_path / name,
+        )
         return tmp_path / name
 
     return write
@@ -70,10 +89,12 @@ def refusal(files: list[Path]) -> str:
     return str(caught.value)
 
 
-# --- the same numbers ------------------------------------------------------------------------------------------------
+# --- the same numbers -----------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(order=st.integers(2, 9).flatmap(lambda n: st.permutations(range(1, n + 1))))
 def test_parts_make_the_whole(
     order: list[int], shard: Callable[..., Path], one_pass: AgentLoss, two: list[Trajectory]
@@ -85,15 +106,25 @@ def test_parts_make_the_whole(
     found = solve(data)
     assert_same_coefficients(found, one_pass)
     without_walls = solve(accumulate(two, BASIS.terms)).provenance["relative_rmse"]
-    expected = {k: v for k, v in one_pass.provenance.items() if "rmse" not in k and k != "errors_include_walls"}
+    expected = {
+        k: v
+        for k, v in one_pass.provenance.items()
+        if "rmse" not in k and k != "errors_include_walls"
+    }
     for key, value in expected.items():
-        assert found.provenance[key] == (pytest.approx(value) if isinstance(value, float) else value), key
+        assert found.provenance[key] == (
+            pytest.approx(value) if isinstance(value, float) else value
+        ), key
     assert found.provenance["errors_include_walls"] is False
-    assert found.provenance["relative_rmse_agent"] == pytest.approx(one_pass.provenance["relative_rmse_agent"])
+    assert found.provenance["relative_rmse_agent"] == pytest.approx(
+        one_pass.provenance["relative_rmse_agent"]
+    )
     assert found.provenance["relative_rmse"] == pytest.approx(without_walls)
 
 
-def test_runs_accumulated_on_their_own(shard: Callable[..., Path], two: list[Trajectory], one_pass: AgentLoss) -> None:
+def test_runs_accumulated_on_their_own(
+    shard: Callable[..., Path], two: list[Trajectory], one_pass: AgentLoss
+) -> None:
     """A later run goes on with the functions of an earlier one; provenance names both."""
     first = shard("cold.npz", two[0])
     later = [shard(f"warm-{k}.npz", two[1], read_shard(first), f"{k}/2") for k in (1, 2)]
@@ -102,7 +133,9 @@ def test_runs_accumulated_on_their_own(shard: Callable[..., Path], two: list[Tra
     assert [run["sha256"] for run in found.provenance["source"]["runs"]] == ["cold", "warm"]
 
 
-def test_every_run_has_frames_for_training_and_for_testing(two: list[Trajectory], few: Trajectory) -> None:
+def test_every_run_has_frames_for_training_and_for_testing(
+    two: list[Trajectory], few: Trajectory
+) -> None:
     """Nonsense in the fifth and the last tenth of either run teaches nothing."""
     runs = []
     for run in two:
@@ -116,11 +149,17 @@ def test_every_run_has_frames_for_training_and_for_testing(two: list[Trajectory]
     assert min(found.provenance["relative_rmse"].values()) > 1
 
 
-def test_processes_give_the_same_bytes(few: Trajectory, two: list[Trajectory], one_pass: AgentLoss) -> None:
+def test_processes_give_the_same_bytes(
+    few: Trajectory, two: list[Trajectory], one_pass: AgentLoss
+) -> None:
     said: list[tuple[str, int, int]] = []
     found = fit(two, BASIS, lambda *what: said.append(what), processes=2)
     assert found.dumps() == one_pass.dumps()
-    assert ("invariants and normal equations", 40, 40) in said and said[-1] == ("test on unseen frames", 8, 8)
+    assert ("invariants and normal equations", 40, 40) in said and said[-1] == (
+        "test on unseen frames",
+        8,
+        8,
+    )
 
 
 def test_an_error_in_a_process_is_that_error(few: Trajectory) -> None:
@@ -139,7 +178,7 @@ def test_part_of_a_source_is_that_part_of_its_frames(start: int, stop: int | Non
             assert np.array_equal(getattr(part, name)[0], getattr(whole, name)[k]), name
 
 
-# --- the command line ------------------------------------------------------------------------------------------------
+# --- the command line -----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +190,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         for role in ("pos", "frc"):
             with lzma.open(EXAMPLE / f"w64-{role}-1.xyz.xz", "rt") as file:
                 lines = [next(file) for _ in range(48 * 194)]
-            (directory / f"w64-{role}-1.xyz").write_text("".join(lines[number * 24 * 194 : (number + 1) * 24 * 194]))
+            (directory / f"w64-{role}-1.xyz").write_text(
+                "".join(lines[number * 24 * 194 : (number + 1) * 24 * 194])
+            )
         for name in ("nnp.inp", "coord.inc"):
             (directory / name).write_text((EXAMPLE / name).read_text())
         directories.append(directory)
@@ -159,39 +200,68 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_job_array_of_the_example(runs: list[Path], tmp_path: Path) -> None:
-    """The shipped script, its scheduler replaced by a loop; then `fit`, beside a fit of the runs themselves."""
+    """The shipped script, its scheduler replaced by a loop; then `fit`, beside a fit of the runs
+    themselves.
+    """
     command = tmp_path / "bin" / "mld-ff"
     command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -c "from mld_ff.cli import main; main()" "$@"\n')
+    command.write_text(
+        f'#!/bin/sh\nexec {sys.executable} -c "from mld_ff.cli import main; main()" "$@"\n'
+    )
     command.chmod(0o755)
     for task in (1, 2):
-        environment = {"PATH": f"{command.parent}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_COUNT": "2"}
+        environment = {
+            "PATH": f"{command.parent}:{os.environ['PATH']}",
+            "SLURM_ARRAY_TASK_COUNT": "2",
+        }
         environment |= {"SLURM_ARRAY_TASK_ID": str(task), "PYTHONPATH": str(ROOT)}
         script = ["bash", ROOT / "examples/cluster/accumulate.sh", *runs, "--basis", "power"]
-        done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            script, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         assert f"shards/{task}.npz: 24 frames, part {task}/2" in done.stdout
     shards = sorted((tmp_path / "shards").iterdir())
     models = []
     for inputs in (shards, [*runs, "--basis", "power"]):
-        done = CliRunner().invoke(app, ["fit", *map(str, inputs), "-o", str(tmp_path / "model.json"), "--json"])
+        done = CliRunner().invoke(
+            app, ["fit", *map(str, inputs), "-o", str(tmp_path / "model.json"), "--json"]
+        )
         assert done.exit_code == 0, done.stderr
         models.append((json.loads(done.stdout), AgentLoss.load(tmp_path / "model.json")))
     assert_same_coefficients(models[0][1], models[1][1])
-    assert (models[0][0]["errors_include_walls"], models[1][0]["errors_include_walls"]) == (False, True)
+    assert (models[0][0]["errors_include_walls"], models[1][0]["errors_include_walls"]) == (
+        False,
+        True,
+    )
     assert models[0][0]["frames_train"] + models[0][0]["frames_test"] == 48
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["fit", "a.npz", "b.npz", "--cutoff", "5", "-o", "m.json"], "without options that choose functions or frames"),
-        (["fit", "a.npz", "elsewhere", "-o", "m.json"], "without options that choose functions or frames"),
+        (
+            ["fit", "a.npz", "b.npz", "--cutoff", "5", "-o", "m.json"],
+            "without options that choose functions or frames",
+        ),
+        (
+            ["fit", "a.npz", "elsewhere", "-o", "m.json"],
+            "without options that choose functions or frames",
+        ),
         (["fit", "a.npz", "-o", "m.json"], "a.npz: cannot be read: No such file or directory"),
         (["accumulate", "x", "-o", "shard"], "shard: give it a name that ends in .npz"),
-        (["accumulate", "x", "--like", "a.npz", "--basis", "power", "-o", "s.npz"], "a.npz tells the functions"),
-        (["accumulate", str(EXAMPLE), "--part", "9/8", "-o", "s.npz"], "there is no part 9/8: parts are 1/N to N/N"),
-        (["accumulate", str(EXAMPLE), "--part", "3", "-o", "s.npz"], "a part is K/N, 3/8 for example; found '3'"),
+        (
+            ["accumulate", "x", "--like", "a.npz", "--basis", "power", "-o", "s.npz"],
+            "a.npz tells the functions",
+        ),
+        (
+            ["accumulate", str(EXAMPLE), "--part", "9/8", "-o", "s.npz"],
+            "there is no part 9/8: parts are 1/N to N/N",
+        ),
+        (
+            ["accumulate", str(EXAMPLE), "--part", "3", "-o", "s.npz"],
+            "a part is K/N, 3/8 for example; found '3'",
+        ),
     ],
 )
 def test_options_that_do_not_fit(
@@ -203,31 +273,44 @@ def test_options_that_do_not_fit(
     assert list(tmp_path.iterdir()) == []
 
 
-# --- shards that do not make a whole ---------------------------------------------------------------------------------
+# --- shards that do not make a whole --------------------------------------------------------------
 
 
-def test_missing_parts_and_parts_that_come_twice(shard: Callable[..., Path], two: list[Trajectory]) -> None:
+def test_missing_parts_and_parts_that_come_twice(
+    shard: Callable[..., Path], two: list[Trajectory]
+) -> None:
     third = [shard(f"{k}.npz", part=f"{k}/3") for k in (1, 2, 3)]
     assert refusal(third[1:2]).endswith("of 3 parts there is no part 1, 3")
-    assert refusal([*third, third[1]]) == f"{third[1]}: holds the same frames as {third[1]}; they would count twice"
+    assert (
+        refusal([*third, third[1]])
+        == f"{third[1]}: holds the same frames as {third[1]}; they would count twice"
+    )
     half = shard("half.npz", part="1/2")
     assert refusal([third[0], half]).endswith("parts of 2 and of 3 do not make a whole")
     alone = shard("alone.npz", two[0])
     assert refusal([*third, alone]).endswith("this run was accumulated twice; take one")
-    skipped = replace(two[0][3:], source={**two[0].source, "frames_dropped": {"skipped as equilibration": 3}})
-    assert refusal([alone, shard("skipped.npz", skipped, read_shard(alone))]).endswith("twice; take one")
+    skipped = replace(
+        two[0][3:], source={**two[0].source, "frames_dropped": {"skipped as equilibration": 3}}
+    )
+    assert refusal([alone, shard("skipped.npz", skipped, read_shard(alone))]).endswith(
+        "twice; take one"
+    )
 
 
 def test_functions_that_differ(shard: Callable[..., Path], two: list[Trajectory]) -> None:
     cold, warm = shard("cold.npz", two[0]), shard("warm.npz", two[1])
     said = refusal([cold, warm])
-    assert said.startswith(f"{warm}: was accumulated with other functions than {cold} (bonded:O-H: r0_A 0.9")
+    assert said.startswith(
+        f"{warm}: was accumulated with other functions than {cold} (bonded:O-H: r0_A 0.9"
+    )
     assert said.endswith(f"accumulate it again with --like {cold}")
     other = shard("other.npz", two[1], Basis("power").terms)
     assert "other functions" in refusal([cold, other])
     short = shard("short.npz", replace(two[1][:8], source={}), read_shard(cold))
     assert read_shards([cold, short]).frames == 20 + 8
-    assert "has 4 blocks of frames" in refusal([cold, shard("few.npz", replace(two[1][:8], source={}))])
+    assert "has 4 blocks of frames" in refusal(
+        [cold, shard("few.npz", replace(two[1][:8], source={}))]
+    )
 
 
 def test_another_system(shard: Callable[..., Path], two: list[Trajectory]) -> None:
@@ -240,7 +323,9 @@ def test_another_system(shard: Callable[..., Path], two: list[Trajectory]) -> No
         step=np.arange(8),
         forces=np.ones((8, frame.n_atoms, 3)),
     )
-    expected = r"64 H2O has not the same kinds of pairs as 20 H2O, 4 H3N: only runs of one system add up"
+    expected = (
+        r"64 H2O has not the same kinds of pairs as 20 H2O, 4 H3N: only runs of one system add up"
+    )
     for wrong in ([other, two[0]], [two[0], other]):
         with pytest.raises(InputError, match="has not the same kinds of pairs as"):
             accumulate(wrong, BASIS.terms)
@@ -250,9 +335,13 @@ def test_another_system(shard: Callable[..., Path], two: list[Trajectory]) -> No
     assert "has not the same kinds of pairs" in refusal([cold, shard("other.npz", other)])
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
-def test_damaged_files_are_said(data: st.DataObject, shard: Callable[..., Path], tmp_path: Path) -> None:
+def test_damaged_files_are_said(
+    data: st.DataObject, shard: Callable[..., Path], tmp_path: Path
+) -> None:
     """Cut off, or a byte changed: refused by a sentence with the file's name, or read as it was."""
     if not (whole := tmp_path / "whole.npz").exists():
         shard("whole.npz", part="1/9")
@@ -277,5 +366,7 @@ def test_other_formats_and_versions(tmp_path: Path) -> None:
     assert "is not a complete file of `mld-ff accumulate`" in refusal([tmp_path / "other.npz"])
     head = json.dumps({"format": "mld_ff normal equations", "version": 2})
     np.savez(tmp_path / "later.npz", head=np.array(head))
-    assert refusal([tmp_path / "later.npz"]).endswith("has version 2; this mld_ff reads version 1: accumulate again")
+    assert refusal([tmp_path / "later.npz"]).endswith(
+        "has version 2; this mld_ff reads version 1: accumulate again"
+    )
     assert refusal([]) == "no shard is given"

@@ -1,4 +1,6 @@
-"""Structure files of other programs, written by them and read back; boxes made here, and runs from them."""
+"""Structure files of other programs, written by them and read back; boxes made here, and runs from
+them.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +19,18 @@ from ase import Atoms
 from conftest import TRICLINIC, invent, liquid
 from openmm import app
 
-from mld_ff.engines.lammps import find_lmp
+from mld_ff.engines.lammps.export import export_lammps
+from mld_ff.engines.lammps.run import find_lmp
+from mld_ff.engines.settings import MD
+from mld_ff.engines.start import Start, start_from
+from mld_ff.engines.structure import FORMATS, write_structure
 from mld_ff.errors import InputError
-from mld_ff.export.lammps import export_lammps
-from mld_ff.export.start import Start, start_from
-from mld_ff.export.structure import FORMATS, write_structure
-from mld_ff.invariants import minimum_image
-from mld_ff.loss import AgentLoss
-from mld_ff.packing import Ingredient, find_molecule, pack, replicate
-from mld_ff.production import MD, read_log, run, start_at
-from mld_ff.structures import read_structure
+from mld_ff.geometry.pairs import minimum_image
+from mld_ff.loss.model import AgentLoss
+from mld_ff.production.results import read_log
+from mld_ff.production.simulation import run, start_at
+from mld_ff.sources.packing import Ingredient, find_molecule, pack, replicate
+from mld_ff.sources.structures import read_structure
 from mld_ff.trajectory import Floats, Trajectory
 
 
@@ -41,7 +45,7 @@ def triclinic() -> Start:
     return start_from(liquid(["H2O"] * 20 + ["CH3OH"] * 4 + ["Na", "Cl"], TRICLINIC, seed=4))
 
 
-# --- what others write ----------------------------------------------------------------------------------------------
+# --- what others write ----------------------------------------------------------------------------
 
 
 def _openmm(start: Start, file: Path) -> None:
@@ -67,9 +71,14 @@ def _mdanalysis(start: Start, file: Path) -> None:
 
 
 def _lammps(start: Start, file: Path) -> None:
-    """LAMMPS's own write_data; this version of it may not name its units, which tell what velocities mean."""
+    """LAMMPS's own write_data; this version of it may not name its units, which tell what
+    velocities mean.
+    """
     export_lammps(invent(start.frame, cutoff=4.0), start, file.parent)
-    script = "units metal\natom_style molecular\nread_data system.data\ninclude forcefield.lmp\nwrite_data written\n"
+    script = (
+        "units metal\natom_style molecular\nread_data system.data\ninclude"
+        " forcefield.lmp\nwrite_data written\n"
+    )
     (file.parent / "in.write").write_text(script)
     command = [find_lmp(), "-in", "in.write", "-log", "none"]
     subprocess.run(command, cwd=file.parent, check=True, capture_output=True)
@@ -80,7 +89,9 @@ def _lammps(start: Start, file: Path) -> None:
 def _amber(start: Start, file: Path) -> None:
     """A prmtop needs parameters, and those of nothing will do."""
     structure = start.structure
-    types = {a.type: parmed.AtomType(a.type, None, a.mass, a.atomic_number) for a in structure.atoms}
+    types = {
+        a.type: parmed.AtomType(a.type, None, a.mass, a.atomic_number) for a in structure.atoms
+    }
     for atom in structure.atoms:
         atom.atom_type = types[atom.type]
         atom.atom_type.set_lj_params(0.1, 1.5)
@@ -121,7 +132,9 @@ def check(found: Trajectory, start: Start, rounding: float, velocities: bool) ->
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_structures_that_others_write(name: str, cubic: Start, triclinic: Start, tmp_path: Path) -> None:
+def test_structures_that_others_write(
+    name: str, cubic: Start, triclinic: Start, tmp_path: Path
+) -> None:
     write, rounding, velocities = WRITERS[name]
     for start in (cubic, triclinic):
         write(start, tmp_path / name)
@@ -130,7 +143,9 @@ def test_structures_that_others_write(name: str, cubic: Start, triclinic: Start,
 
 
 @pytest.mark.parametrize("restart", ["rst7", "ncrst", "gro", "trr"])
-def test_psf_and_prmtop_take_coordinates_of_a_second_file(restart: str, triclinic: Start, tmp_path: Path) -> None:
+def test_psf_and_prmtop_take_coordinates_of_a_second_file(
+    restart: str, triclinic: Start, tmp_path: Path
+) -> None:
     second = tmp_path / f"second.{restart}"
     (_mdanalysis if restart == "trr" else _parmed)(triclinic, second)
     for name, write in (("a.psf", _parmed), ("a.prmtop", _amber)):
@@ -179,20 +194,29 @@ Velocities
 2 0 1 0
 3 0 0 1
 """
-IONS = "    2NA      NA    4   1.100   0.100   0.100\n    3CL     CL-    5   0.100   1.100   0.100\n   1.5"
+IONS = (
+    "    2NA      NA    4   1.100   0.100   0.100\n    3CL     CL-    5   0.100   1.100   0.100\n "
+    "  1.5"
+)
 
 
 @pytest.mark.parametrize(
     ("name", "text", "formulas"),
     [
         ("a.gro", GRO, {"H2O": 1}),
-        ("a.gro", GRO.replace(" 3\n", " 5\n", 1).replace("   1.5", IONS, 1), {"H2O": 1, "Na": 1, "Cl": 1}),
+        (
+            "a.gro",
+            GRO.replace(" 3\n", " 5\n", 1).replace("   1.5", IONS, 1),
+            {"H2O": 1, "Na": 1, "Cl": 1},
+        ),
         ("a.pdb", PDB, {"H2O": 1}),
         ("data.water", DATA, {"H2O": 1}),
     ],
     ids=["OW", "ions", "WAT", "types"],
 )
-def test_names_and_masses_tell_elements(name: str, text: str, formulas: dict[str, int], tmp_path: Path) -> None:
+def test_names_and_masses_tell_elements(
+    name: str, text: str, formulas: dict[str, int], tmp_path: Path
+) -> None:
     """As other force fields name water; velocities without units are no velocities."""
     (tmp_path / name).write_text(text)
     found = read_structure(tmp_path / name)
@@ -204,12 +228,32 @@ def test_names_and_masses_tell_elements(name: str, text: str, formulas: dict[str
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("a.gro", GRO.replace("1.50000", "0.00000"), "holds no periodic box; give one: the CRYST1 record"),
+        (
+            "a.gro",
+            GRO.replace("1.50000", "0.00000"),
+            "holds no periodic box; give one: the CRYST1 record",
+        ),
         ("a.pdb", PDB.split("\n", 1)[1], "holds no periodic box"),
-        ("a.pdb", PDB.replace("H2  WAT", "MW  WAT"), r"atom 3 \(MW of WAT\) is a site without an element"),
-        ("a.pdb", PDB.replace("H2  WAT", "Q2  WAT"), r"the element of atom 3 \(Q2 of WAT\) is not known"),
-        ("a.data", DATA.replace("15.9994", "5.96"), r"the mass of atom 1 \(type 1\), 5.96 amu, is that of no element"),
-        ("a.data", DATA.replace(" # full", "").replace(" 0 1", " 1").replace(" 0 0.7", " 0.7"), "the atom style"),
+        (
+            "a.pdb",
+            PDB.replace("H2  WAT", "MW  WAT"),
+            r"atom 3 \(MW of WAT\) is a site without an element",
+        ),
+        (
+            "a.pdb",
+            PDB.replace("H2  WAT", "Q2  WAT"),
+            r"the element of atom 3 \(Q2 of WAT\) is not known",
+        ),
+        (
+            "a.data",
+            DATA.replace("15.9994", "5.96"),
+            r"the mass of atom 1 \(type 1\), 5.96 amu, is that of no element",
+        ),
+        (
+            "a.data",
+            DATA.replace(" # full", "").replace(" 0 1", " 1").replace(" 0 0.7", " 0.7"),
+            "the atom style",
+        ),
         ("a.data", DATA.replace("Masses\n\n1 15.9994\n2 1.0\n\n", ""), "has no section Masses"),
         ("a.psf", "PSF\n", r"a\.psf: cannot be read"),
         ("a.dcd", "?", "holds coordinates but no atoms"),
@@ -222,7 +266,7 @@ def test_what_cannot_be_used_is_said(name: str, text: str, said: str, tmp_path: 
         read_structure(tmp_path / name)
 
 
-# --- what is made here ----------------------------------------------------------------------------------------------
+# --- what is made here ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -244,7 +288,9 @@ def test_copies_side_by_side(few: Trajectory) -> None:
 
     def energy(frame: Trajectory) -> float:
         start = start_from(frame)
-        return sum(loss.evaluate(start.topology, start.frame.positions[0], start.frame.cell[0])[0].values())
+        return sum(
+            loss.evaluate(start.topology, start.frame.positions[0], start.frame.cell[0])[0].values()
+        )
 
     assert energy(many) == pytest.approx(6 * energy(one))
     with pytest.raises(InputError, match="at least once along each vector; found 0 1 1"):
@@ -254,7 +300,9 @@ def test_copies_side_by_side(few: Trajectory) -> None:
 @pytest.mark.parametrize("engine", ["openmm", "lammps"])
 def test_packed_box_runs(engine: str, power_water: AgentLoss, tmp_path: Path) -> None:
     """512 molecules that never saw a thermostat, by way of a file."""
-    write_structure(start_from(pack([Ingredient(find_molecule("H2O"), 512)], 0.997)), tmp_path / "box.pdb")
+    write_structure(
+        start_from(pack([Ingredient(find_molecule("H2O"), 512)], 0.997)), tmp_path / "box.pdb"
+    )
     box = read_structure(tmp_path / "box.pdb")
     run(power_water, box, engine, tmp_path / "run", MD(time_ps=0.05, every_fs=5), minimize=True)
     log = read_log(tmp_path / "run")
@@ -264,12 +312,16 @@ def test_packed_box_runs(engine: str, power_water: AgentLoss, tmp_path: Path) ->
 def near_oxygen(frame: Trajectory) -> Floats:
     """From the first oxygen to the one next to it."""
     oxygen = np.array([k for k, s in enumerate(frame.symbols) if s == "O"])
-    pairs = minimum_image(frame.positions[0], frame.cell[0], np.stack([0 * oxygen[1:], oxygen[1:]], axis=1))
+    pairs = minimum_image(
+        frame.positions[0], frame.cell[0], np.stack([0 * oxygen[1:], oxygen[1:]], axis=1)
+    )
     return np.asarray(pairs.vector[np.argmin(pairs.r)])
 
 
 def test_contacts_are_relaxed_before_a_run(power_water: AgentLoss, cubic: Start) -> None:
-    """A molecule of a frame without velocities pushed against another one; a frame of dynamics stays as it is."""
+    """A molecule of a frame without velocities pushed against another one; a frame of dynamics
+    stays as it is.
+    """
     calm = replace(cubic.frame, velocities=None)
     x = calm.positions.copy()
     x[0, :3] += (1 - 2.1 / 2.8) * near_oxygen(calm)
@@ -277,7 +329,9 @@ def test_contacts_are_relaxed_before_a_run(power_water: AgentLoss, cubic: Start)
 
     def largest_force(frame: Trajectory) -> float:
         start = start_from(frame)
-        _, forces = power_water.evaluate(start.topology, start.frame.positions[0], start.frame.cell[0])
+        _, forces = power_water.evaluate(
+            start.topology, start.frame.positions[0], start.frame.cell[0]
+        )
         return float(np.linalg.norm(forces, axis=1).max())
 
     assert largest_force(pushed) > 10

@@ -1,4 +1,6 @@
-"""Who is bonded to whom: on water from CP2K, on small molecules anywhere in any cell, and where it must be refused."""
+"""Who is bonded to whom: on water from CP2K, on small molecules anywhere in any cell, and where it
+must be refused.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ from hypothesis import strategies as st
 from scipy.sparse.csgraph import shortest_path
 
 from mld_ff.errors import InputError
-from mld_ff.invariants import minimum_image
-from mld_ff.topology import Topology, find_topology
+from mld_ff.geometry.pairs import minimum_image
+from mld_ff.geometry.topology import Topology, find_topology
 from mld_ff.trajectory import Trajectory
 
 MOLECULES = {
@@ -36,7 +38,7 @@ def counts(topology: Topology) -> dict[str, int]:
     return {topology.bonded_names[path]: len(pairs) for path, pairs in topology.bonded.items()}
 
 
-# --- which pairs are bonded, and what they are called ---------------------------------------------------------------
+# --- which pairs are bonded, and what they are called ---------------------------------------------
 
 
 def test_water(few: Trajectory) -> None:
@@ -54,11 +56,16 @@ def test_water(few: Trajectory) -> None:
         ("NH3", {"N-H": 3, "H-H": 3}),
         ("CH3OH", {"O-H": 1, "C-O": 1, "C-H": 3, "O-C-H": 3, "C-O-H": 1, "H-C-H": 3, "H-C-O-H": 3}),
         ("C3H6_D3h", {"C-C": 3, "C-H": 6, "C-C-H": 12, "H-C-H": 3, "H-C-C-H": 12}),
-        ("C6H6", {"C-C": 6, "C-C-C": 6, "C-C-C-C": 3, "C-H": 6, "C-C-H": 12, "C-C-C-H": 12, "H-H": 6}),
+        (
+            "C6H6",
+            {"C-C": 6, "C-C-C": 6, "C-C-C-C": 3, "C-H": 6, "C-C-H": 12, "C-C-C-H": 12, "H-H": 6},
+        ),
     ],
 )
 @pytest.mark.parametrize("cell", [CUBE, TRICLINIC], ids=["cube", "triclinic"])
-def test_names_tell_ambiguous_paths_apart(name: str, expected: dict[str, int], cell: np.ndarray) -> None:
+def test_names_tell_ambiguous_paths_apart(
+    name: str, expected: dict[str, int], cell: np.ndarray
+) -> None:
     """Counted by hand from the structural formula."""
     found = counts(topology_of(liquid([name], cell)))
     assert found == {f"bonded:{key}": n for key, n in expected.items()}
@@ -67,17 +74,23 @@ def test_names_tell_ambiguous_paths_apart(name: str, expected: dict[str, int], c
 @pytest.mark.parametrize("name", MOLECULES.values(), ids=MOLECULES)
 @pytest.mark.parametrize("cell", [CUBE, TRICLINIC], ids=["cube", "triclinic"])
 def test_all_pairs_up_to_three_bonds_apart(name: str, cell: np.ndarray) -> None:
-    """Against ASE's connectivity of the isolated molecule, for a molecule that the cell cuts into pieces."""
+    """Against ASE's connectivity of the isolated molecule, for a molecule that the cell cuts into
+    pieces.
+    """
     isolated = molecule(name)
     graph = get_connectivity_matrix(build_neighbor_list(isolated, self_interaction=False).nl)
     apart = shortest_path(graph, directed=False, unweighted=True)
     near = np.argwhere((apart >= 1) & (apart <= 3)).tolist()
     expected = {(i, j): int(apart[i, j]) for i, j in near if i < j}
     topology = topology_of(liquid([name], cell, jitter=0.0))
-    found = {(int(i), int(j)): len(path) - 1 for path, pairs in topology.bonded.items() for i, j in pairs}
+    found = {
+        (int(i), int(j)): len(path) - 1 for path, pairs in topology.bonded.items() for i, j in pairs
+    }
     assert found == expected
     i, j = np.triu_indices(len(isolated), 1)
-    assert topology.is_bonded(i, j).tolist() == [pair in expected for pair in zip(i, j, strict=True)]
+    assert topology.is_bonded(i, j).tolist() == [
+        pair in expected for pair in zip(i, j, strict=True)
+    ]
     assert len(topology.molecules) == 1
 
 
@@ -86,7 +99,9 @@ def test_mixture_with_single_ions() -> None:
     assert topology.formulas() == {"H2O": 2, "Na": 1, "Cl": 1}
     assert counts(topology) == {"bonded:O-H": 4, "bonded:H-H": 2}
     everyone = {frozenset(pair) for pair in topology.free}
-    assert everyone == {frozenset(p.split()) for p in ("O", "O H", "O Na", "O Cl", "H", "H Na", "H Cl", "Na Cl")}
+    assert everyone == {
+        frozenset(p.split()) for p in ("O", "O H", "O Na", "O Cl", "H", "H Na", "H Cl", "Na Cl")
+    }
 
 
 @pytest.mark.parametrize(
@@ -106,11 +121,16 @@ def test_ion_in_its_shell_of_water_is_no_molecule(ion: str, partner: str, distan
 
 @pytest.mark.parametrize(
     "crystal",
-    [bulk("C", "diamond", a=3.567, cubic=True) * 4, bulk("ZnS", "zincblende", a=5.41, cubic=True) * 4],
+    [
+        bulk("C", "diamond", a=3.567, cubic=True) * 4,
+        bulk("ZnS", "zincblende", a=5.41, cubic=True) * 4,
+    ],
     ids=["diamond", "ZnS"],
 )
 def test_network_is_refused(crystal) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(InputError, match=r"512 of 512 atoms hang together .* a network or a metal has no molecules"):
+    with pytest.raises(
+        InputError, match=r"512 of 512 atoms hang together .* a network or a metal has no molecules"
+    ):
         find_topology(crystal.get_chemical_symbols(), crystal.positions, crystal.cell[:])
 
 
@@ -120,8 +140,13 @@ def test_pairs_of_a_frame_are_each_named_once(few: Trajectory) -> None:
     x, cell, cutoff = few.positions[0], few.cell[0], 5.0
     seen: Counter[tuple[int, int]] = Counter()
     for name, pairs in topology.pairs(x, cell, cutoff):
-        seen.update((min(i, j), max(i, j)) for i, j in zip(pairs.i.tolist(), pairs.j.tolist(), strict=True))
-        ends = {frozenset((topology.symbols[i], topology.symbols[j])) for i, j in zip(pairs.i, pairs.j, strict=True)}
+        seen.update(
+            (min(i, j), max(i, j)) for i, j in zip(pairs.i.tolist(), pairs.j.tolist(), strict=True)
+        )
+        ends = {
+            frozenset((topology.symbols[i], topology.symbols[j]))
+            for i, j in zip(pairs.i, pairs.j, strict=True)
+        }
         assert ends == {frozenset(name.split(":")[1].split("-"))}
         assert np.allclose(np.linalg.norm(pairs.vector, axis=1), pairs.r)
     i, j = np.triu_indices(topology.n_atoms, 1)
@@ -132,7 +157,7 @@ def test_pairs_of_a_frame_are_each_named_once(few: Trajectory) -> None:
     assert set(seen) == expected and set(seen.values()) == {1}
 
 
-# --- properties -----------------------------------------------------------------------------------------------------
+# --- properties -----------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=40)
@@ -145,7 +170,9 @@ def test_pairs_of_a_frame_are_each_named_once(few: Trajectory) -> None:
 def test_topology_depends_on_nothing_but_who_is_near(
     seed: int, shift: tuple[float, ...], triclinic: bool, images: bool
 ) -> None:
-    """Translation, other periodic images of any atom, another order of atoms: the same bonds under the same names."""
+    """Translation, other periodic images of any atom, another order of atoms: the same bonds under
+    the same names.
+    """
     cell = TRICLINIC if triclinic else CUBE
     frame = liquid(MIXTURE, cell, seed=3)
     expected = topology_of(frame)
@@ -168,13 +195,18 @@ def test_whole_molecules(seed: int, triclinic: bool) -> None:
     cell = TRICLINIC if triclinic else CUBE
     frame = liquid(MIXTURE, cell, seed=seed % 7)
     frame, _ = shuffled(frame, seed)
-    x = frame.positions[0] + np.random.default_rng(seed).integers(-2, 3, size=(frame.n_atoms, 3)) @ cell
+    x = (
+        frame.positions[0]
+        + np.random.default_rng(seed).integers(-2, 3, size=(frame.n_atoms, 3)) @ cell
+    )
     topology = find_topology(frame.symbols, x, cell)
     whole = topology.whole(x, cell)
     lattice = (whole - x) @ np.linalg.inv(cell)
     assert np.abs(lattice - np.round(lattice)).max() < 1e-9
     every = np.stack(np.triu_indices(frame.n_atoms, 1), axis=1)
-    assert minimum_image(whole, cell, every).r == pytest.approx(minimum_image(x, cell, every).r, abs=1e-9)
+    assert minimum_image(whole, cell, every).r == pytest.approx(
+        minimum_image(x, cell, every).r, abs=1e-9
+    )
     for i, j in topology.bonds:
         assert np.linalg.norm(whole[i] - whole[j]) < 1.7
     first = np.array([atoms[0] for atoms in topology.molecules])
@@ -182,12 +214,19 @@ def test_whole_molecules(seed: int, triclinic: bool) -> None:
     assert inside.min() > -1e-9 and inside.max() < 1 + 1e-9
 
 
-# --- bonds that break -----------------------------------------------------------------------------------------------
+# --- bonds that break -----------------------------------------------------------------------------
 
 
 def two_waters() -> Trajectory:
     """O1 H2 H3 and O4 H5 H6; H2 points along +x at O4, over the boundary of the cell."""
-    positions = [(11.0, 6, 6), (11.96, 6, 6), (10.7, 6.9, 6), (13.9, 6, 6), (14.2, 6.9, 6), (14.2, 5.5, 6.8)]
+    positions = [
+        (11.0, 6, 6),
+        (11.96, 6, 6),
+        (10.7, 6.9, 6),
+        (13.9, 6, 6),
+        (14.2, 6.9, 6),
+        (14.2, 5.5, 6.8),
+    ]
     return frame_of("OHHOHH", np.array(positions) % 12, CUBE)
 
 
@@ -221,7 +260,7 @@ def test_broken_bond_is_reported() -> None:
     assert change.what == "the bond O1–H3 is stretched to 1.56 Å"
 
 
-# --- ParmEd ---------------------------------------------------------------------------------------------------------
+# --- ParmEd ---------------------------------------------------------------------------------------
 
 
 def test_parmed_structure(few: Trajectory) -> None:
@@ -233,9 +272,13 @@ def test_parmed_structure(few: Trajectory) -> None:
         frame.positions[0], frame.cell[0], frame.masses, velocities=frame.velocities[0]
     )
     assert [residue.name for residue in structure.residues] == ["HOH"] * 64
-    assert {tuple(atom.name for atom in residue) for residue in structure.residues} == {("O", "H1", "H2")}
+    assert {tuple(atom.name for atom in residue) for residue in structure.residues} == {
+        ("O", "H1", "H2")
+    }
     assert len(structure.bonds) == 128
-    assert {tuple(sorted((b.atom1.element_name, b.atom2.element_name))) for b in structure.bonds} == {("H", "O")}
+    assert {
+        tuple(sorted((b.atom1.element_name, b.atom2.element_name))) for b in structure.bonds
+    } == {("H", "O")}
     assert all(bond.atom1.residue is bond.atom2.residue for bond in structure.bonds)
     assert structure.box == pytest.approx([12.444661] * 3 + [90] * 3)
     assert np.array(structure.coordinates) == pytest.approx(frame.positions[0])
@@ -255,5 +298,7 @@ def test_parmed_structure_of_a_mixture() -> None:
 
 def test_parmed_structure_wants_contiguous_molecules(few: Trajectory) -> None:
     topology = topology_of(few[0])
-    with pytest.raises(ValueError, match=r"not contiguous: select frames in Topology\.molecule_order"):
+    with pytest.raises(
+        ValueError, match=r"not contiguous: select frames in Topology\.molecule_order"
+    ):
         topology.structure(few.positions[0], few.cell[0])

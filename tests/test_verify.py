@@ -1,4 +1,6 @@
-"""verify: passes on what was exported, and notices every way in which exported files can be wrong."""
+"""verify: passes on what was exported, and notices every way in which exported files can be
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +13,22 @@ import numpy as np
 import pytest
 from conftest import CUBE, TRICLINIC, energy_and_forces, invent, liquid
 
+from mld_ff.engines.lammps.export import export_lammps
+from mld_ff.engines.openmm.export import export_openmm
+from mld_ff.engines.start import start_from
 from mld_ff.errors import EngineError, InputError
-from mld_ff.export.lammps import export_lammps
-from mld_ff.export.openmm import export_openmm
-from mld_ff.export.start import start_from
-from mld_ff.loss import AgentLoss
-from mld_ff.trajectory import Trajectory
-from mld_ff.verify import spread_frames, verify
+from mld_ff.loss.model import AgentLoss
+from mld_ff.trajectory import Trajectory, spread_frames
+from mld_ff.verification import verify
 
 NUMBER = r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?"
 Row = tuple[int, float, float, float]
 
 
 @pytest.fixture(scope="module")
-def exported(few: Trajectory, spline_water: AgentLoss, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(
+    few: Trajectory, spline_water: AgentLoss, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     directory = tmp_path_factory.mktemp("exported")
     start = start_from(few[0])
     export_openmm(spline_water, start, directory / "openmm")
@@ -39,7 +43,9 @@ def copy(exported: Path, tmp_path: Path) -> Path:
 
 
 def caught(loss: AgentLoss, frames: Trajectory, engine: str, directory: Path) -> str:
-    """How the difference was noticed: by the engine itself, or by the comparison; fails if it was not."""
+    """How the difference was noticed: by the engine itself, or by the comparison; fails if it was
+    not.
+    """
     try:
         result = verify(loss, frames, 2, {engine: directory / engine}, per_term=False)
     except (EngineError, InputError) as error:
@@ -48,7 +54,7 @@ def caught(loss: AgentLoss, frames: Trajectory, engine: str, directory: Path) ->
     return "differs"
 
 
-# --- what is right passes -------------------------------------------------------------------------------------------
+# --- what is right passes -------------------------------------------------------------------------
 
 
 def test_real_frames_pass(few: Trajectory, spline_water: AgentLoss) -> None:
@@ -56,7 +62,9 @@ def test_real_frames_pass(few: Trajectory, spline_water: AgentLoss) -> None:
     said: list[tuple[str, int, int]] = []
     result = verify(spline_water, few, 3, progress=lambda *what: said.append(what))
     assert result.passed and result.frames == 3
-    energies, _ = spline_water.evaluate(start_from(few[0]).topology, start_from(few[0]).frame.positions[0], few.cell[0])
+    energies, _ = spline_water.evaluate(
+        start_from(few[0]).topology, start_from(few[0]).frame.positions[0], few.cell[0]
+    )
     scale = sum(map(abs, energies.values()))
     assert result.terms_eV == pytest.approx(energies)
     assert result.energy_eV == pytest.approx(energy_and_forces(spline_water, few[0])[0])
@@ -66,7 +74,11 @@ def test_real_frames_pass(few: Trajectory, spline_water: AgentLoss) -> None:
         for name, energy in energies.items():
             assert engine.terms_eV[name] == pytest.approx(energy, abs=1e-5 * scale), name
         assert sum(engine.terms_eV.values()) == pytest.approx(engine.energy_eV, abs=1e-5 * scale)
-        assert 0 < engine.max_force_difference_eV_per_A <= {"openmm": 1e-4, "lammps": 2e-4}[engine.engine]
+        assert (
+            0
+            < engine.max_force_difference_eV_per_A
+            <= {"openmm": 1e-4, "lammps": 2e-4}[engine.engine]
+        )
         assert re.fullmatch(r"[OH]\d+ in step \d+", engine.worst_atom)
     assert said[-1] == ("verify", 2, 2)
     data = result.to_dict()
@@ -79,7 +91,9 @@ def test_power_and_invented_losses_pass(few: Trajectory, power_water: AgentLoss)
     assert verify(invent(frame, cutoff=4.8), frame, 1, per_term=False).passed
 
 
-def test_exported_directories_pass(exported: Path, few: Trajectory, spline_water: AgentLoss) -> None:
+def test_exported_directories_pass(
+    exported: Path, few: Trajectory, spline_water: AgentLoss
+) -> None:
     """... also of a frame that is not the one they were exported from."""
     directories = {name: exported / name for name in ("openmm", "lammps")}
     result = verify(spline_water, few[20:], 2, directories, per_term=False)
@@ -90,14 +104,18 @@ def test_exported_directories_pass(exported: Path, few: Trajectory, spline_water
 def test_another_model_does_not_pass(
     exported: Path, few: Trajectory, power_water: AgentLoss, spline_water: AgentLoss
 ) -> None:
-    assert caught(power_water, few, "openmm", exported) == caught(power_water, few, "lammps", exported) == "differs"
-    (first, *rest) = spline_water.terms
+    assert (
+        caught(power_water, few, "openmm", exported)
+        == caught(power_water, few, "lammps", exported)
+        == "differs"
+    )
+    first, *rest = spline_water.terms
     slightly = AgentLoss(spline_water.species, (first, *(t for t in rest if t.name != "free:O-O")))
     with pytest.raises(InputError, match="free:O-O"):
         verify(slightly, few, 1)
 
 
-# --- LAMMPS tables --------------------------------------------------------------------------------------------------
+# --- LAMMPS tables --------------------------------------------------------------------------------
 
 
 def change_table(file: Path, section: str, change: Callable[[Row], Row]) -> None:
@@ -149,7 +167,12 @@ def energy_shifted(row: Row) -> Row:
     ids=lambda change: change.__name__,
 )
 def test_spoilt_lammps_table(
-    file: str, section: str, change: Callable[[Row], Row], copy: Path, few: Trajectory, spline_water: AgentLoss
+    file: str,
+    section: str,
+    change: Callable[[Row], Row],
+    copy: Path,
+    few: Trajectory,
+    spline_water: AgentLoss,
 ) -> None:
     change_table(copy / "lammps" / file, section, change)
     how = caught(spline_water, few, "lammps", copy)
@@ -164,7 +187,9 @@ def replace_in(file: Path, old: str, new: str) -> None:
 
 
 @pytest.mark.parametrize("file", ["pair.table", "bond.table"])
-def test_wrong_units_tag_of_a_lammps_table(file: str, copy: Path, few: Trajectory, spline_water: AgentLoss) -> None:
+def test_wrong_units_tag_of_a_lammps_table(
+    file: str, copy: Path, few: Trajectory, spline_water: AgentLoss
+) -> None:
     """LAMMPS only warns, and rescales."""
     replace_in(copy / "lammps" / file, "# UNITS: metal", "# UNITS: real")
     assert caught(spline_water, few, "lammps", copy).startswith("refused: LAMMPS ")
@@ -174,7 +199,11 @@ def test_other_spoilt_lammps_files(copy: Path, few: Trajectory, spline_water: Ag
     spoil: dict[str, tuple[str, str, str]] = {
         "bonded pairs not excluded": ("forcefield.lmp", "lj/coul 0.0 1.0 1.0", "lj/coul 1 1 1"),
         "tables swapped": ("forcefield.lmp", "pair.table free:O-O", "pair.table free:H-H"),
-        "coarse tables": ("forcefield.lmp", "pair_style table spline 6000", "pair_style table linear 300"),
+        "coarse tables": (
+            "forcefield.lmp",
+            "pair_style table spline 6000",
+            "pair_style table linear 300",
+        ),
         "bond types swapped": ("forcefield.lmp", "bond.table bonded:O-H", "bond.table bonded:H-H"),
         "type of an atom": ("system.data", "\n1 1 1 ", "\n1 1 2 "),
         "r squared": ("pair.table", " R 0.2 ", " RSQ 0.2 "),
@@ -188,7 +217,7 @@ def test_other_spoilt_lammps_files(copy: Path, few: Trajectory, spline_water: Ag
     assert verify(spline_water, few, 1, {"lammps": copy / "lammps"}, per_term=False).passed
 
 
-# --- OpenMM's System ------------------------------------------------------------------------------------------------
+# --- OpenMM's System ------------------------------------------------------------------------------
 
 
 def change_number(file: Path, pattern: str, factor: float) -> None:
@@ -200,13 +229,17 @@ def change_number(file: Path, pattern: str, factor: float) -> None:
 
 
 @pytest.mark.parametrize("factor", [-1.0, 1.01, 1 / 4.184], ids=["sign", "1 %", "kcal"])
-def test_coefficient_of_an_openmm_bond(factor: float, copy: Path, few: Trajectory, spline_water: AgentLoss) -> None:
+def test_coefficient_of_an_openmm_bond(
+    factor: float, copy: Path, few: Trajectory, spline_water: AgentLoss
+) -> None:
     """The quadratic coefficient, in the part of the expression that holds between the walls."""
     change_number(copy / "openmm" / "system.xml", r"\^1\+\(", factor)
     assert caught(spline_water, few, "openmm", copy) == "differs"
 
 
-def test_openmm_coefficient_of_a_power(few: Trajectory, power_water: AgentLoss, tmp_path: Path) -> None:
+def test_openmm_coefficient_of_a_power(
+    few: Trajectory, power_water: AgentLoss, tmp_path: Path
+) -> None:
     export_openmm(power_water, start_from(few[0]), tmp_path / "openmm")
     file = tmp_path / "openmm" / "system.xml"
     text = file.read_text()
@@ -221,7 +254,9 @@ def test_openmm_spline_in_kcal(copy: Path, few: Trajectory, spline_water: AgentL
     file = copy / "openmm" / "system.xml"
 
     def in_kcal(coefficients: re.Match[str]) -> str:
-        return re.sub(rf"\(({NUMBER})\)", lambda number: f"({float(number[1]) / 4.184!r})", coefficients[0])
+        return re.sub(
+            rf"\(({NUMBER})\)", lambda number: f"({float(number[1]) / 4.184!r})", coefficients[0]
+        )
 
     text, n = re.subn(r"\bk\d+=[^;]*", in_kcal, file.read_text())
     assert n > 15
@@ -229,7 +264,9 @@ def test_openmm_spline_in_kcal(copy: Path, few: Trajectory, spline_water: AgentL
     assert caught(spline_water, few, "openmm", copy) == "differs"
 
 
-def test_openmm_lost_exclusion_bond_and_atom(copy: Path, few: Trajectory, spline_water: AgentLoss) -> None:
+def test_openmm_lost_exclusion_bond_and_atom(
+    copy: Path, few: Trajectory, spline_water: AgentLoss
+) -> None:
     file = copy / "openmm" / "system.xml"
     text = file.read_text()
     for tag in ("Exclusion", "Bond", "Particle"):
@@ -244,9 +281,13 @@ def test_openmm_lost_exclusion_bond_and_atom(copy: Path, few: Trajectory, spline
 def test_damaged_openmm_file(copy: Path, few: Trajectory, spline_water: AgentLoss) -> None:
     file = copy / "openmm" / "system.xml"
     file.write_text(file.read_text()[:5000])
-    assert caught(spline_water, few, "openmm", copy).startswith(f"refused: {file}: is not an OpenMM System: ")
+    assert caught(spline_water, few, "openmm", copy).startswith(
+        f"refused: {file}: is not an OpenMM System: "
+    )
     file.unlink()
-    assert caught(spline_water, few, "openmm", copy).startswith(f"refused: {file}: cannot be read: ")
+    assert caught(spline_water, few, "openmm", copy).startswith(
+        f"refused: {file}: cannot be read: "
+    )
 
 
 def test_unknown_platform(few: Trajectory, spline_water: AgentLoss) -> None:
@@ -275,11 +316,13 @@ def test_lammps_by_environment_variable(
         verify(power_water, few, 1)
 
 
-# --- frames ---------------------------------------------------------------------------------------------------------
+# --- frames ---------------------------------------------------------------------------------------
 
 
 def test_spread_frames(few: Trajectory) -> None:
-    """First, last and evenly between; all of them if there are fewer than asked for; in pieces as in one."""
+    """First, last and evenly between; all of them if there are fewer than asked for; in pieces as
+    in one.
+    """
     assert spread_frames(few, 4).step.tolist() == few.step[[0, 13, 26, 39]].tolist()
     assert spread_frames(few, 1).step.tolist() == few.step[[0]].tolist()
     assert spread_frames(few[:3], 5).step.tolist() == few.step[:3].tolist()

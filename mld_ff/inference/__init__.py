@@ -1,11 +1,13 @@
 """Inference: from a stream of frames to the loss, by linear least squares on normal equations."""
 
+from mld_ff.inference.accumulation import Accumulated, accumulate
 from mld_ff.inference.basis import Basis, parse_rank
-from mld_ff.inference.equations import Accumulated, NormalEquations, accumulate, design_matrix
-from mld_ff.inference.fit import fit, gather, solve
+from mld_ff.inference.blocks import Part, Runs
+from mld_ff.inference.design import design_matrix
+from mld_ff.inference.exponents import Scan, scan
+from mld_ff.inference.fitting import fit, gather, solve
+from mld_ff.inference.normal_equations import NormalEquations
 from mld_ff.inference.problem import Problem
-from mld_ff.inference.runs import Part, Runs
-from mld_ff.inference.scan import Scan, scan
 from mld_ff.inference.shards import SUFFIX, read_shard, read_shards, write_shard
 
 __all__ = [

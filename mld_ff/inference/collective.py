@@ -1,10 +1,12 @@
-"""From quadratic forms in sums of invariants to a few channels: staged fit, diagonalisation, choice of the rank.
+"""From quadratic forms in sums of invariants to a few channels: staged fit, diagonalisation, choice
+of the rank.
 
-1. Pairs are fitted alone (Problem). 2. The forms are fitted to what the pairs leave. 3. Each form is diagonalised in
-the metric of the second moment of its sums, so that every channel's density has variance one and its strength tells
-what it contributes; those of largest strength are kept. 4. Pairs and strengths are fitted again together, held near
-their staged values. A fit in one stage has lower errors, and collapses in molecular dynamics: pairs and forms can
-cancel each other where data are few.
+1. Pairs are fitted alone (Problem). 2. The forms are fitted to what the pairs leave. 3. Each form
+is diagonalised in the metric of the second moment of its sums, so that every channel's density has
+variance one and its strength tells what it contributes; those of largest strength are kept. 4.
+Pairs and strengths are fitted again together, held near their staged values. A fit in one stage has
+lower errors, and collapses in molecular dynamics: pairs and forms can cancel each other where data
+are few.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ from typing import Any
 import numpy as np
 from scipy.linalg import block_diag, solve
 
+from mld_ff.inference.accumulation import Accumulated
 from mld_ff.inference.basis import AUTO
-from mld_ff.inference.equations import Accumulated, Form, NormalEquations
+from mld_ff.inference.design import Form
+from mld_ff.inference.normal_equations import NormalEquations
 from mld_ff.inference.problem import RIDGE_SLACK, Problem
-from mld_ff.loss import CollectiveTerm
+from mld_ff.loss.densities import CollectiveTerm
 from mld_ff.trajectory import Floats
 from mld_ff.units import EV_TO_MEV
 
@@ -31,13 +35,16 @@ RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 BOTH = (0, 1)
 """Atoms and molecules."""
 COST = 1.3
-"""Time that one channel of every species adds to a step of LAMMPS, in units of that of the pairs."""
+"""Time that one channel of every species adds to a step of LAMMPS, in units of that of the pairs.
+"""
 RANK_SLACK = 1.02
-"""The smallest rank is chosen whose cross-validated error is within this factor of the least one: cost grows with
-every channel, the error hardly falls any more."""
+"""The smallest rank is chosen whose cross-validated error is within this factor of the least one:
+cost grows with every channel, the error hardly falls any more.
+"""
 HARDLY_VARIES = 1e-6
-"""Combinations of sums whose variance is below this part of the largest make no channel: a few contacts alone move
-them, and elsewhere they would be far outside their range."""
+"""Combinations of sums whose variance is below this part of the largest make no channel: a few
+contacts alone move them, and elsewhere they would be far outside their range.
+"""
 
 
 @dataclass(frozen=True)
@@ -95,22 +102,33 @@ class CollectiveProblem:
         """The highest rank: all channels of the largest form."""
         return max(len(c.strengths) for c in self.full.channels)
 
-    # --- stages ------------------------------------------------------------------------------------------------------
+    # --- stages -----------------------------------------------------------------------------------
 
     def staged(self, blocks: Sequence[int], ridge: float | None = None) -> Refit:
         """Stages 1 to 3 from some blocks, every channel kept."""
         c = self._of_pairs.solve(blocks, BOTH, self.pairs.penalty, self.pairs.ridge)
         quadratic = self._quadratic(c, blocks, self.ridge if ridge is None else ridge)
-        return Refit(c, tuple(_diagonal(form, q, blocks) for form, q in zip(self.forms, quadratic, strict=True)))
+        return Refit(
+            c,
+            tuple(
+                _diagonal(form, q, blocks) for form, q in zip(self.forms, quadratic, strict=True)
+            ),
+        )
 
     def refit(self, staged: Refit, blocks: Sequence[int], rank: int) -> Refit:
-        """Stage 4 with the strongest `rank` channels of every form: pairs and strengths together."""
+        """Stage 4 with the strongest `rank` channels of every form: pairs and strengths
+        together.
+        """
         kept = [Channels(c.strengths[:rank], c.vectors[:, :rank]) for c in staged.channels]
         gram, moment = self._projected(kept, blocks)
         start = np.concatenate([staged.pairs, *(c.strengths for c in kept)])
         change = _ridge(gram, moment - gram @ start, TOWARDS_STAGED * np.diag(np.diag(gram)))
-        pairs, *strengths = _parts(start + change, [self.n_pairs, *(len(c.strengths) for c in kept)])
-        return Refit(pairs, tuple(replace(c, strengths=s) for c, s in zip(kept, strengths, strict=True)))
+        pairs, *strengths = _parts(
+            start + change, [self.n_pairs, *(len(c.strengths) for c in kept)]
+        )
+        return Refit(
+            pairs, tuple(replace(c, strengths=s) for c, s in zip(kept, strengths, strict=True))
+        )
 
     def squares(self, fitted: Refit, blocks: Sequence[int]) -> Floats:
         """Σ |F_fit - F_ref|² over blocks, of atoms and (weighed) of molecules, (2,)."""
@@ -118,14 +136,18 @@ class CollectiveProblem:
 
     def coefficients(self, fitted: Refit) -> Floats:
         """Of the P functions of pairs and the Q of the forms, (P + Q,)."""
-        forms = [c.products(f) @ c.strengths for c, f in zip(fitted.channels, self.forms, strict=True)]
+        forms = [
+            c.products(f) @ c.strengths for c, f in zip(fitted.channels, self.forms, strict=True)
+        ]
         return np.concatenate([fitted.pairs, *forms])
 
     def rmse(self, squares: Floats, blocks: Sequence[int]) -> float:
         """Error of a force component of atoms [meV/Å]."""
-        return float(np.sqrt(squares[0] / self.equations.number_bs[list(blocks), 0].sum()) * EV_TO_MEV)
+        return float(
+            np.sqrt(squares[0] / self.equations.number_bs[list(blocks), 0].sum()) * EV_TO_MEV
+        )
 
-    # --- choices, by cross-validation over the training blocks --------------------------------------------------------
+    # --- choices, by cross-validation over the training blocks ------------------------------------
 
     @cached_property
     def ridge(self) -> float:
@@ -141,7 +163,9 @@ class CollectiveProblem:
 
     @cached_property
     def curve(self) -> list[dict[str, Any]]:
-        """Over the rank: cost, and error [meV/Å], cross-validated over the training blocks and on the test blocks."""
+        """Over the rank: cost, and error [meV/Å], cross-validated over the training blocks and on
+        the test blocks.
+        """
         train, test = self.pairs.train, self.pairs.test
         ranks = sorted({min(rank, self.most) for rank in (*RANKS, self.most)})
         left_out = [(b, self.pairs.without(b)) for b in train if len(train) > 1]
@@ -149,7 +173,10 @@ class CollectiveProblem:
         staged = [(b, others, self.staged(others)) for b, others in left_out]
         rows = []
         for rank in ranks:
-            validated = sum((self.squares(self.refit(s, others, rank), [b]) for b, others, s in staged), np.zeros(2))
+            validated = sum(
+                (self.squares(self.refit(s, others, rank), [b]) for b, others, s in staged),
+                np.zeros(2),
+            )
             fitted = self.refit(self.full, train, rank)
             unseen = self.squares(fitted, test)
             rows.append(
@@ -165,23 +192,33 @@ class CollectiveProblem:
         return rows
 
     def rank(self, wanted: int) -> int:
-        """The rank wanted, or for AUTO the smallest whose cross-validated error comes near the least one."""
+        """The rank wanted, or for AUTO the smallest whose cross-validated error comes near the
+        least one.
+        """
         if wanted != AUTO:
             return min(wanted, self.most)
-        errors: dict[int, Any] = {row["rank"]: row["cross_validated_meV_per_A"] for row in self.curve}
+        errors: dict[int, Any] = {
+            row["rank"]: row["cross_validated_meV_per_A"] for row in self.curve
+        }
         if None in errors.values():
             return min(errors)
-        return min(rank for rank, error in errors.items() if error <= RANK_SLACK * min(errors.values()))
+        return min(
+            rank for rank, error in errors.items() if error <= RANK_SLACK * min(errors.values())
+        )
 
     def solution(self, rank: int) -> tuple[Refit, Floats]:
-        """The fit, and the pairs' coefficients (B, P) by the last stage without each of the training blocks in turn."""
+        """The fit, and the pairs' coefficients (B, P) by the last stage without each of the
+        training blocks in turn.
+        """
         train = self.pairs.train
         fitted = self.refit(self.full, train, rank)
         if len(train) < 2:
             return fitted, fitted.pairs[None]
-        return fitted, np.array([self.refit(self.full, self.pairs.without(b), rank).pairs for b in train])
+        return fitted, np.array(
+            [self.refit(self.full, self.pairs.without(b), rank).pairs for b in train]
+        )
 
-    # --- linear algebra -----------------------------------------------------------------------------------------------
+    # --- linear algebra ---------------------------------------------------------------------------
 
     @cached_property
     def _of_pairs(self) -> NormalEquations:
@@ -203,7 +240,10 @@ class CollectiveProblem:
         gram, moment = gram[n:, n:], moment[n:] - gram[n:, :n] @ pairs
         # every function by its own size, and neighbouring functions of a density alike
         smooth = self._smoothness
-        prior = np.diag(np.diag(gram)) + np.trace(gram) / max(np.trace(smooth), np.finfo(float).tiny) * smooth
+        prior = (
+            np.diag(np.diag(gram))
+            + np.trace(gram) / max(np.trace(smooth), np.finfo(float).tiny) * smooth
+        )
         return _parts(_ridge(gram, moment, ridge * prior), [len(f.products[0]) for f in self.forms])
 
     @cached_property
@@ -219,9 +259,13 @@ class CollectiveProblem:
 
 
 def channel_terms(form: Form, channels: Channels) -> list[CollectiveTerm]:
-    """Terms of the channels, strongest first: `collective:O:1`, …; their sampled ranges are still to be found."""
+    """Terms of the channels, strongest first: `collective:O:1`, …; their sampled ranges are still
+    to be found.
+    """
     terms = []
-    for k, (strength, vector) in enumerate(zip(channels.strengths, channels.vectors.T, strict=True), 1):
+    for k, (strength, vector) in enumerate(
+        zip(channels.strengths, channels.vectors.T, strict=True), 1
+    ):
         vector = vector * np.sign(vector[np.argmax(np.abs(vector))])
         terms.append(
             replace(
@@ -245,7 +289,9 @@ def _ridge(gram: Floats, moment: Floats, prior: Floats) -> Floats:
     found = np.zeros(len(moment))
     matrix = (gram + prior)[np.ix_(occurs, occurs)]
     scale = 1 / np.sqrt(np.diag(matrix))
-    found[occurs] = scale * solve(matrix * np.outer(scale, scale), moment[occurs] * scale, assume_a="pos")
+    found[occurs] = scale * solve(
+        matrix * np.outer(scale, scale), moment[occurs] * scale, assume_a="pos"
+    )
     return found
 
 
@@ -258,7 +304,9 @@ def _symmetric(form: Form, coefficients: Floats) -> Floats:
 
 
 def _diagonal(form: Form, coefficients: Floats, blocks: Sequence[int]) -> Channels:
-    """Channels of a form in the metric of the second moment of its sums: δQ = L z with z of unit variance."""
+    """Channels of a form in the metric of the second moment of its sums: δQ = L z with z of unit
+    variance.
+    """
     b = list(blocks)
     second = form.second_baa[b].sum(axis=0) / form.number_b[b].sum()
     share, axes = np.linalg.eigh(second)
@@ -272,9 +320,11 @@ def _diagonal(form: Form, coefficients: Floats, blocks: Sequence[int]) -> Channe
 
 
 def _smoothness(form: Form) -> Floats:
-    """Squared second differences of neighbouring functions along B, weighed by how the other sum varies.
+    """Squared second differences of neighbouring functions along B, weighed by how the other sum
+    varies.
 
-    A matrix for the form's functions. Inwards a density goes on as a constant, beyond the cutoff it is zero.
+    A matrix for the form's functions. Inwards a density goes on as a constant, beyond the cutoff it
+    is zero.
     """
     differences = []
     for n in form.term.functions:

@@ -1,4 +1,6 @@
-"""The least-squares problem of accumulated data: which blocks train, what they determine, how strong the ridge is."""
+"""The least-squares problem of accumulated data: which blocks train, what they determine, how
+strong the ridge is.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,17 @@ import numpy as np
 from scipy.linalg import qr
 
 from mld_ff.errors import InputError
-from mld_ff.inference.equations import RANK_TOLERANCE, Accumulated, Indices, NormalEquations
-from mld_ff.inference.runs import blocks_for_test, blocks_for_training
-from mld_ff.loss import FreeTerm, PairTerm, SplineTerm
+from mld_ff.inference.accumulation import Accumulated
+from mld_ff.inference.blocks import blocks_for_test, blocks_for_training
+from mld_ff.inference.normal_equations import RANK_TOLERANCE, Indices, NormalEquations
+from mld_ff.loss.terms import FreeTerm, PairTerm, SplineTerm
 from mld_ff.trajectory import Floats
 
 RIDGES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 RIDGE_SLACK = 1.002
-"""The strongest ridge is taken whose cross-validated squared error is within this factor of the least one."""
+"""The strongest ridge is taken whose cross-validated squared error is within this factor of the
+least one.
+"""
 
 
 def jackknife_error(each: Floats) -> Floats:
@@ -30,7 +35,8 @@ def jackknife_error(each: Floats) -> Floats:
 class Problem:
     """K coefficients of `terms`, S species; blocks of contiguous frames for training and testing.
 
-    A fit is reciprocal (one function per kind of pair, from the forces on all species) or, with `species` given, that
+    A fit is reciprocal (one function per kind of pair, from the forces on all species) or, with
+    `species` given, that
     of one agent: from the forces on that species alone.
     """
 
@@ -44,7 +50,8 @@ class Problem:
 
     @classmethod
     def of(cls, data: Accumulated) -> Problem:
-        """Spline functions wholly below the shortest sampled distance, where the wall rules, are dropped.
+        """Spline functions wholly below the shortest sampled distance, where the wall rules, are
+        dropped.
 
         Raises InputError if the data determine nothing.
         """
@@ -55,7 +62,8 @@ class Problem:
             drop = 0
             shortest = data.survey.distances[term.name].shortest
             if isinstance(term, SplineTerm) and np.isfinite(shortest):
-                # the wall takes value and derivatives at its edge, so all four functions there must stay
+                # the wall takes value and derivatives at its edge, so all four functions there must
+                # stay
                 drop = max(int(np.searchsorted(term.knots, shortest, side="right")) - 4, 0)
             terms.append(replace(term, coefficients=term.coefficients[drop:]))
             keep.extend([False] * drop + [True] * (len(term.coefficients) - drop))
@@ -64,8 +72,8 @@ class Problem:
         found = cls(tuple(terms), data.equations.select(chosen), train, test, chosen)
         if not len(found.kept):
             raise InputError(
-                f"no two atoms come within the cutoff of {data.survey.cutoff_A:g} Å: nothing to fit; choose a longer "
-                "one"
+                f"no two atoms come within the cutoff of {data.survey.cutoff_A:g} Å: nothing to"
+                " fit; choose a longer one"
             )
         return found
 
@@ -81,12 +89,15 @@ class Problem:
 
     @cached_property
     def undetermined(self) -> tuple[str, ...]:
-        """Names of coefficients that depend linearly on others, or whose term no data touch: left at zero.
+        """Names of coefficients that depend linearly on others, or whose term no data touch: left
+        at zero.
 
         A spline that some data touch is left to its smoothness prior.
         """
         touched = np.einsum("bskk->k", self.equations.gram_bskk[list(self.train)]) > 0
-        touched = np.array([touched[self.term_index == k].any() for k in range(len(self.terms))])[self.term_index]
+        touched = np.array([touched[self.term_index == k].any() for k in range(len(self.terms))])[
+            self.term_index
+        ]
         splines = np.array([isinstance(t, SplineTerm) for t in self.terms])[self.term_index]
         candidates = np.flatnonzero(touched & ~splines)
         missing = {self.names[k] for k in np.flatnonzero(~touched)}
@@ -94,7 +105,9 @@ class Problem:
         return tuple(sorted(missing))
 
     def _dependent(self, functions: Indices) -> Indices:
-        """Those of the functions that others of them make up, in the training data (QR with pivoting)."""
+        """Those of the functions that others of them make up, in the training data (QR with
+        pivoting).
+        """
         if not len(functions):
             return functions
         _, r, order = qr(self._normalised_gram(functions), pivoting=True)
@@ -104,7 +117,10 @@ class Problem:
     @cached_property
     def kept(self) -> Indices:
         """Indices of the coefficients that are determined."""
-        return np.array([k for k, name in enumerate(self.names) if name not in self.undetermined], dtype=np.int64)
+        return np.array(
+            [k for k, name in enumerate(self.names) if name not in self.undetermined],
+            dtype=np.int64,
+        )
 
     @cached_property
     def _reduced(self) -> NormalEquations:
@@ -114,8 +130,9 @@ class Problem:
     def penalty(self) -> Floats:
         """What the ridge weighs, (kept, kept), in units of the mean diagonal of the Gram matrix.
 
-        Splines: second differences of neighbouring coefficients, beyond the cutoff zero (smoothness). Power laws: the
-        diagonal of the Gram matrix, which keeps large coefficients from cancelling (engines add them in float32).
+        Splines: second differences of neighbouring coefficients, beyond the cutoff zero
+        (smoothness). Power laws: the diagonal of the Gram matrix, which keeps large coefficients
+        from cancelling (engines add them in float32).
         """
         diagonal = np.diag(self._gram(np.arange(len(self.names))))
         penalty = np.zeros((len(diagonal), len(diagonal)))
@@ -130,7 +147,9 @@ class Problem:
 
     @cached_property
     def ridge(self) -> float:
-        """Strongest of RIDGES that cross-validation over the training blocks does not tell from the best."""
+        """Strongest of RIDGES that cross-validation over the training blocks does not tell from the
+        best.
+        """
         if not self.penalty.any() or len(self.train) < 2:
             return RIDGES[0]
         errors = []
@@ -144,7 +163,9 @@ class Problem:
         return self.expand(self.solve(self.train, species))
 
     def jackknife(self, species: int | None = None) -> Floats:
-        """Coefficients (B, K) fitted without each of the training blocks in turn; the best ones with a single block."""
+        """Coefficients (B, K) fitted without each of the training blocks in turn; the best ones
+        with a single block.
+        """
         if len(self.train) < 2:
             return self.coefficients(species)[None]
         return self.expand(np.array([self.solve(self.without(b), species) for b in self.train]))
@@ -176,20 +197,28 @@ class Problem:
     def condition(self) -> float:
         """Ratio of the extreme singular values of the design with columns of length one."""
         values = np.linalg.eigvalsh(self._normalised_gram(self.kept))
-        return float(f"{np.sqrt(values[-1] / max(values[0], np.finfo(float).eps * values[-1])):.4g}")
+        return float(
+            f"{np.sqrt(values[-1] / max(values[0], np.finfo(float).eps * values[-1])):.4g}"
+        )
 
     def without(self, block: int) -> list[int]:
         """The training blocks but one."""
         return [b for b in self.train if b != block]
 
-    def solve(self, blocks: Sequence[int], species: int | None = None, ridge: float | None = None) -> Floats:
+    def solve(
+        self, blocks: Sequence[int], species: int | None = None, ridge: float | None = None
+    ) -> Floats:
         """Best coefficients (kept,) for some blocks."""
         every = range(self.equations.power_bs.shape[1])
         chosen = every if species is None else [species]
-        return self._reduced.solve(blocks, chosen, self.penalty, self.ridge if ridge is None else ridge)
+        return self._reduced.solve(
+            blocks, chosen, self.penalty, self.ridge if ridge is None else ridge
+        )
 
     def expand(self, kept: Floats) -> Floats:
-        """The values (…, K) of all coefficients from those (…, kept) of the kept ones; zero for the others."""
+        """The values (…, K) of all coefficients from those (…, kept) of the kept ones; zero for the
+        others.
+        """
         full = np.zeros((*kept.shape[:-1], len(self.names)))
         full[..., self.kept] = kept
         return full

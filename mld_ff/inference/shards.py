@@ -1,4 +1,6 @@
-"""Shards: accumulated frames in files of their own, from processes and cluster jobs that know nothing of each other."""
+"""Shards: accumulated frames in files of their own, from processes and cluster jobs that know
+nothing of each other.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +15,29 @@ import numpy as np
 
 from mld_ff.errors import InputError
 from mld_ff.files import write_atomically
-from mld_ff.inference.equations import Accumulated, NormalEquations, Share
-from mld_ff.inference.runs import Part, check_same_kinds
-from mld_ff.loss import PairTerm, terms_from
+from mld_ff.geometry.topology import Change, Topology
+from mld_ff.inference.accumulation import Accumulated, Share
+from mld_ff.inference.blocks import Part, check_same_kinds
+from mld_ff.inference.normal_equations import NormalEquations
+from mld_ff.loss.model import terms_from
+from mld_ff.loss.terms import PairTerm
 from mld_ff.survey import BROKEN_LISTED, ForceQuality, Histogram, Survey
-from mld_ff.topology import Change, Topology
 
 FORMAT, VERSION = "mld_ff normal equations", 1
 SUFFIX = ".npz"
 
 
 def write_shard(data: Accumulated, file: Path | str) -> None:
-    """Write accumulated frames: a .npz file of arrays, and `head`, a JSON text, that tells what they are.
+    """Write accumulated frames: a .npz file of arrays, and `head`, a JSON text, that tells what
+    they are.
 
-    Only blocks that hold frames are written. Never half-written. Raises InputError if there are forms: their means,
-    and the ranges of their channels, take passes over all frames.
+    Only blocks that hold frames are written. Never half-written. Raises InputError if there are
+    forms: their means, and the ranges of their channels, take passes over all frames.
     """
     if data.forms:
-        raise InputError("a collective loss cannot be inferred from shards: fit the runs themselves", file)
+        raise InputError(
+            "a collective loss cannot be inferred from shards: fit the runs themselves", file
+        )
     survey, topology = data.survey, data.survey.topology
     filled = np.flatnonzero(data.frames_per_block)
     head = {
@@ -44,9 +51,14 @@ def write_shard(data: Accumulated, file: Path | str) -> None:
         "symbols": topology.symbols,
         "bonds": topology.bonds.tolist(),
         "cutoff_A": survey.cutoff_A,
-        "forces": {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(survey.forces).items()},
+        "forces": {
+            k: v.tolist() if isinstance(v, np.ndarray) else v
+            for k, v in vars(survey.forces).items()
+        },
         "changes": [vars(c) for c in survey.changes[:BROKEN_LISTED]],
-        "distances": {name: {**vars(h), "counts": h.counts.tolist()} for name, h in survey.distances.items()},
+        "distances": {
+            name: {**vars(h), "counts": h.counts.tolist()} for name, h in survey.distances.items()
+        },
     }
     arrays = {name: array[filled] for name, array in vars(data.equations).items()}
     arrays |= {"times": np.array(survey.times), "temperatures": np.array(survey.temperatures)}
@@ -56,7 +68,9 @@ def write_shard(data: Accumulated, file: Path | str) -> None:
 
 
 def read_shard(file: Path | str) -> Accumulated:
-    """Read a file of `write_shard`. Raises InputError if it is none, is damaged, or is of another version."""
+    """Read a file of `write_shard`. Raises InputError if it is none, is damaged, or is of another
+    version.
+    """
     try:
         with np.load(file, allow_pickle=False) as stored:
             head = json.loads(str(stored["head"]))
@@ -64,14 +78,18 @@ def read_shard(file: Path | str) -> Accumulated:
                 raise KeyError("format")
             if head["version"] != VERSION:
                 raise InputError(
-                    f"has version {head['version']!r}; this mld_ff reads version {VERSION}: accumulate again", file
+                    f"has version {head['version']!r}; this mld_ff reads version {VERSION}:"
+                    " accumulate again",
+                    file,
                 )
             return _from_stored(head, stored)
     except InputError:
         raise
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", file) from None
-    except Exception as error:  # damaged bytes can make zipfile, zlib, tokenize and numpy raise anything
+    except (
+        Exception
+    ) as error:  # damaged bytes can make zipfile, zlib, tokenize and numpy raise anything
         raise InputError(f"is not a complete file of `mld-ff accumulate`: {error}", file) from None
 
 
@@ -82,11 +100,16 @@ def _from_stored(head: dict[str, Any], stored: Any) -> Accumulated:
         some = stored[name]
         arrays[name] = np.zeros((blocks, *some.shape[1:]))
         arrays[name][filled] = some
-    quality: dict[str, Any] = {k: np.array(v) if isinstance(v, list) else v for k, v in head["forces"].items()}
+    quality: dict[str, Any] = {
+        k: np.array(v) if isinstance(v, list) else v for k, v in head["forces"].items()
+    }
     survey = Survey(
         Topology(tuple(head["symbols"]), np.array(head["bonds"], np.int64).reshape(-1, 2)),
         head["cutoff_A"],
-        {name: Histogram(**{**h, "counts": np.array(h["counts"], np.int64)}) for name, h in head["distances"].items()},
+        {
+            name: Histogram(**{**h, "counts": np.array(h["counts"], np.int64)})
+            for name, h in head["distances"].items()
+        },
         ForceQuality(**quality),
         [Change(**{**change, "atoms": tuple(change["atoms"])}) for change in head["changes"]],
         stored["times"].tolist(),
@@ -101,8 +124,8 @@ def _from_stored(head: dict[str, Any], stored: Any) -> Accumulated:
 def read_shards(files: Sequence[Path | str]) -> Accumulated:
     """All shards of one or more runs, added up: what one pass over the runs gives.
 
-    Raises InputError as `read_shard`, and if shards do not belong together, if a part is missing or comes twice, or if
-    bonds keep breaking.
+    Raises InputError as `read_shard`, and if shards do not belong together, if a part is missing or
+    comes twice, or if bonds keep breaking.
     """
     total: Accumulated | None = None
     origin: dict[tuple[str, Part], Path | str] = {}
@@ -111,7 +134,9 @@ def read_shards(files: Sequence[Path | str]) -> Accumulated:
         for share in shard.shares:
             key = json.dumps(share.runs, sort_keys=True), share.part
             if key in origin:
-                raise InputError(f"holds the same frames as {origin[key]}; they would count twice", file)
+                raise InputError(
+                    f"holds the same frames as {origin[key]}; they would count twice", file
+                )
             origin[key] = file
         if total is None:
             total = shard
@@ -125,15 +150,17 @@ def read_shards(files: Sequence[Path | str]) -> Accumulated:
     return total
 
 
-def _check_alike(shard: Accumulated, first: Accumulated, file: Path | str, first_file: Path | str) -> None:
+def _check_alike(
+    shard: Accumulated, first: Accumulated, file: Path | str, first_file: Path | str
+) -> None:
     try:
         check_same_kinds(shard.survey.topology, first.survey.topology)
     except InputError as error:
         raise InputError(str(error), file) from None
     if len(shard.frames_per_block) != len(first.frames_per_block):
         raise InputError(
-            f"has {len(shard.frames_per_block)} blocks of frames, {first_file} has {len(first.frames_per_block)}: "
-            f"accumulate the shorter run with --like {first_file}",
+            f"has {len(shard.frames_per_block)} blocks of frames, {first_file} has"
+            f" {len(first.frames_per_block)}: accumulate the shorter run with --like {first_file}",
             file,
         )
     for own, other in zip(shard.terms, first.terms, strict=True):
@@ -141,8 +168,9 @@ def _check_alike(shard: Accumulated, first: Accumulated, file: Path | str, first
         if a != b:
             key = next(k for k in {**a, **b} if a.get(k) != b.get(k))
             raise InputError(
-                f"was accumulated with other functions than {first_file} ({own.name}: {key} {a.get(key)!r} against "
-                f"{b.get(key)!r}): accumulate it again with --like {first_file}",
+                f"was accumulated with other functions than {first_file} ({own.name}: {key}"
+                f" {a.get(key)!r} against {b.get(key)!r}): accumulate it again with --like"
+                f" {first_file}",
                 file,
             )
 
@@ -154,7 +182,9 @@ def _check_complete(shares: list[tuple[str, Part]]) -> None:
         parts = [part for r, part in shares if r == runs]
         name = ", ".join(file for run in json.loads(runs) for file in run.get("files", [])[:1])
         if len(cuts := {part.of for part in parts}) > 1:
-            raise InputError(f"{name}: parts of {' and of '.join(map(str, sorted(cuts)))} do not make a whole")
+            raise InputError(
+                f"{name}: parts of {' and of '.join(map(str, sorted(cuts)))} do not make a whole"
+            )
         of = parts[0].of
         if missing := [str(k) for k in range(1, of + 1) if Part(k, of) not in parts]:
             raise InputError(f"{name}: of {of} parts there is no part {', '.join(missing)}")
@@ -163,11 +193,20 @@ def _check_complete(shares: list[tuple[str, Part]]) -> None:
         for other in seen:
             same_files = run.get("sha256") is not None and run["sha256"] == other.get("sha256")
             if run == other or (same_files and run["frames_dropped"] != other["frames_dropped"]):
-                raise InputError(f"{', '.join(run.get('files', [])[:1])}: this run was accumulated twice; take one")
+                raise InputError(
+                    f"{', '.join(run.get('files', [])[:1])}: this run was accumulated twice;"
+                    " take one"
+                )
         seen.append(run)
 
 
 def _told(term: PairTerm) -> dict[str, Any]:
-    """What the term does not have by default (its range, before a fit, has no end, which is no number of JSON)."""
+    """What the term does not have by default (its range, before a fit, has no end, which is no
+    number of JSON).
+    """
     fields = term.__dataclass_fields__
-    return {k: v for k, v in term.to_dict().items() if k == "kind" or getattr(term, k) != fields[k].default}
+    return {
+        k: v
+        for k, v in term.to_dict().items()
+        if k == "kind" or getattr(term, k) != fields[k].default
+    }

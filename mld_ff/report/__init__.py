@@ -1,5 +1,12 @@
 """Figures and pages that a person can read, and the numbers behind them."""
 
+from mld_ff.report.exponents import (
+    load_scan,
+    plot_exponents,
+    plot_plane,
+    plot_sensitivities,
+    write_scan,
+)
 from mld_ff.report.observables import first_peak, observables
 from mld_ff.report.page import write_report
 from mld_ff.report.plots import (
@@ -9,7 +16,6 @@ from mld_ff.report.plots import (
     plot_pair_functions,
     plot_radial_distributions,
 )
-from mld_ff.report.scan import load_scan, plot_exponents, plot_plane, plot_sensitivities, write_scan
 from mld_ff.report.study import Study, study
 from mld_ff.report.style import REFERENCE, save_figure
 from mld_ff.report.summary import write_summary

@@ -13,7 +13,9 @@ COMPARED_FROM_A = 2.0
 
 
 def first_peak(r: Floats, g: Floats) -> tuple[float, float] | None:
-    """Place [Å] and height of the first peak of g(r) above 1, by a parabola through its top; None if there is none."""
+    """Place [Å] and height of the first peak of g(r) above 1, by a parabola through its top; None
+    if there is none.
+    """
     tops, _ = find_peaks(g, height=1.0, prominence=0.1)
     if not len(tops):
         return None
@@ -24,13 +26,19 @@ def first_peak(r: Floats, g: Floats) -> tuple[float, float] | None:
 
 
 def mean_abs_dg(r: Floats, g: Floats, expected: Floats) -> float:
-    """Mean |Δg| of two radial distributions beyond COMPARED_FROM_A, as far as both go; r (B,) [Å] of the first."""
+    """Mean |Δg| of two radial distributions beyond COMPARED_FROM_A, as far as both go; r (B,) [Å]
+    of the first.
+    """
     n = min(len(g), len(expected))
     return float(np.abs(g[:n] - expected[:n])[r[:n] > COMPARED_FROM_A].mean())
 
 
-def observables(inspection: Inspection, reference: Inspection | None = None) -> dict[str, float | None]:
-    """Numbers to compare: mean and deviation of bonded distances, first peaks of g(r), mean |Δg| to the reference."""
+def observables(
+    inspection: Inspection, reference: Inspection | None = None
+) -> dict[str, float | None]:
+    """Numbers to compare: mean and deviation of bonded distances, first peaks of g(r), mean |Δg| to
+    the reference.
+    """
     found: dict[str, float | None] = {}
     for name, histogram in inspection.survey.distances.items():
         if name.startswith("bonded:"):

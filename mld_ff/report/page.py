@@ -13,22 +13,27 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mld_ff.files import read_template, to_json, write_atomically
-from mld_ff.loss import AgentLoss, BondTerm, CollectiveTerm, FreeTerm, PairTerm, Term
+from mld_ff.loss.densities import CollectiveTerm
+from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.terms import BondTerm, FreeTerm, PairTerm, Term
+from mld_ff.report.exponents import plot_exponents, plot_plane, plot_sensitivities
 from mld_ff.report.plots import plot_bonded_functions, plot_errors, plot_pair_functions
-from mld_ff.report.scan import plot_exponents, plot_plane, plot_sensitivities
 from mld_ff.report.study import Compared, Study
 from mld_ff.report.style import LABELS, REFERENCE, save_figure
 from mld_ff.report.summary import embedded, table
 from mld_ff.units import EV_TO_MEV
 
 HOW_TO_SCAN = (
-    "<p class=note>Which exponents carry the information, and what each invariant is worth, is not shown: make it with "
-    "<code>mld-ff scan CP2K_DIR -o scan/</code> and name it with <code>mld-ff report … --scan scan/</code>.</p>"
+    "<p class=note>Which exponents carry the information, and what each invariant is worth, is not"
+    " shown: make it with <code>mld-ff scan CP2K_DIR -o scan/</code> and name it with <code>mld-ff"
+    " report … --scan scan/</code>.</p>"
 )
 
 
 def write_report(out: Path, found: Study) -> Path:
-    """report.html (self-contained), report.json (every number drawn) and figures as PNG and SVG; returns the page."""
+    """report.html (self-contained), report.json (every number drawn) and figures as PNG and SVG;
+    returns the page.
+    """
     data: dict[str, Any] = {
         "engine": found.engine,
         "observables": {n: c.to_dict() for n, c in found.observables.items()},
@@ -75,11 +80,16 @@ def _drawn(out: Path, figures: Captioned) -> str:
 
 def _of_loss(loss: AgentLoss) -> Captioned:
     told = (
-        "with twice its error (band: jack-knife over contiguous blocks of frames, of the function as a whole, since "
-        "errors of its coefficients are correlated); grey: how many pairs the data hold; dotted: walls, where they "
-        "hold none."
+        "with twice its error (band: jack-knife over contiguous blocks of frames, of the function"
+        " as a whole, since errors of its coefficients are correlated); grey: how many pairs the"
+        " data hold; dotted: walls, where they hold none."
     )
-    figures = {"errors": ("Relative RMSE of forces on frames that the fit has not seen.", plot_errors(loss))}
+    figures = {
+        "errors": (
+            "Relative RMSE of forces on frames that the fit has not seen.",
+            plot_errors(loss),
+        )
+    }
     if loss.free_terms:
         figures["pairs"] = (f"Learned loss of free pairs, {told}", plot_pair_functions(loss))
     if (bonded := plot_bonded_functions(loss)) is not None:
@@ -91,10 +101,19 @@ def _of_scan(found: Study) -> Captioned:
     scan = found.scan
     assert scan is not None
     return {
-        "exponents": ("Relative RMSE over the exponent of one invariant, all else refitted.", plot_exponents(scan)),
-        "plane": ("Relative RMSE over the exponents of two invariants; crosses: the least.", plot_plane(scan)),
+        "exponents": (
+            "Relative RMSE over the exponent of one invariant, all else refitted.",
+            plot_exponents(scan),
+        ),
+        "plane": (
+            "Relative RMSE over the exponents of two invariants; crosses: the least.",
+            plot_plane(scan),
+        ),
         "sensitivities": (
-            "What each invariant, with its partners refitted, takes off the relative RMSE of each species.",
+            (
+                "What each invariant, with its partners refitted, takes off the relative RMSE of"
+                " each species."
+            ),
             plot_sensitivities(scan),
         ),
     }
@@ -108,7 +127,12 @@ def _observables(compared: Mapping[str, Compared]) -> str:
 
     verdict = {True: "yes", False: "no", None: "–"}
     rows = [
-        [name, number(c.learned, c.learned_error), number(c.reference, c.reference_error), verdict[c.within]]
+        [
+            name,
+            number(c.learned, c.learned_error),
+            number(c.reference, c.reference_error),
+            verdict[c.within],
+        ]
         for name, c in compared.items()
     ]
     return table(["observable", "learned", REFERENCE, "agree"], rows)
@@ -117,22 +141,37 @@ def _observables(compared: Mapping[str, Compared]) -> str:
 def _speed(found: Study) -> str:
     s, rows = found.speed, []
     for who, name, source in (
-        (REFERENCE, "cp2k", "median of the seconds per step in its .ener file, on the machine that it ran on"),
+        (
+            REFERENCE,
+            "cp2k",
+            "median of the seconds per step in its .ener file, on the machine that it ran on",
+        ),
         (
             LABELS.get(found.engine, found.engine),
             "learned",
-            "steps of the run over its wall time in run.json, start-up and output included, on the machine of the run",
+            (
+                "steps of the run over its wall time in run.json, start-up and output included, on"
+                " the machine of the run"
+            ),
         ),
     ):
         if f"{name}_steps_per_s" in s:
-            rows.append([who, f"{s[f'{name}_steps_per_s']:.4g}", f"{s[f'{name}_ns_per_day']:.4g}", source])
+            rows.append(
+                [who, f"{s[f'{name}_steps_per_s']:.4g}", f"{s[f'{name}_ns_per_day']:.4g}", source]
+            )
     told = table(["", "steps/s", "ns/day", "where from"], rows) if rows else ""
     if "ratio" in s:
-        return told + (
-            f"<p>The learned run is {s['ratio']:.3g} times faster, in simulated time per wall time. That compares the "
-            "methods only if both ran on the same machine with as many cores.</p>"
+        return (
+            told
+            + f"<p>The learned run is {s['ratio']:.3g} times faster, in simulated time per wall"
+            " time. That compares the methods only if both ran on the same machine with as many"
+            " cores.</p>"
         )
-    missing = "CP2K left no .ener file with its timing" if "cp2k_steps_per_s" not in s else "the run did not finish"
+    missing = (
+        "CP2K left no .ener file with its timing"
+        if "cp2k_steps_per_s" not in s
+        else "the run did not finish"
+    )
     return told + f"<p>How much faster the learned run is, is not known: {missing}.</p>"
 
 
@@ -152,7 +191,13 @@ def _errors(loss: AgentLoss) -> str:
     for s in loss.species:
         values = [pairs[s], p["relative_rmse_agent"][s], pairs[s] - p["relative_rmse_agent"][s]]
         first = [p["relative_rmse"][s]] if loss.channels else []
-        rows.append([s, *(f"{x:.4f}" for x in (*first, *values)), f"{p['rmse_meV_per_A_by_species'][s]:.0f}"])
+        rows.append(
+            [
+                s,
+                *(f"{x:.4f}" for x in (*first, *values)),
+                f"{p['rmse_meV_per_A_by_species'][s]:.0f}",
+            ]
+        )
     return table(head, rows)
 
 
@@ -165,14 +210,20 @@ def _certainty(found: Study) -> str:
         return f"{len(names)}: {', '.join(names)}" if names else "none"
 
     rows = [
-        ["frames for training | testing", f"{p['frames_train']} | {p['frames_test']}, in contiguous blocks"],
+        [
+            "frames for training | testing",
+            f"{p['frames_train']} | {p['frames_test']}, in contiguous blocks",
+        ],
         ["coefficients that the model exports", f"{p['n_coefficients']}"],
         ["rank of the fit", f"{p['rank']} of {p['n_functions']} functions" if "rank" in p else "–"],
         ["condition of the design", f"{p['condition']:.3g}"],
         ["ridge, by cross-validation over the training blocks", f"{p['ridge']:g}"],
         ["not determined by the data, left at zero", listed(p["undetermined"])],
         ["resting on the ridge more than on the data", listed(p["weakly_determined"])],
-        ["net force on the box where it should vanish", f"{p['net_force_eV_per_A']:.2g} eV/Å per frame and component"],
+        [
+            "net force on the box where it should vanish",
+            f"{p['net_force_eV_per_A']:.2g} eV/Å per frame and component",
+        ],
     ]
     heavy = [s for s in loss.species if s != "H"] or list(loss.species)
     if "force_noise_eV_per_A" in p:
@@ -182,7 +233,10 @@ def _certainty(found: Study) -> str:
             rows.append(
                 [
                     f"noise of CP2K's forces on {s} that this means",
-                    f"{noise:.2g} meV/Å, {min((noise / error) ** 2, 1):.1%} of the squared error of the fit on {s}",
+                    (
+                        f"{noise:.2g} meV/Å, {min((noise / error) ** 2, 1):.1%} of the squared"
+                        f" error of the fit on {s}"
+                    ),
                 ]
             )
     for name, again in found.recomputed.items():
@@ -191,7 +245,10 @@ def _certainty(found: Study) -> str:
             share = (changed / p["rmse_meV_per_A_by_species"][s]) ** 2
             rows.append(
                 [
-                    f"change of the forces on {s} in {again['frames']} frames computed again ({name})",
+                    (
+                        f"change of the forces on {s} in {again['frames']} frames computed again"
+                        f" ({name})"
+                    ),
                     f"{changed:.2g} meV/Å, {share:.1%} of the squared error of the fit on {s}",
                 ]
             )
@@ -213,8 +270,19 @@ def _coverage(loss: AgentLoss) -> str:
             assert isinstance(term, BondTerm)
             walls = f"below {term.range_A[0]:.2f}, above {term.range_A[1]:.2f}"
         shortest, longest = f"{seen['shortest_A']:.3f}", f"{seen['longest_A']:.3f}"
-        rows.append([term.name, f"{sum(seen['counts']):,}", shortest, longest, walls, _error_of_function(seen)])
-    return table(["term", "pairs seen", "shortest [Å]", "longest [Å]", "wall [Å]", "error [meV]"], rows)
+        rows.append(
+            [
+                term.name,
+                f"{sum(seen['counts']):,}",
+                shortest,
+                longest,
+                walls,
+                _error_of_function(seen),
+            ]
+        )
+    return table(
+        ["term", "pairs seen", "shortest [Å]", "longest [Å]", "wall [Å]", "error [meV]"], rows
+    )
 
 
 def _error_of_function(seen: Mapping[str, Any]) -> str:

@@ -10,9 +10,9 @@ import numpy as np
 import tidynamics
 from scipy.integrate import trapezoid
 
-from mld_ff.invariants import minimum_image
+from mld_ff.geometry.pairs import minimum_image
+from mld_ff.geometry.topology import Path, find_topology
 from mld_ff.report.statistics import N_BLOCKS, Statistic, block_error, evenly_spaced, spread
-from mld_ff.topology import Path, find_topology
 from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import AMU_A2_PER_FS2_TO_EV, CM_TO_FS, FS_TO_PS, KB_EV_PER_K
 
@@ -23,9 +23,13 @@ LAG_OF_BLOCK = 0.75
 COARSEST_PER_CM = 100.0
 """A line wider than this tells nothing about liquids: such runs are too short."""
 MARGIN = 1.3
-"""Frames must resolve vibrations this much faster than `bond_wavenumbers` of the stiffest bond: bands are wide."""
+"""Frames must resolve vibrations this much faster than `bond_wavenumbers` of the stiffest bond:
+bands are wide.
+"""
 STRETCH_FROM = 0.75
-"""The stretch of the stiffest bonds begins at this fraction of their wavenumber; the bend of water lies at a half."""
+"""The stretch of the stiffest bonds begins at this fraction of their wavenumber; the bend of water
+lies at a half.
+"""
 FRAMES_FOR_VARIANCE = 500
 RIGID_A = 1e-3
 """A bond that varies by less is held by a constraint and vibrates not at all."""
@@ -47,12 +51,15 @@ class Spectrum:
 
 
 def spectra(
-    frames: Mapping[str, Trajectory], temperature_K: float, remedies: Mapping[str, Callable[[float], str]]
+    frames: Mapping[str, Trajectory],
+    temperature_K: float,
+    remedies: Mapping[str, Callable[[float], str]],
 ) -> tuple[dict[str, Spectrum], list[str]]:
-    """Spectra by label, of all trajectories or of none, and what stands against them, a sentence each.
+    """Spectra by label, of all trajectories or of none, and what stands against them, a sentence
+    each.
 
-    All have the same resolution, and the stride of the coarsest as nearly as whole numbers allow. remedies: what to do
-    for a trajectory with velocities at a stride [fs].
+    All have the same resolution, and the stride of the coarsest as nearly as whole numbers allow.
+    remedies: what to do for a trajectory with velocities at a stride [fs].
     """
     stride_fs = min(longest_stride(t, temperature_K) for t in frames.values())
     against = []
@@ -63,9 +70,10 @@ def spectra(
             against.append(f"{label} {why}.")
         elif _stride(t) > stride_fs:
             against.append(
-                f"{label} has a frame every {_stride(t):g} fs, which resolves {CM_TO_FS / (2 * _stride(t)):.0f} cm⁻¹; "
-                f"bonds vibrate up to {CM_TO_FS / (2 * stride_fs):.0f} cm⁻¹, and what is not resolved appears where "
-                "nothing is. " + remedies[label](stride_fs)
+                f"{label} has a frame every {_stride(t):g} fs, which resolves"
+                f" {CM_TO_FS / (2 * _stride(t)):.0f} cm⁻¹; bonds vibrate up to"
+                f" {CM_TO_FS / (2 * stride_fs):.0f} cm⁻¹, and what is not resolved appears where"
+                " nothing is. " + remedies[label](stride_fs)
             )
     if against:
         return {}, [f"The density of states is left out: {text}" for text in against]
@@ -76,8 +84,12 @@ def spectra(
     wavenumbers = np.linspace(0, end, math.ceil(4 * end * lag_fs / CM_TO_FS) + 1)
     bonds = bond_wavenumbers(next(iter(frames.values())), temperature_K)
     stretch_from = STRETCH_FROM * max(bonds.values(), default=math.inf)
-    stiff = {species for path, per_cm in bonds.items() if per_cm >= stretch_from for species in path}
-    return {label: spectrum(t, lag_fs, wavenumbers, stiff, stretch_from) for label, t in thinned.items()}, []
+    stiff = {
+        species for path, per_cm in bonds.items() if per_cm >= stretch_from for species in path
+    }
+    return {
+        label: spectrum(t, lag_fs, wavenumbers, stiff, stretch_from) for label, t in thinned.items()
+    }, []
 
 
 def _obstacle(frames: Trajectory) -> str | None:
@@ -86,7 +98,10 @@ def _obstacle(frames: Trajectory) -> str | None:
     if CM_TO_FS / _longest_lag(frames) > COARSEST_PER_CM:
         needed = N_BLOCKS * CM_TO_FS / COARSEST_PER_CM / LAG_OF_BLOCK * FS_TO_PS
         found = _duration(frames) * FS_TO_PS
-        return f"is {found:.3g} ps long, and {needed:.1f} ps are needed for lines {COARSEST_PER_CM:g} cm⁻¹ wide"
+        return (
+            f"is {found:.3g} ps long, and {needed:.1f} ps are needed for lines {COARSEST_PER_CM:g}"
+            " cm⁻¹ wide"
+        )
     return None
 
 
@@ -99,8 +114,8 @@ def longest_stride(frames: Trajectory, temperature_K: float) -> float:
 def bond_wavenumbers(frames: Trajectory, temperature_K: float) -> dict[Path, float]:
     """Roughly, at which wavenumber [cm⁻¹] the bonds between two elements vibrate.
 
-    That of a harmonic bond of reduced mass μ whose length has this variance: ω² = kT / (μ σ²). It is rather too low,
-    for σ holds what is slow as well.
+    That of a harmonic bond of reduced mass μ whose length has this variance: ω² = kT / (μ σ²). It
+    is rather too low, for σ holds what is slow as well.
     """
     some = spread(frames, FRAMES_FOR_VARIANCE)
     topology = find_topology(some.symbols, some.positions[0], some.cell[0])
@@ -108,7 +123,9 @@ def bond_wavenumbers(frames: Trajectory, temperature_K: float) -> dict[Path, flo
     for path, pairs in topology.bonded.items():
         if len(path) != 2:
             continue
-        r = np.array([minimum_image(x, c, pairs).r for x, c in zip(some.positions, some.cell, strict=True)])
+        r = np.array(
+            [minimum_image(x, c, pairs).r for x, c in zip(some.positions, some.cell, strict=True)]
+        )
         if (variance := float(r.var(axis=0).mean())) < RIGID_A**2:
             continue
         mass = frames.masses[pairs]
@@ -119,9 +136,14 @@ def bond_wavenumbers(frames: Trajectory, temperature_K: float) -> dict[Path, flo
 
 
 def spectrum(
-    frames: Trajectory, lag_fs: float, per_cm: Floats, stiff: Collection[str] = (), stretch_from: float = math.inf
+    frames: Trajectory,
+    lag_fs: float,
+    per_cm: Floats,
+    stiff: Collection[str] = (),
+    stretch_from: float = math.inf,
 ) -> Spectrum:
-    """Density of states at some wavenumbers (W,) [cm⁻¹], from correlations up to a lag; errors from blocks.
+    """Density of states at some wavenumbers (W,) [cm⁻¹], from correlations up to a lag; errors from
+    blocks.
 
     stiff: species whose stretch is looked for, from a wavenumber on.
     """
@@ -130,15 +152,21 @@ def spectrum(
     blocks = [_densities(part, lag_fs, per_cm) for part in parts]
     numbers = {}
     for species in whole:
-        for name, low in {"mean": 0.0, **({"stretch": stretch_from} if species in stiff else {})}.items():
+        for name, low in {
+            "mean": 0.0,
+            **({"stretch": stretch_from} if species in stiff else {}),
+        }.items():
             value, *each = (_centre(per_cm, of[species], low) for of in (whole, *blocks))
-            numbers[f"spectrum:{species} {name}_per_cm"] = Statistic(value, float(block_error(each)))
+            numbers[f"spectrum:{species} {name}_per_cm"] = Statistic(
+                value, float(block_error(each))
+            )
     errors = {species: block_error([b[species] for b in blocks]) for species in whole}
     return Spectrum(per_cm, whole, errors, numbers, CM_TO_FS / lag_fs)
 
 
 def _densities(frames: Trajectory, lag_fs: float, per_cm: Floats) -> dict[str, Floats]:
-    """4 c ∫ C(t) / C(0) w(t) cos(2π c ν t) dt by species, where C is the mass-weighted velocity autocorrelation.
+    """4 c ∫ C(t) / C(0) w(t) cos(2π c ν t) dt by species, where C is the mass-weighted velocity
+    autocorrelation.
 
     The window w is a Hann window that ends at the lag.
     """
@@ -153,7 +181,9 @@ def _densities(frames: Trajectory, lag_fs: float, per_cm: Floats) -> dict[str, F
         mine = np.array([s == species for s in frames.symbols])
         weighted = frames.velocities[:, mine] * np.sqrt(frames.masses[mine])[:, None]
         correlation = tidynamics.acf(weighted.reshape(frames.n_frames, -1))[:n]
-        found[species] = 4 / CM_TO_FS * _stride(frames) * cosines @ (weight * correlation / correlation[0])
+        found[species] = (
+            4 / CM_TO_FS * _stride(frames) * cosines @ (weight * correlation / correlation[0])
+        )
     return found
 
 

@@ -1,4 +1,6 @@
-"""The study: a learned run beside the CP2K run that it was learned from, number by number with errors."""
+"""The study: a learned run beside the CP2K run that it was learned from, number by number with
+errors.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from mld_ff.cp2k import CP2KSource
 from mld_ff.errors import InputError
+from mld_ff.geometry.pairs import minimum_image
+from mld_ff.geometry.topology import find_topology
 from mld_ff.inference import Scan
-from mld_ff.invariants import minimum_image
-from mld_ff.loss import AgentLoss
-from mld_ff.production import read_log, read_record, read_run
+from mld_ff.loss.model import AgentLoss
+from mld_ff.production.results import read_log, read_record, read_run
+from mld_ff.progress import Progress, no_progress
 from mld_ff.report.plots import (
     Band,
     kinetic_energy_per_kelvin,
@@ -25,6 +28,7 @@ from mld_ff.report.plots import (
     plot_lines,
     plot_radial_distributions,
 )
+from mld_ff.report.recomputed import compare_forces
 from mld_ff.report.spectrum import longest_stride, spectra
 from mld_ff.report.statistics import (
     DIFFUSION_FROM,
@@ -43,15 +47,17 @@ from mld_ff.report.statistics import (
     structure,
 )
 from mld_ff.report.style import LABELS, REFERENCE
-from mld_ff.survey import Inspection, Progress, compare_forces, inspect, no_progress
-from mld_ff.topology import find_topology
+from mld_ff.sources.cp2k import CP2KSource
+from mld_ff.survey import Inspection, inspect
 from mld_ff.trajectory import Floats, Ints, Trajectory
 from mld_ff.units import FS_TO_PS
 
 EQUILIBRATION = 0.1
 """First fraction of a learned run that is left out."""
 WITHIN = 2.0
-"""Learned and reference agree where they differ by at most this many of their joint standard errors."""
+"""Learned and reference agree where they differ by at most this many of their joint standard
+errors.
+"""
 DENSITY_TOLERANCE = 0.01
 RAREST_ANGLES = 1e-4
 """This fraction of the angles at either end is not drawn."""
@@ -62,7 +68,9 @@ UNKNOWN = Statistic(math.nan, math.nan)
 
 @dataclass(frozen=True)
 class Compared:
-    """One observable of the learned run beside CP2K's; errors are standard errors. What is not known is nan."""
+    """One observable of the learned run beside CP2K's; errors are standard errors. What is not
+    known is nan.
+    """
 
     learned: float
     learned_error: float
@@ -76,7 +84,11 @@ class Compared:
         """Whether both agree within their errors; None where one has no error."""
         joint = math.hypot(self.learned_error, self.reference_error)
         away = self.learned - self.reference
-        return None if math.isnan(joint) else (away if self.is_distance else abs(away)) <= WITHIN * joint
+        return (
+            None
+            if math.isnan(joint)
+            else (away if self.is_distance else abs(away)) <= WITHIN * joint
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Both values with their errors, and the verdict."""
@@ -108,7 +120,9 @@ class Study:
         for name in dict.fromkeys([*expected, *learned]):
             ours, theirs = learned.get(name, UNKNOWN), expected.get(name, UNKNOWN)
             is_distance = name.endswith(("mean_abs_dg", "mean_abs_difference"))
-            self.observables[name] = Compared(ours.value, ours.error, theirs.value, theirs.error, is_distance)
+            self.observables[name] = Compared(
+                ours.value, ours.error, theirs.value, theirs.error, is_distance
+            )
 
     def draw(
         self,
@@ -119,7 +133,9 @@ class Study:
         axes: tuple[str, str],
         **style: Any,
     ) -> None:
-        """Add a figure with a panel per title, for which every label of `data` has a curve, and its numbers."""
+        """Add a figure with a panel per title, for which every label of `data` has a curve, and its
+        numbers.
+        """
         self.figures[name] = (caption, plot_lines(titles, data, axes, **style))
         self.series[name] = {
             label: {title: _rounded(curve) for title, curve in zip(titles, curves, strict=True)}
@@ -138,9 +154,9 @@ def study(
 ) -> Study:
     """Analyse a CP2K run and a learned run (`mld-ff run`) by the same code.
 
-    scan: of the exponents of the same data, to be shown too. recomputed: some of the frames with forces that CP2K
-    computed again, by name; they tell the noise of its forces. Raises InputError if they do not hold the same
-    molecules at the same density.
+    scan: of the exponents of the same data, to be shown too. recomputed: some of the frames with
+    forces that CP2K computed again, by name; they tell the noise of its forces. Raises InputError
+    if they do not hold the same molecules at the same density.
     """
     run = Path(run)
     record, trajectory, log = read_record(run), read_run(run), read_log(run)
@@ -159,8 +175,9 @@ def study(
     heat = {engine: (log["time_ps"], log["temperature_K"])}
     if source.source["ensemble"] == "REFTRAJ":
         found.notes.append(
-            "CP2K computed its frames one by one (REFTRAJ), not as dynamics: temperature, diffusion, density of states "
-            "and everything against time are left out, and its structure is that of whatever made the frames."
+            "CP2K computed its frames one by one (REFTRAJ), not as dynamics: temperature,"
+            " diffusion, density of states and everything against time are left out, and its"
+            " structure is that of whatever made the frames."
         )
         return found
     temperature = source.temperature if reference.velocities is None else reference.temperature()
@@ -178,21 +195,30 @@ def study(
 
 
 def _same_system(reference: Trajectory, learned: Trajectory, run: Path) -> None:
-    ours, theirs = (find_topology(t.symbols, t.positions[0], t.cell[0]) for t in (learned, reference))
+    ours, theirs = (
+        find_topology(t.symbols, t.positions[0], t.cell[0]) for t in (learned, reference)
+    )
     kinds = [{f: n / len(t.molecules) for f, n in t.formulas().items()} for t in (ours, theirs)]
     if kinds[0] != kinds[1]:
-        raise InputError(f"holds {ours.formulas()}, the reference {theirs.formulas()}: nothing to compare", run)
-    densities = [t.masses.sum() / np.abs(np.linalg.det(t.cell)).mean() for t in (learned, reference)]
+        raise InputError(
+            f"holds {ours.formulas()}, the reference {theirs.formulas()}: nothing to compare", run
+        )
+    densities = [
+        t.masses.sum() / np.abs(np.linalg.det(t.cell)).mean() for t in (learned, reference)
+    ]
     if abs(densities[0] / densities[1] - 1) > DENSITY_TOLERANCE:
         raise InputError(
-            f"its density is {densities[0] / densities[1]:.3f} times that of the reference: structure and dynamics of "
-            "different densities are not comparable; run at the reference's cell",
+            f"its density is {densities[0] / densities[1]:.3f} times that of the reference:"
+            " structure and dynamics of different densities are not comparable; run at the"
+            " reference's cell",
             run,
         )
 
 
 def _speeds(source: CP2KSource, record: Mapping[str, Any]) -> dict[str, float]:
-    """Steps per second and ns/day of CP2K (its own timing) and of the learned run, and their ratio."""
+    """Steps per second and ns/day of CP2K (its own timing) and of the learned run, and their
+    ratio.
+    """
     speed = {}
     seconds, timestep = source.seconds_per_step, source.source["timestep_fs"]
     if seconds and timestep:
@@ -200,7 +226,9 @@ def _speeds(source: CP2KSource, record: Mapping[str, Any]) -> dict[str, float]:
         speed["cp2k_ns_per_day"] = 86400 / seconds * timestep * 1e-6
     if wall := record.get("wall_s"):
         settings = record["settings"]
-        speed["learned_steps_per_s"] = settings["time_ps"] / (settings["timestep_fs"] * FS_TO_PS) / wall
+        speed["learned_steps_per_s"] = (
+            settings["time_ps"] / (settings["timestep_fs"] * FS_TO_PS) / wall
+        )
         speed["learned_ns_per_day"] = 86.4 * settings["time_ps"] / wall
     if "cp2k_ns_per_day" in speed and "learned_ns_per_day" in speed:
         speed["ratio"] = speed["learned_ns_per_day"] / speed["cp2k_ns_per_day"]
@@ -212,19 +240,21 @@ def _check_scan(found: Study) -> None:
         return
     if set(scan.species) != set(found.loss.species):
         raise InputError(
-            f"the scan is of {', '.join(scan.species)}, the model of {', '.join(found.loss.species)}: scan the data "
-            "that the model was fitted to"
+            f"the scan is of {', '.join(scan.species)}, the model of"
+            f" {', '.join(found.loss.species)}: scan the data that the model was fitted to"
         )
     if scan.source.get("sha256") != found.loss.provenance.get("source", {}).get("sha256"):
-        found.notes.append("The scan over exponents is of other data than those that the model was fitted to.")
+        found.notes.append(
+            "The scan over exponents is of other data than those that the model was fitted to."
+        )
 
 
 def _too_short(found: Study, frames: Mapping[str, Trajectory]) -> None:
     for label, t in frames.items():
         if t.n_frames < FEWEST_FRAMES:
             found.notes.append(
-                f"{_name(label)} has only {t.n_frames} frames: its numbers have no errors, and nothing can be said "
-                f"about agreement ({FEWEST_FRAMES} frames are needed)."
+                f"{_name(label)} has only {t.n_frames} frames: its numbers have no errors, and"
+                f" nothing can be said about agreement ({FEWEST_FRAMES} frames are needed)."
             )
 
 
@@ -234,7 +264,10 @@ def _compare_structure(
     some = {label: spread(t, FRAMES_FOR_STRUCTURE) for label, t in frames.items()}
     reference = inspect(some[REFERENCE], cutoff_A, progress)
     cutoff_A = reference.survey.cutoff_A
-    seen = {label: reference if label == REFERENCE else inspect(t, cutoff_A, progress) for label, t in some.items()}
+    seen = {
+        label: reference if label == REFERENCE else inspect(t, cutoff_A, progress)
+        for label, t in some.items()
+    }
     statistics = {}
     for done, (label, t) in enumerate(some.items()):
         progress("structure", done, len(some))
@@ -245,21 +278,27 @@ def _compare_structure(
         found.notes += [f"{_name(label)}: {warning}" for warning in inspection.warnings()]
         if some[label].n_frames < frames[label].n_frames:
             found.notes.append(
-                f"Distances and angles of {_name(label)} are those of {some[label].n_frames} frames, spread evenly "
-                f"over {frames[label].n_frames}."
+                f"Distances and angles of {_name(label)} are those of {some[label].n_frames}"
+                f" frames, spread evenly over {frames[label].n_frames}."
             )
     _draw_structure(found, some, seen)
 
 
-def _draw_structure(found: Study, frames: Mapping[str, Trajectory], seen: Mapping[str, Inspection]) -> None:
+def _draw_structure(
+    found: Study, frames: Mapping[str, Trajectory], seen: Mapping[str, Inspection]
+) -> None:
     names = [n for n in seen[REFERENCE].survey.distances if n.startswith("free:")]
     if names:
         found.figures["rdf"] = ("Radial distribution functions.", plot_radial_distributions(seen))
-        found.series["rdf"] = {k: {n: _rounded(i.radial_distribution(n)) for n in names} for k, i in seen.items()}
+        found.series["rdf"] = {
+            k: {n: _rounded(i.radial_distribution(n)) for n in names} for k, i in seen.items()
+        }
     if (bonded := plot_bonded(seen)) is not None:
         found.figures["bonded"] = ("Distances inside molecules.", bonded)
         found.series["bonded"] = {
-            k: {n: h.to_dict(0.01) for n, h in i.survey.distances.items() if n.startswith("bonded:")}
+            k: {
+                n: h.to_dict(0.01) for n, h in i.survey.distances.items() if n.startswith("bonded:")
+            }
             for k, i in seen.items()
         }
     values = {label: angles(i.survey.topology, frames[label]) for label, i in seen.items()}
@@ -269,33 +308,50 @@ def _draw_structure(found: Study, frames: Mapping[str, Trajectory], seen: Mappin
         low, high = np.quantile(every, (RAREST_ANGLES, 1 - RAREST_ANGLES)).tolist()
         bins = np.linspace(low, high, 61)
         for label, v in values.items():
-            curves[label].append(((bins[1:] + bins[:-1]) / 2, np.histogram(v[path], bins, density=True)[0]))
+            curves[label].append(
+                ((bins[1:] + bins[:-1]) / 2, np.histogram(v[path], bins, density=True)[0])
+            )
     if titles := ["–".join(p) for p in values[REFERENCE]]:
         found.draw("angles", "Bond angles.", titles, curves, ("angle [°]", "density [1/°]"))
 
 
 def _compare_heat(
-    found: Study, frames: Mapping[str, Trajectory], heat: Mapping[str, tuple[Floats, Floats]], target_K: float
+    found: Study,
+    frames: Mapping[str, Trajectory],
+    heat: Mapping[str, tuple[Floats, Floats]],
+    target_K: float,
 ) -> None:
     """heat: time [ps] and temperature [K] of either trajectory."""
     settled = {label: t for label, t in heat.items()}
     time, temperature = heat[found.engine]
     settled[found.engine] = time, temperature[time >= frames[found.engine].time[0] * FS_TO_PS]
-    found.compare({label: {"temperature_K": mean(temperature)} for label, (_, temperature) in settled.items()})
+    found.compare(
+        {label: {"temperature_K": mean(temperature)} for label, (_, temperature) in settled.items()}
+    )
     n_atoms = {label: t.n_atoms for label, t in frames.items()}
-    caption = "Kinetic energy against time (thin) and its running mean (thick); dotted: what the thermostat is set to."
+    caption = (
+        "Kinetic energy against time (thin) and its running mean (thick); dotted: what the"
+        " thermostat is set to."
+    )
     found.figures["kinetic_energy"] = (caption, plot_kinetic_energy(heat, n_atoms, target_K))
     found.series["kinetic_energy_eV_per_atom"] = {
         label: _rounded((time, temperature * kinetic_energy_per_kelvin(n_atoms[label])))
         for label, (time, temperature) in heat.items()
     }
     if REFERENCE not in heat:
-        found.notes.append("CP2K's kinetic energy is not known: neither velocities nor an .ener file of these frames.")
+        found.notes.append(
+            "CP2K's kinetic energy is not known: neither velocities nor an .ener file of these"
+            " frames."
+        )
 
 
 def _draw_bond_in_time(found: Study, frames: Mapping[str, Trajectory]) -> None:
     first = frames[REFERENCE]
-    bonds = [p for p in find_topology(first.symbols, first.positions[0], first.cell[0]).bonded if len(p) == 2]
+    bonds = [
+        p
+        for p in find_topology(first.symbols, first.positions[0], first.cell[0]).bonded
+        if len(p) == 2
+    ]
     if not bonds:
         return
     shown = ("O", "H") if ("O", "H") in bonds else bonds[-1]
@@ -304,20 +360,30 @@ def _draw_bond_in_time(found: Study, frames: Mapping[str, Trajectory]) -> None:
     for label, every in frames.items():
         t = every[every.time - every.time[0] <= common]
         pairs = find_topology(t.symbols, t.positions[0], t.cell[0]).bonded[shown]
-        r = np.array([minimum_image(x, c, pairs).r for x, c in zip(t.positions, t.cell, strict=True)])
+        r = np.array(
+            [minimum_image(x, c, pairs).r for x, c in zip(t.positions, t.cell, strict=True)]
+        )
         time = (t.time - t.time[0]) * FS_TO_PS
         curves[label] = [(time, r.mean(axis=1)), (time, r.std(axis=1))]
     bond = "–".join(shown)
     titles = [f"mean {bond}", f"deviation of {bond}"]
-    caption = f"Mean and deviation of all {bond} bonds against time (thin) and their running means (thick)."
-    found.draw("bond_in_time", caption, titles, curves, ("time [ps]", "[Å]"), running_mean=True, ls="-")
+    caption = (
+        f"Mean and deviation of all {bond} bonds against time (thin) and their running means"
+        " (thick)."
+    )
+    found.draw(
+        "bond_in_time", caption, titles, curves, ("time [ps]", "[Å]"), running_mean=True, ls="-"
+    )
 
 
 def _compare_diffusion(found: Study, frames: Mapping[str, Trajectory]) -> None:
-    """Over the same lags: displacements are not yet proportional to the time in runs as short as CP2K's."""
+    """Over the same lags: displacements are not yet proportional to the time in runs as short as
+    CP2K's.
+    """
     if uneven := [_name(label) for label, t in frames.items() if not evenly_spaced(t)]:
         found.notes.append(
-            f"Diffusion is left out: frames of {' and '.join(uneven)} are not equally far apart in time."
+            f"Diffusion is left out: frames of {' and '.join(uneven)} are not equally far apart in"
+            " time."
         )
         return
     longest = LAG_OF_RUN * FS_TO_PS * min(float(t.time[-1] - t.time[0]) for t in frames.values())
@@ -338,12 +404,13 @@ def _compare_diffusion(found: Study, frames: Mapping[str, Trajectory]) -> None:
     found.compare(statistics)
     if longest < SHORTEST_DIFFUSION_PS:
         found.notes.append(
-            f"Diffusion is left out: displacements can be followed for {longest:.2g} ps only, a quarter of the shorter "
-            f"run; {SHORTEST_DIFFUSION_PS:g} ps are needed."
+            f"Diffusion is left out: displacements can be followed for {longest:.2g} ps only, a"
+            f" quarter of the shorter run; {SHORTEST_DIFFUSION_PS:g} ps are needed."
         )
     caption = (
-        "Mean-square displacement of centres of mass. The diffusion constant is a sixth of its slope from "
-        f"{DIFFUSION_FROM:g} of the longest lag on, with the error of the mean over the molecules (bands)."
+        "Mean-square displacement of centres of mass. The diffusion constant is a sixth of its"
+        f" slope from {DIFFUSION_FROM:g} of the longest lag on, with the error of the mean over the"
+        " molecules (bands)."
     )
     found.draw("displacement", caption, formulas, curves, ("lag [ps]", "MSD [Å²]"))
 
@@ -355,7 +422,8 @@ def _compare_spectra(
         timestep = source.source["timestep_fs"]
         n = max(1, int(stride_fs / timestep)) if timestep and math.isfinite(stride_fs) else 1
         return (
-            f"Let CP2K print positions and velocities every {n} steps or more often (`mld-ff reference … --every {n}`)."
+            f"Let CP2K print positions and velocities every {n} steps or more often (`mld-ff"
+            f" reference … --every {n}`)."
         )
 
     def run_again(stride_fs: float) -> str:
@@ -374,10 +442,14 @@ def _compare_spectra(
     by_label = {label: shown[_name(label)] for label in frames}
     found.compare({label: s.numbers for label, s in by_label.items()})
     species = list(by_label[REFERENCE].density)
-    curves = {label: [(s.per_cm, s.density[x], s.error[x]) for x in species] for label, s in by_label.items()}
+    curves = {
+        label: [(s.per_cm, s.density[x], s.error[x]) for x in species]
+        for label, s in by_label.items()
+    }
     caption = (
-        "Vibrational density of states: power spectrum of the velocities of each species, its integral 1, with block "
-        f"errors (bands); lines are {by_label[REFERENCE].width_per_cm:.0f} cm⁻¹ wide."
+        "Vibrational density of states: power spectrum of the velocities of each species, its"
+        f" integral 1, with block errors (bands); lines are {by_label[REFERENCE].width_per_cm:.0f}"
+        " cm⁻¹ wide."
     )
     found.draw("spectrum", caption, species, curves, ("wavenumber [cm⁻¹]", "density [1/cm⁻¹]"))
 
@@ -393,30 +465,39 @@ def _rounded(curve: Sequence[Floats]) -> list[list[float]]:
 def _draw_same_start(
     found: Study, reference: Trajectory, learned: Trajectory, record: Mapping[str, Any], seed: int
 ) -> None:
-    """The paper's figure 5: bonds to hydrogens drawn at random, both runs from the same positions and velocities."""
+    """The paper's figure 5: bonds to hydrogens drawn at random, both runs from the same positions
+    and velocities.
+    """
     began = np.flatnonzero(reference.step == record["started_from"]["step"])
     after = reference[int(began[0]) :] if len(began) else reference[:0]
     same_files = record["started_from"].get("sha256") == reference.source.get("sha256")
     if not same_files or after.n_frames < 10:
         found.notes.append(
-            "Bonds from the same start are left out: the learned run did not start from a frame of this CP2K run with "
-            "frames after it (start one with `mld-ff run … --cp2k … --frame 0`)."
+            "Bonds from the same start are left out: the learned run did not start from a frame of"
+            " this CP2K run with frames after it (start one with `mld-ff run … --cp2k … --frame"
+            " 0`)."
         )
         return
     topology = find_topology(reference.symbols, reference.positions[0], reference.cell[0])
     bonds = [
-        (h, topology.neighbours[h][0]) for h, s in enumerate(topology.symbols) if s == "H" and topology.neighbours[h]
+        (h, topology.neighbours[h][0])
+        for h, s in enumerate(topology.symbols)
+        if s == "H" and topology.neighbours[h]
     ]
     if not bonds:
         return
-    chosen = np.random.default_rng(seed).choice(len(bonds), min(RANDOM_HYDROGENS, len(bonds)), replace=False)
+    chosen = np.random.default_rng(seed).choice(
+        len(bonds), min(RANDOM_HYDROGENS, len(bonds)), replace=False
+    )
     pairs = np.array([bonds[k] for k in chosen])
     place = np.argsort(record["atom_in_source"])
     end = min(SAME_START_FS, float(after.time[-1] - after.time[0]), float(learned.time[-1]))
 
     def curves(every: Trajectory, atoms: Ints, start_fs: float) -> list[Band]:
         t = every[every.time - start_fs <= end]
-        r = np.array([minimum_image(x, c, atoms).r for x, c in zip(t.positions, t.cell, strict=True)])
+        r = np.array(
+            [minimum_image(x, c, atoms).r for x, c in zip(t.positions, t.cell, strict=True)]
+        )
         return [((t.time - start_fs) * FS_TO_PS, of_one) for of_one in r.T]
 
     data = {
@@ -424,13 +505,17 @@ def _draw_same_start(
         found.engine: curves(learned, place[pairs], 0.0),
     }
     titles = [f"{topology.symbols[x]}{x + 1}–H{h + 1}" for h, x in pairs.tolist()]
-    caption = f"Bonds of {len(titles)} hydrogens drawn at random, from the same positions and velocities."
+    caption = (
+        f"Bonds of {len(titles)} hydrogens drawn at random, from the same positions and velocities."
+    )
     resolved = longest_stride(after, float(record["settings"]["temperature_K"]))
     strides = {REFERENCE: after, found.engine: learned}
     coarse = {label for label, t in strides.items() if float(np.diff(t.time).mean()) > resolved}
     if coarse:
         caption += (
-            f" Points where frames are further apart than the {resolved:.1f} fs that the vibration asks for: lines "
-            "between them would be wrong."
+            f" Points where frames are further apart than the {resolved:.1f} fs that the vibration"
+            " asks for: lines between them would be wrong."
         )
-    found.draw("same_start", caption, titles, data, ("time [ps]", "r [Å]"), points=coarse, ls="-", lw=1.0)
+    found.draw(
+        "same_start", caption, titles, data, ("time [ps]", "r [Å]"), points=coarse, ls="-", lw=1.0
+    )

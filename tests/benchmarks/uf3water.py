@@ -2,8 +2,9 @@
 
 python tests/benchmarks/uf3water.py water.uf3
 
-fits, writes the potential, and prints the error on frames that the fit has not seen: minutes for every frame. Needs the
-package `uf3` and what it imports (numba, pandas, scikit-learn, ndsplines, plotly, PyYAML, tables); mld_ff does not.
+fits, writes the potential, and prints the error on frames that the fit has not seen: minutes for
+every frame. Needs the package `uf3` and what it imports (numba, pandas, scikit-learn, ndsplines,
+plotly, PyYAML, tables); mld_ff does not.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def basis() -> BSplineBasis:
     return BSplineBasis(
         system,
         r_min_map={p: PAIRS["r_min"] for p in pairs} | {t: [TRIPLES["r_min"]] * 3 for t in triples},
-        r_max_map={p: PAIRS["r_max"] for p in pairs} | {t: [TRIPLES["r_max"] * k for k in (1, 1, 2)] for t in triples},
+        r_max_map={p: PAIRS["r_max"] for p in pairs}
+        | {t: [TRIPLES["r_max"] * k for k in (1, 1, 2)] for t in triples},
         resolution_map={p: PAIRS["intervals"] for p in pairs} | {t: [n, n, 2 * n] for t in triples},
     )
 
@@ -46,7 +48,9 @@ def features(frames: tuple[int, ...]) -> pd.DataFrame:
     trajectory = open_cp2k(EXAMPLE).read()
     rows = [
         {
-            "geometry": ase.Atoms(trajectory.symbols, trajectory.positions[k], cell=trajectory.cell[k], pbc=True),
+            "geometry": ase.Atoms(
+                trajectory.symbols, trajectory.positions[k], cell=trajectory.cell[k], pbc=True
+            ),
             "energy": trajectory.energy[k],
             **{f"f{x}": trajectory.forces[k, :, c] for c, x in enumerate("xyz")},
         }
@@ -57,7 +61,9 @@ def features(frames: tuple[int, ...]) -> pd.DataFrame:
 
 
 def model() -> tuple[WeightedLinearModel, float]:
-    """The fit, and its root mean square error [meV/Å] of force components of frames that it has not seen."""
+    """The fit, and its root mean square error [meV/Å] of force components of frames that it has not
+    seen.
+    """
     found = features((*TRAIN, *TEST))
     of_frame = found.index.get_level_values(0)
     kind = found.index.get_level_values(1)
@@ -81,14 +87,21 @@ def potential(fitted: WeightedLinearModel) -> str:
     for degree in (2, 3):
         for species in shape.interactions_map[degree]:
             trims = f"{shape.leading_trim} {shape.trailing_trim}"
-            head = f"#UF3 POT UNITS: metal DATE: - AUTHOR: - CITATION:\n{degree}B {' '.join(species)} {trims} nk"
+            head = (
+                f"#UF3 POT UNITS: metal DATE: - AUTHOR: - CITATION:\n{degree}B {' '.join(species)}"
+                f" {trims} nk"
+            )
             knots, reach = shape.knots_map[species], shape.r_max_map[species]
             if degree == 2:
                 c = coefficients[species]
                 rest = [f"{reach} {len(knots)}", line(knots), f"{len(c)}", line(c)]
             else:
                 c = shape.decompress_3B(coefficients[species], species)
-                sizes = " ".join(f"{r}" for r in reach[::-1]) + " " + " ".join(f"{len(k)}" for k in knots[::-1])
+                sizes = (
+                    " ".join(f"{r}" for r in reach[::-1])
+                    + " "
+                    + " ".join(f"{len(k)}" for k in knots[::-1])
+                )
                 rest = [
                     sizes,
                     *map(line, knots[::-1]),
@@ -102,4 +115,6 @@ def potential(fitted: WeightedLinearModel) -> str:
 if __name__ == "__main__":
     fitted, error = model()
     Path(sys.argv[1]).write_text(potential(fitted))
-    print(f"two- and three-body UF3 of {len(TRAIN)} frames: {error:.0f} meV/Å on {len(TEST)} others")
+    print(
+        f"two- and three-body UF3 of {len(TRAIN)} frames: {error:.0f} meV/Å on {len(TEST)} others"
+    )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mld_ff import MD, Basis, fit, read_cp2k, run
-from mld_ff.production import read_log
+from mld_ff.production.results import read_log
 
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
 KT_EV = 8.617333e-5 * 300
@@ -29,10 +29,15 @@ def loss(request, water):
 
 
 @pytest.mark.parametrize(
-    ("engine", "platform", "time_ps"), [("lammps", None, 20.0), ("openmm", "CPU", 20.0), ("openmm", "Reference", 2.0)]
+    ("engine", "platform", "time_ps"),
+    [("lammps", None, 20.0), ("openmm", "CPU", 20.0), ("openmm", "Reference", 2.0)],
 )
-def test_energy_drifts_by_less_than_a_ten_thousandth(engine, platform, time_ps, loss, water, tmp_path):
-    """[kT per atom and ps], 64 waters at 0.25 fs, from the slope of the total energy after the first tenth."""
+def test_energy_drifts_by_less_than_a_ten_thousandth(
+    engine, platform, time_ps, loss, water, tmp_path
+):
+    """[kT per atom and ps], 64 waters at 0.25 fs, from the slope of the total energy after the
+    first tenth.
+    """
     settings = MD(time_ps=time_ps, timestep_fs=0.25, every_fs=5.0, ensemble="nve")
     run(loss, water[-1], engine, tmp_path / "run", settings, platform)
     log = read_log(tmp_path / "run")
@@ -41,7 +46,10 @@ def test_energy_drifts_by_less_than_a_ten_thousandth(engine, platform, time_ps, 
     (slope, _), covariance = np.polyfit(time, total, 1, cov=True)
     drift, error = (x / (water.n_atoms * KT_EV) for x in (slope, covariance[0, 0] ** 0.5))
     kind, temperature = loss.free_terms[0].kind, log["temperature_K"].mean()
-    print(f"\n{engine} {platform or ''} {kind}: {drift:.1e} ± {error:.0e} kT per atom and ps, {temperature:.0f} K")
+    print(
+        f"\n{engine} {platform or ''} {kind}: {drift:.1e} ± {error:.0e} kT per atom and ps,"
+        f" {temperature:.0f} K"
+    )
     assert abs(drift) < 1e-4
 
 
@@ -49,7 +57,10 @@ def test_forces_alone_do_not_tell_the_pressure(loss, water, tmp_path):
     """Pressure at the density of the data, and density at 1 bar: recorded, not judged."""
     run(loss, water[-1], "lammps", tmp_path / "nvt", MD(time_ps=20.0))
     nvt = read_log(tmp_path / "nvt")
-    said = [f"NVT at {nvt['density_g_per_cm3'][0]:.3f} g/cm³: {nvt['pressure_bar'][200:].mean():.0f} bar"]
+    said = [
+        f"NVT at {nvt['density_g_per_cm3'][0]:.3f} g/cm³:"
+        f" {nvt['pressure_bar'][200:].mean():.0f} bar"
+    ]
     for engine in ("lammps", "openmm"):
         run(loss, water[-1], engine, tmp_path / engine, MD(time_ps=40.0, ensemble="npt"), "CPU")
         density = read_log(tmp_path / engine)["density_g_per_cm3"]

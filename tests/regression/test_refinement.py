@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from mld_ff import MD, AgentLoss, Basis, read_cp2k, refine
-from mld_ff.engines.cp2k import find_cp2k
 from mld_ff.errors import InputError
-from mld_ff.refine import Settings
-from mld_ff.topology import find_topology
+from mld_ff.geometry.topology import find_topology
+from mld_ff.sources.cp2k.run.launch import find_cp2k
+from mld_ff.workflows.refining.loop import Settings
 
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
 FRAMES = 30
@@ -35,12 +35,19 @@ pytestmark = [
 
 
 def test_two_rounds_from_thirty_frames(tmp_path):
-    """Fewer frames leave what was sampled, and frames that nobody learned from are described no worse."""
+    """Fewer frames leave what was sampled, and frames that nobody learned from are described no
+    worse.
+    """
     water = read_cp2k(EXAMPLE)
-    settings = Settings(Basis(collective=4), nvt=MD(time_ps=1.0, every_fs=20.0), hot_K=(400.0,), frames_per_round=20)
+    settings = Settings(
+        Basis(collective=4), nvt=MD(time_ps=1.0, every_fs=20.0), hot_K=(400.0,), frames_per_round=20
+    )
     found = refine(replace(water[100 : 100 + FRAMES], velocities=None), tmp_path, settings, 2)
     for told in found.rounds:
-        print({k: v for k, v in told.items() if k != "runs"}, {k: v["new"] for k, v in told["runs"].items()})
+        print(
+            {k: v for k, v in told.items() if k != "runs"},
+            {k: v["new"] for k, v in told["runs"].items()},
+        )
     assert all(told["labelled"] > 0 and not told["left_out"] for told in found.rounds)
     first, second = (sum(run["new"] for run in told["runs"].values()) for told in found.rounds)
     assert second < first
@@ -50,7 +57,12 @@ def test_two_rounds_from_thirty_frames(tmp_path):
     def error(loss: AgentLoss) -> float:
         pairs = zip(unseen.positions, unseen.cell, strict=True)
         return float(
-            np.sqrt(((np.array([loss.evaluate(topology, x, c)[1] for x, c in pairs]) - unseen.forces) ** 2).mean())
+            np.sqrt(
+                (
+                    (np.array([loss.evaluate(topology, x, c)[1] for x, c in pairs]) - unseen.forces)
+                    ** 2
+                ).mean()
+            )
         )
 
     before, after = error(AgentLoss.load(tmp_path / "round-1" / "model.json")), error(found.loss)

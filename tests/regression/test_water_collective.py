@@ -1,4 +1,5 @@
-"""Fifty picoseconds of water learned with a collective loss and matched to all that the network ran, beside it.
+"""Fifty picoseconds of water learned with a collective loss and matched to all that the network
+ran, beside it.
 
 More than an hour, so not in the default run:
 
@@ -14,13 +15,13 @@ import numpy as np
 import pytest
 
 from mld_ff import MD, Basis, fit, inspect, read_cp2k, run, verify
-from mld_ff.answers import match_text
+from mld_ff.cli.text import match_text
 from mld_ff.inference.basis import AUTO
-from mld_ff.match import Settings, match
-from mld_ff.packing import replicate
-from mld_ff.production import excursions, read_log
+from mld_ff.production.results import excursions, read_log
 from mld_ff.report import observables
+from mld_ff.sources.packing import replicate
 from mld_ff.trajectory import concatenate
+from mld_ff.workflows.matching.loop import Settings, match
 
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
 LONGER = EXAMPLE.parent / "longer"
@@ -35,7 +36,9 @@ def water():
 
 @pytest.fixture(scope="module")
 def reference(water):
-    """All that the network ran, 27.7 ps: the shipped run, which is not settled, and what follows it."""
+    """All that the network ran, 27.7 ps: the shipped run, which is not settled, and what follows
+    it.
+    """
     longer = read_cp2k(LONGER, require_forces=False)
     bare = replace(water[3::4], forces=None, velocities=None, energy=None)
     return concatenate([bare, replace(longer, forces=None, velocities=None, energy=None)])
@@ -48,8 +51,12 @@ def fitted(water):
 
 @pytest.fixture(scope="module")
 def matched(water, tmp_path_factory):
-    settings = Settings(Basis(collective=6), MD(time_ps=50.0, damping_fs=50.0, every_fs=20.0), pressure_bar=1.0)
-    found = match([water, read_cp2k(LONGER, require_forces=False)], tmp_path_factory.mktemp("match"), settings)
+    settings = Settings(
+        Basis(collective=6), MD(time_ps=50.0, damping_fs=50.0, every_fs=20.0), pressure_bar=1.0
+    )
+    found = match(
+        [water, read_cp2k(LONGER, require_forces=False)], tmp_path_factory.mktemp("match"), settings
+    )
     print("\n" + match_text({**found.to_dict(), "model": "matched", "notes": []}))
     return found.loss
 
@@ -64,12 +71,15 @@ def test_errors_on_unseen_frames(water, fitted, matched):
     assert verify(matched, water).passed
 
 
-@pytest.mark.parametrize(("temperature_K", "time_ps", "copies"), [(300.0, 50.0, 1), (350.0, 20.0, 1), (300.0, 20.0, 2)])
+@pytest.mark.parametrize(
+    ("temperature_K", "time_ps", "copies"), [(300.0, 50.0, 1), (350.0, 20.0, 1), (300.0, 20.0, 2)]
+)
 @pytest.mark.parametrize("engine", ["openmm", "lammps"])
 def test_dynamics(engine, temperature_K, time_ps, copies, water, reference, matched, tmp_path):
     if engine == "openmm" and copies > 1:
         pytest.skip(
-            "four hours on a core; the engines compute the same forces, which test_errors_on_unseen_frames shows"
+            "four hours on a core; the engines compute the same forces, which"
+            " test_errors_on_unseen_frames shows"
         )
     settings = MD(temperature_K, time_ps, 0.5, damping_fs=50.0)
     start = replicate(water[-1], (copies,) * 3)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mld_ff import MD, Basis, fit, inspect, read_cp2k, run
-from mld_ff.production import read_log
+from mld_ff.production.results import read_log
 from mld_ff.report import observables
 
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
@@ -23,11 +23,15 @@ def water():
     return read_cp2k(EXAMPLE)
 
 
-@pytest.mark.parametrize("basis", [Basis(), Basis("power", (1.0, 2.0, 3.0))], ids=["spline", "power 1 2 3"])
+@pytest.mark.parametrize(
+    "basis", [Basis(), Basis("power", (1.0, 2.0, 3.0))], ids=["spline", "power 1 2 3"]
+)
 @pytest.mark.parametrize("engine", ["openmm", "lammps"])
 def test_twenty_picoseconds_at_300_K(engine, basis, water, tmp_path, record_property):
     loss = fit(water, basis)
-    trajectory = run(loss, water[-1], engine, tmp_path / "run", MD(300.0, 20.0, 0.5, damping_fs=50.0), "CPU")
+    trajectory = run(
+        loss, water[-1], engine, tmp_path / "run", MD(300.0, 20.0, 0.5, damping_fs=50.0), "CPU"
+    )
     reference = inspect(water)
     found = inspect(trajectory[trajectory.n_frames // 10 :])
     expected, learned = observables(reference), observables(found, reference)

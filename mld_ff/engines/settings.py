@@ -1,0 +1,78 @@
+"""Settings of molecular dynamics, the same for every engine."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from mld_ff.errors import InputError, check_positive
+from mld_ff.units import FS_TO_PS
+
+ENSEMBLES = ("nve", "nvt", "npt")
+ON_ESCAPE = ("warn", "stop")
+
+
+@dataclass(frozen=True)
+class MD:
+    """Settings of a run."""
+
+    temperature_K: float = 300.0
+    time_ps: float = 20.0
+    timestep_fs: float = 0.5
+    damping_fs: float = 100.0
+    """Time constant of the Nosé–Hoover chain: CP2K's TIMECON, LAMMPS's Tdamp, 1 / OpenMM's
+    collisionFrequency.
+    """
+    every_fs: float = 10.0
+    """Between frames of the trajectory and lines of the log."""
+    seed: int = 1
+    """Of the velocities, where the starting frame has none."""
+    velocities: bool = False
+    """Write those of every frame too."""
+    ensemble: str = "nvt"
+    """`nve`, `nvt`, or `npt` (OpenMM: Monte Carlo barostat that moves molecules; LAMMPS:
+    Nosé–Hoover barostat).
+    """
+    pressure_bar: float = 1.0
+    """Of npt."""
+    checkpoint_ps: float = 10.0
+    """Between checkpoints: a run that is killed loses no more."""
+    on_escape: str = "warn"
+    """What to do if a pair leaves the distances that the data sampled: `warn` at the end, or
+    `stop`.
+    """
+
+    def __post_init__(self) -> None:
+        names = (
+            "temperature_K",
+            "time_ps",
+            "timestep_fs",
+            "damping_fs",
+            "every_fs",
+            "checkpoint_ps",
+        )
+        check_positive(**{name: getattr(self, name) for name in names})
+        for name, known in {"ensemble": ENSEMBLES, "on_escape": ON_ESCAPE}.items():
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} is {getattr(self, name)!r}; known: {', '.join(known)}")
+        if not math.isfinite(self.pressure_bar):
+            raise InputError(f"pressure_bar is {self.pressure_bar}; it must be a number")
+        if self.steps < self.every:
+            raise InputError(
+                f"a run of {self.time_ps:g} ps ends before its first frame: every_fs is"
+                f" {self.every_fs:g}; run longer or write frames more often"
+            )
+
+    @property
+    def steps(self) -> int:
+        return max(1, round(self.time_ps / (self.timestep_fs * FS_TO_PS)))
+
+    @property
+    def every(self) -> int:
+        """Steps between frames."""
+        return max(1, round(self.every_fs / self.timestep_fs))
+
+    @property
+    def keep(self) -> int:
+        """Steps between checkpoints."""
+        return max(1, round(self.checkpoint_ps / (self.timestep_fs * FS_TO_PS)))

@@ -1,0 +1,78 @@
+"""The frame that exported files start from, as both engines want it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import parmed
+
+from mld_ff.geometry.pairs import check_cutoff
+from mld_ff.geometry.topology import Topology, find_topology
+from mld_ff.loss.model import AgentLoss
+from mld_ff.trajectory import Floats, Ints, Trajectory
+from mld_ff.units import AMU_A2_PER_FS2_TO_EV, KB_EV_PER_K
+
+
+@dataclass(frozen=True)
+class Start:
+    """One frame with its topology: atoms grouped by molecule, molecules whole, cell reduced,
+    velocities given.
+    """
+
+    topology: Topology
+    frame: Trajectory
+    """One frame; velocities are never None."""
+    order: Ints
+    """Index in the source of every atom here, (N,)."""
+
+    def engine_frames(self, frames: Trajectory) -> Trajectory:
+        """Frames of the same source in the form of `frame`: order of atoms, cell, whole
+        molecules.
+        """
+        return _engine_form(frames, self.order, self.topology)
+
+    def check(self, loss: AgentLoss) -> None:
+        """Raise InputError unless the model covers the system and its cutoff fits into the cell."""
+        loss.terms_of(self.topology)
+        if loss.cutoff_A:
+            check_cutoff(loss.cutoff_A, self.frame.half_width)
+
+    @property
+    def structure(self) -> parmed.Structure:
+        """ParmEd Structure of the frame."""
+        assert self.frame.velocities is not None
+        return self.topology.structure(
+            self.frame.positions[0], self.frame.cell[0], self.frame.masses, self.frame.velocities[0]
+        )
+
+
+def start_from(frame: Trajectory, temperature_K: float = 300.0, seed: int = 1) -> Start:
+    """Bring one frame of any source into the form that engines want.
+
+    Velocities are drawn from the Maxwell–Boltzmann distribution at `temperature_K` where the frame
+    has none; their centre of mass is set at rest.
+    """
+    found = find_topology(frame.symbols, frame.positions[0], frame.cell[0])
+    order = found.molecule_order
+    topology = found.select(order)
+    frame = _engine_form(frame, order, topology)
+    velocities = frame.velocities
+    if velocities is None:
+        velocities = _maxwell_boltzmann(frame.masses, temperature_K, seed)[None]
+    at_rest = (
+        velocities - np.einsum("fpc,p->fc", velocities, frame.masses)[:, None] / frame.masses.sum()
+    )
+    return Start(topology, replace(frame, velocities=at_rest), order)
+
+
+def _engine_form(frames: Trajectory, order: Ints, topology: Topology) -> Trajectory:
+    frames = frames.select_atoms(order).standard_cell()
+    whole = [topology.whole(p, c) for p, c in zip(frames.positions, frames.cell, strict=True)]
+    return replace(frames, positions=np.array(whole))
+
+
+def _maxwell_boltzmann(masses: Floats, temperature_K: float, seed: int) -> Floats:
+    """Velocities (N, 3) [Å/fs] of masses (N,) [amu]."""
+    width = np.sqrt(KB_EV_PER_K * temperature_K / (masses * AMU_A2_PER_FS2_TO_EV))
+    return np.asarray(np.random.default_rng(seed).normal(size=(len(masses), 3)) * width[:, None])

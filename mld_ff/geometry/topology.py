@@ -1,0 +1,440 @@
+"""Molecules, bonds and the relations between pairs of atoms, found from distances.
+
+A pair is `bonded` when at most three bonds connect it inside a molecule, and `free` otherwise.
+Bonded pairs are
+told apart by the elements along the shortest path of bonds: ("O", "H") is a bond, ("H", "O", "H")
+the two hydrogens of a water.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations_with_replacement
+
+import numpy as np
+import parmed
+from ase.data import atomic_masses, atomic_numbers, covalent_radii
+from ase.formula import Formula
+from ase.geometry import cell_to_cellpar
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from mld_ff.errors import InputError
+from mld_ff.geometry.pairs import Pairs, minimum_image, neighbour_pairs
+from mld_ff.trajectory import Floats, Ints, Trajectory
+from mld_ff.units import A_PER_FS_TO_A_PER_PS
+
+Path = tuple[str, ...]
+
+BOND_FACTOR = 1.25
+"""Two atoms of the first frame are bonded below this multiple of the sum of their covalent radii
+(1.21 Å for O–H; Cordero et al., Dalton Trans. 2008, 2832, as tabulated by ASE)."""
+DIHYDROGEN_A = 0.95
+"""Two hydrogens without a heavy atom in reach are bonded below this; their covalent radii are too
+short for H₂.
+"""
+IONS = frozenset({"Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Sr", "Ba"})
+"""Elements that are ions in everything a force field with fixed bonds describes, and bind to
+nothing: their covalent radii reach the first shell of a solution.
+"""
+BROKEN_FACTOR = 1.6
+"""A bond is reported as broken beyond this multiple of the sum of the covalent radii."""
+MAX_BONDS_APART = 3
+LARGEST_MOLECULE = 500
+"""Beyond this many atoms a `molecule` is a network or a metal, for which bonded terms make no
+sense.
+"""
+
+
+def _rank(symbol: str) -> tuple[bool, str]:
+    return symbol == "H", symbol
+
+
+def _ranks(path: Path) -> list[tuple[bool, str]]:
+    return [_rank(symbol) for symbol in path]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A bond of the first frame that a later frame does not have."""
+
+    step: int
+    time_fs: float
+    atoms: tuple[int, ...]
+    """Indices from 0."""
+    what: str
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Who is bonded to whom; immutable, the same for all frames."""
+
+    symbols: tuple[str, ...]
+    bonds: Ints
+    """(B, 2), i < j."""
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.symbols)
+
+    @cached_property
+    def species(self) -> tuple[str, ...]:
+        """Elements in the order that names use, whatever that of the atoms: alphabetical, hydrogen
+        last.
+        """
+        return tuple(sorted(set(self.symbols), key=_rank))
+
+    @cached_property
+    def species_index(self) -> Ints:
+        """Index into `species` of every atom, (N,)."""
+        order = {s: k for k, s in enumerate(self.species)}
+        return np.array([order[s] for s in self.symbols])
+
+    @cached_property
+    def neighbours(self) -> list[list[int]]:
+        """Bonded partners of every atom."""
+        partners: list[list[int]] = [[] for _ in self.symbols]
+        for i, j in self.bonds:
+            partners[i].append(int(j))
+            partners[j].append(int(i))
+        return partners
+
+    @cached_property
+    def molecule_index(self) -> Ints:
+        """Molecule number of every atom, (N,), numbered by first atom."""
+        ones = np.ones(len(self.bonds))
+        graph = coo_array(
+            (ones, (self.bonds[:, 0], self.bonds[:, 1])), shape=(self.n_atoms, self.n_atoms)
+        )
+        _, labels = connected_components(graph, directed=False)
+        first_seen = {label: k for k, label in enumerate(dict.fromkeys(labels.tolist()))}
+        return np.array([first_seen[label] for label in labels.tolist()])
+
+    @cached_property
+    def molecules(self) -> list[Ints]:
+        """Atom indices of every molecule."""
+        order = np.argsort(self.molecule_index, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(self.molecule_index[order])) + 1)
+
+    @cached_property
+    def kinds(self) -> list[Ints]:
+        """Atom indices of the first molecule of every kind: those of one kind agree in elements and
+        bonds, in order.
+        """
+        of_bond = self.molecule_index[self.bonds[:, 0]]
+        ends = np.cumsum(np.bincount(of_bond, minlength=len(self.molecules)))
+        bonds = np.split(self.bonds[np.argsort(of_bond, kind="stable")], ends[:-1])
+        first: dict[tuple[tuple[str, ...], bytes], Ints] = {}
+        for atoms, own in zip(self.molecules, bonds, strict=True):
+            first.setdefault(
+                (tuple(self.symbols[i] for i in atoms), (own - atoms[0]).tobytes()), atoms
+            )
+        return list(first.values())
+
+    def select(self, atoms: Ints) -> Topology:
+        """The given atoms, in that order, and the bonds among them."""
+        place = np.full(self.n_atoms, -1)
+        place[atoms] = np.arange(len(atoms))
+        bonds = np.sort(place[self.bonds], axis=1).reshape(-1, 2)
+        bonds = bonds[bonds[:, 0] >= 0]
+        return Topology(
+            tuple(self.symbols[i] for i in atoms), bonds[np.lexsort((bonds[:, 1], bonds[:, 0]))]
+        )
+
+    def formulas(self) -> dict[str, int]:
+        """Number of molecules by chemical formula (Hill order), e.g. {"H2O": 64}."""
+        return dict(Counter(self.formula(atoms) for atoms in self.molecules))
+
+    def formula(self, atoms: Ints) -> str:
+        """Chemical formula (Hill order) of some atoms."""
+        return str(Formula.from_list([self.symbols[i] for i in atoms]).format("hill"))
+
+    @cached_property
+    def bonded(self) -> dict[Path, Ints]:
+        """Bonded pairs (P, 2), i < j, by the elements along their shortest path of bonds."""
+        pairs: dict[Path, list[tuple[int, int]]] = {}
+        for start in range(self.n_atoms):
+            for end, path in self._shortest_paths(start).items():
+                if end > start:
+                    pairs.setdefault(self._elements(path), []).append((start, end))
+        return {
+            path: np.array(sorted(pairs[path]))
+            for path in sorted(pairs, key=lambda p: (len(p), _ranks(p)))
+        }
+
+    def _shortest_paths(self, start: int) -> dict[int, tuple[int, ...]]:
+        """Shortest path from `start` to every atom at most MAX_BONDS_APART bonds away; ties by
+        element order.
+        """
+        paths: dict[int, tuple[int, ...]] = {start: (start,)}
+        front = [start]
+        for _ in range(MAX_BONDS_APART):
+            found: dict[int, tuple[int, ...]] = {}
+            for atom in front:
+                for partner in self.neighbours[atom]:
+                    if partner in paths:
+                        continue
+                    path = (*paths[atom], partner)
+                    if partner not in found or self._elements(path) < self._elements(
+                        found[partner]
+                    ):
+                        found[partner] = path
+            paths |= found
+            front = list(found)
+        return paths
+
+    def _elements(self, path: tuple[int, ...]) -> Path:
+        """Elements along a path of atoms, in the one of its two directions that names use."""
+        elements = tuple(self.symbols[k] for k in path)
+        return min(elements, elements[::-1], key=_ranks)
+
+    @cached_property
+    def bonded_names(self) -> dict[Path, str]:
+        """Term name of every bonded path: `bonded:H-H`, or `bonded:H-O-H` where the ends alone are
+        ambiguous.
+        """
+        ends = Counter((path[0], path[-1]) for path in self.bonded)
+        return {
+            p: "bonded:" + "-".join((p[0], p[-1]) if ends[p[0], p[-1]] == 1 else p)
+            for p in self.bonded
+        }
+
+    @cached_property
+    def free(self) -> list[tuple[str, str]]:
+        """Species pairs that can meet as free pairs, in the order of `species`."""
+        count = Counter(self.symbols)
+        same = {s: count[s] * (count[s] - 1) // 2 for s in self.species}
+        bonded = Counter(
+            frozenset((p[0], p[-1])) for p, pairs in self.bonded.items() for _ in range(len(pairs))
+        )
+        return [
+            (a, b)
+            for a, b in combinations_with_replacement(self.species, 2)
+            if (same[a] if a == b else count[a] * count[b]) > bonded[frozenset((a, b))]
+        ]
+
+    @cached_property
+    def bonded_codes(self) -> Ints:
+        """Sorted i * N + j of all bonded pairs, for exclusion by binary search."""
+        pairs = [p for p in self.bonded.values()]
+        return (
+            np.sort(np.concatenate([p[:, 0] * self.n_atoms + p[:, 1] for p in pairs]))
+            if pairs
+            else np.zeros(0, int)
+        )
+
+    def is_bonded(self, i: Ints, j: Ints) -> np.ndarray:
+        """Whether the pairs (i, j) are bonded, (P,) bool."""
+        code = np.minimum(i, j) * self.n_atoms + np.maximum(i, j)
+        if not len(self.bonded_codes):
+            return np.zeros(len(code), bool)
+        place = np.minimum(np.searchsorted(self.bonded_codes, code), len(self.bonded_codes) - 1)
+        return np.asarray(self.bonded_codes[place] == code)
+
+    def pairs(self, positions: Floats, cell: Floats, cutoff: float) -> Iterator[tuple[str, Pairs]]:
+        """All pairs of one frame by name: `bonded:…` at any distance, `free:A-B` below `cutoff`
+        [Å].
+        """
+        for path, ij in self.bonded.items():
+            yield self.bonded_names[path], minimum_image(positions, cell, ij)
+        if not self.free or cutoff <= 0:
+            return
+        every = neighbour_pairs(positions, cell, cutoff)
+        every = every[~self.is_bonded(every.i, every.j)]
+        low = np.minimum(self.species_index[every.i], self.species_index[every.j])
+        high = np.maximum(self.species_index[every.i], self.species_index[every.j])
+        code = low * len(self.species) + high
+        order = {s: k for k, s in enumerate(self.species)}
+        for a, b in self.free:
+            yield f"free:{a}-{b}", every[code == order[a] * len(self.species) + order[b]]
+
+    def changes(self, frames: Trajectory) -> list[Change]:
+        """Bonds that frames break: protons nearer to a new partner than to their own, and
+        overstretched bonds.
+        """
+        found = []
+        for f in range(frames.n_frames):
+            for atoms, what in self._changes_of_frame(frames.positions[f], frames.cell[f]):
+                found.append(Change(int(frames.step[f]), float(frames.time[f]), atoms, what))
+        return found
+
+    def holds(self, positions: Floats, cell: Floats) -> bool:
+        """Whether no bond is stretched beyond BROKEN_FACTOR of its radii in a frame: (N, 3) [Å],
+        (3, 3) [Å].
+        """
+        bonds, radii = minimum_image(positions, cell, self.bonds), _radii(self.symbols)
+        return bool((bonds.r <= BROKEN_FACTOR * (radii[bonds.i] + radii[bonds.j])).all())
+
+    def _changes_of_frame(
+        self, positions: Floats, cell: Floats
+    ) -> Iterator[tuple[tuple[int, ...], str]]:
+        if not len(self.bonds):
+            return
+        bonds = minimum_image(positions, cell, self.bonds)
+        radii = _radii(self.symbols)
+        for b in np.flatnonzero(bonds.r > BROKEN_FACTOR * (radii[bonds.i] + radii[bonds.j])):
+            i, j = int(bonds.i[b]), int(bonds.j[b])
+            yield (
+                (i, j),
+                f"the bond {self._atom(i)}–{self._atom(j)} is stretched to {bonds.r[b]:.2f} Å",
+            )
+        hydrogen = np.array([s == "H" for s in self.symbols])
+        is_xh = hydrogen[bonds.i] != hydrogen[bonds.j]
+        if not is_xh.any():
+            return
+        own = np.full(self.n_atoms, 0.0)
+        h_of_bond = np.where(hydrogen[bonds.i], bonds.i, bonds.j)[is_xh]
+        np.maximum.at(own, h_of_bond, bonds.r[is_xh])
+        near = neighbour_pairs(positions, cell, float(own.max()))
+        near = near[(hydrogen[near.i] != hydrogen[near.j])]
+        h, x = (
+            np.where(hydrogen[near.i], near.i, near.j),
+            np.where(hydrogen[near.i], near.j, near.i),
+        )
+        for k in np.flatnonzero((near.r < own[h]) & (own[h] > 0)):
+            if x[k] not in self.neighbours[h[k]]:
+                partner = self.neighbours[h[k]][0]
+                yield (
+                    (int(h[k]), partner, int(x[k])),
+                    (
+                        f"the proton {self._atom(h[k])} left {self._atom(partner)} ({own[h[k]]:.2f}"
+                        f" Å) for {self._atom(x[k])} ({near.r[k]:.2f} Å)"
+                    ),
+                )
+
+    def _atom(self, i: int) -> str:
+        return f"{self.symbols[i]}{i + 1}"
+
+    @cached_property
+    def molecule_order(self) -> Ints:
+        """Atom indices molecule by molecule: the order of atoms in exported files, where residues
+        are contiguous.
+        """
+        return np.concatenate(self.molecules)
+
+    def whole(self, positions: Floats, cell: Floats) -> Floats:
+        """Positions (N, 3) [Å] with every molecule in one piece, its first atom inside the cell (3,
+        3) [Å].
+        """
+        placed = np.zeros(self.n_atoms, bool)
+        first = np.array([atoms[0] for atoms in self.molecules])
+        out = np.array(positions)
+        fractional = out[first] @ np.linalg.inv(cell)
+        out[first] -= np.floor(fractional) @ cell
+        placed[first] = True
+        both_ways = np.concatenate([self.bonds, self.bonds[:, ::-1]])
+        while not placed.all():
+            next_bonds = both_ways[placed[both_ways[:, 0]] & ~placed[both_ways[:, 1]]]
+            step = minimum_image(out, cell, next_bonds)
+            out[step.j] = out[step.i] + step.vector
+            placed[step.j] = True
+        return out
+
+    def structure(
+        self,
+        positions: Floats,
+        cell: Floats,
+        masses: Floats | None = None,
+        velocities: Floats | None = None,
+    ) -> parmed.Structure:
+        """ParmEd Structure with bonds, residues and box.
+
+        positions (N, 3) [Å], cell (3, 3) [Å], masses (N,) [amu], velocities (N, 3) [Å/fs]. One
+        residue per molecule; water is HOH with atoms O, H1, H2. Atoms of a molecule must be
+        contiguous (`molecule_order`), else ValueError.
+        """
+        if (np.diff(self.molecule_index) < 0).any():
+            raise ValueError(
+                "atoms of a molecule are not contiguous: select frames in Topology.molecule_order"
+            )
+        masses = (
+            atomic_masses[[atomic_numbers[s] for s in self.symbols]] if masses is None else masses
+        )
+        structure = parmed.Structure()
+        names = self._residue_names()
+        place = {}
+        for number, atoms in enumerate(self.molecules):
+            count: Counter[str] = Counter()
+            several = Counter(self.symbols[i] for i in atoms)
+            for i in atoms:
+                symbol = self.symbols[i]
+                count[symbol] += 1
+                name = f"{symbol}{count[symbol]}" if several[symbol] > 1 else symbol
+                place[int(i)] = (name, names[self.formula(atoms)], number)
+        for i, symbol in enumerate(self.symbols):
+            name, residue, number = place[i]
+            atom = parmed.Atom(
+                atomic_number=atomic_numbers[symbol], name=name, type=symbol, mass=float(masses[i])
+            )
+            structure.add_atom(atom, residue, number + 1)
+        for i, j in self.bonds:
+            structure.bonds.append(parmed.Bond(structure.atoms[i], structure.atoms[j]))
+        structure.coordinates = np.asarray(positions)
+        structure.box = cell_to_cellpar(cell)
+        if velocities is not None:
+            structure.velocities = np.asarray(velocities) * A_PER_FS_TO_A_PER_PS
+        return structure
+
+    def _residue_names(self) -> dict[str, str]:
+        """Residue name by formula: HOH for water, the formula where PDB's three columns hold it,
+        else M01, M02, …
+        """
+        names = {"H2O": "HOH"}
+        for formula in self.formulas():
+            short = formula.upper()
+            names.setdefault(formula, short if len(short) <= 3 else f"M{len(names):02d}")
+        return names
+
+
+def _radii(symbols: Sequence[str]) -> Floats:
+    return np.asarray(covalent_radii[[atomic_numbers[s] for s in symbols]])
+
+
+def _hydrogens_bind_once(near: Pairs, hydrogen: np.ndarray) -> np.ndarray:
+    """Which of the pairs (P,) remain when every hydrogen keeps only the pair that it prefers."""
+    pair = np.tile(np.arange(len(near.r)), 2)
+    atom, partner = np.concatenate([near.i, near.j]), np.concatenate([near.j, near.i])
+    pair, atom, partner = (a[hydrogen[atom]] for a in (pair, atom, partner))
+    order = np.lexsort((near.r[pair], hydrogen[partner], atom))
+    atoms, first = np.unique(atom[order], return_index=True)
+    preferred = np.full(len(hydrogen), -1)
+    preferred[atoms] = pair[order][first]
+    number = np.arange(len(near.r))
+    happy = [~hydrogen[end] | (preferred[end] == number) for end in (near.i, near.j)]
+    return np.asarray(happy[0] & happy[1])
+
+
+def find_topology(symbols: Sequence[str], positions: Floats, cell: Floats) -> Topology:
+    """Bonds and molecules of one frame from distances.
+
+    symbols (N,), positions (N, 3) [Å], cell (3, 3) [Å]. A hydrogen has one bond: to the nearest
+    heavy atom, or to a hydrogen where there is none. The IONS have no bond. Raises InputError for
+    networks and metals, which have no molecules.
+    """
+    radii = _radii(symbols)
+    near = neighbour_pairs(positions, cell, 2 * BOND_FACTOR * float(radii.max()))
+    hydrogen = np.array([s == "H" for s in symbols])
+    limit = np.where(
+        hydrogen[near.i] & hydrogen[near.j],
+        DIHYDROGEN_A,
+        BOND_FACTOR * (radii[near.i] + radii[near.j]),
+    )
+    near = near[near.r < limit]
+    ion = np.array([s in IONS for s in symbols])
+    near = near[~ion[near.i] & ~ion[near.j]]
+    near = near[_hydrogens_bind_once(near, hydrogen)]
+    bonds = np.sort(np.stack([near.i, near.j], axis=1), axis=1)
+    bonds = bonds[np.lexsort((bonds[:, 1], bonds[:, 0]))]
+    topology = Topology(tuple(symbols), bonds.astype(np.int64).reshape(-1, 2))
+    largest = max(len(atoms) for atoms in topology.molecules)
+    if largest > LARGEST_MOLECULE:
+        raise InputError(
+            f"{largest} of {len(symbols)} atoms hang together by bonds shorter than {BOND_FACTOR}"
+            f" times the sum of covalent radii (at most {LARGEST_MOLECULE} are taken for a"
+            " molecule): a network or a metal has no molecules, and bonded terms would make no"
+            " sense for it"
+        )
+    return topology

@@ -1,0 +1,66 @@
+"""Work spread over processes of this machine."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+from threadpoolctl import threadpool_limits
+
+from mld_ff.errors import InputError
+
+State = TypeVar("State")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+AHEAD = 2
+"""Items that wait for each process: enough to keep it busy, few enough to fit into memory."""
+
+
+def spread(
+    work: Callable[[State, Item], Result], state: State, items: Iterable[Item], processes: int
+) -> Iterator[Result]:
+    """`work(state, item)` of every item, in their order, whatever the number of processes.
+
+    Items are taken as processes become free, so a stream of any length fits into memory. `work`
+    must be a function of a module. Raises what `work` raises, and InputError if a process is
+    killed.
+    """
+    if processes < 1:
+        raise InputError(f"{processes} processes are asked for; at least one is needed")
+    if processes == 1:
+        yield from (work(state, item) for item in items)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn"), _begin, (state,)) as pool:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(_work, work, item))
+                if len(waiting) > AHEAD * processes:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool:
+            raise InputError(
+                "a process was killed, perhaps for lack of memory: use fewer processes (and in a"
+                ' script of your own, begin the main part with `if __name__ == "__main__":`)'
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_state: Any = None
+"""In a process of the pool: what all items share."""
+
+
+def _begin(state: Any) -> None:
+    global _state
+    _state = state
+    threadpool_limits(1)
+
+
+def _work(work: Callable[[State, Item], Result], item: Item) -> Result:
+    return work(_state, item)

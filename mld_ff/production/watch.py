@@ -1,0 +1,138 @@
+"""Looks after a run while an engine computes it: speed, its disk, the distances in the frames it
+writes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from MDAnalysis.coordinates.DCD import DCDReader
+
+from mld_ff.errors import CheckFailed, EngineError
+from mld_ff.geometry.topology import Topology
+from mld_ff.loss.model import AgentLoss, Escape
+from mld_ff.production import dcd
+from mld_ff.production.sessions import FIRST_FRAME, TRAJECTORY, first_step, frames_before
+from mld_ff.progress import Progress
+from mld_ff.units import FS_TO_PS
+
+LEAST_DISK_BYTES = 1 << 20
+PS_PER_S_TO_NS_PER_DAY = 86.4
+
+
+@dataclass
+class Watch:
+    """Of one session of a run, which may have been going on before."""
+
+    run: Path
+    directory: Path
+    """Where the session writes: that of the run, or one inside it."""
+    engine: str
+    loss: AgentLoss
+    topology: Topology
+    """Of the atoms in the engine's order."""
+    steps: int
+    """The last one."""
+    every: int
+    timestep_fs: float
+    stop: bool
+    """Whether a pair that leaves the sampled distances ends the run."""
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.escapes: dict[str, tuple[int, int, Escape]] = {}
+        """By term: frames with pairs outside of the distances that were sampled, and step and pair
+        of the worst.
+        """
+        self.ns_per_day: float | None = None
+        self._frames = 0
+        self._earlier_seen = self.directory == self.run
+        self._began: tuple[int, float] | None = None
+
+    def __call__(self, step: int) -> None:
+        """The engine is at a step. Raises EngineError if it cannot write any more, CheckFailed if
+        it is to stop.
+        """
+        self.check_place()
+        now = time.monotonic()
+        self._began = self._began or (step, now)
+        done, elapsed = step - self._began[0], now - self._began[1]
+        what = self.engine
+        if done and elapsed:
+            self.ns_per_day = done * self.timestep_fs * FS_TO_PS / elapsed * PS_PER_S_TO_NS_PER_DAY
+            what += f": {self.ns_per_day:.3g} ns/day"
+        self.look()
+        self.progress(what, step, self.steps)
+
+    def check_place(self) -> None:
+        """Raise EngineError if there is nowhere to write to any more."""
+        if not self.directory.is_dir():
+            raise EngineError(
+                f"{self.directory} has vanished while {self.engine} was writing to it"
+            )
+        if shutil.disk_usage(self.directory).free < LEAST_DISK_BYTES:
+            raise EngineError(
+                f"the disk of {self.directory} is full: make room and go on with --resume"
+            )
+
+    def look(self) -> None:
+        """Check the frames that were written since the last time; first of all, those of earlier
+        sessions.
+        """
+        if (first := first_step(self.directory, self.engine)) is not None:
+            before = frames_before(first, self.engine, self.every)
+            self._look_at_earlier(before)
+            self._frames += self._look_at(self.directory / TRAJECTORY, self._frames, None, before)
+
+    def _look_at_earlier(self, frames: int | None) -> None:
+        if not self._earlier_seen:
+            self._earlier_seen = True
+            self._look_at(self.run / TRAJECTORY, 0, frames, 0)
+
+    def _look_at(self, file: Path, start: int, end: int | None, before: int) -> int:
+        """Check the frames of a file from `start` to before `end`, or all that are complete; how
+        many there were.
+
+        before: frames of the run before the file.
+        """
+        complete = dcd.complete_frames(file)
+        complete = complete if end is None else min(end, complete)
+        if complete <= start:
+            return 0
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # of a change in MDAnalysis 3 that copies do not feel
+            reader = DCDReader(str(file))
+        with reader:
+            for frame in reader[start:complete]:
+                step = self.every * (before + int(frame.frame) + FIRST_FRAME[self.engine])
+                positions, cell = (
+                    frame.positions.astype(float),
+                    frame.triclinic_dimensions.astype(float),
+                )
+                for escape in self.loss.escapes(self.topology, positions, cell):
+                    if self.stop:
+                        raise CheckFailed(
+                            f"a pair left the sampled distances: step {step}, {escape}"
+                        )
+                    number, at, worst = self.escapes.get(escape.term, (0, step, escape))
+                    if escape.outside_A > worst.outside_A:
+                        at, worst = step, escape
+                    self.escapes[escape.term] = number + 1, at, worst
+        return complete - start
+
+    def finish(self) -> list[str]:
+        """What is to be said of the whole run, one sentence for each term."""
+        self.look()
+        self._look_at_earlier(None)
+        frames = frames_before(self.steps + 1, self.engine, self.every)
+        return [
+            f"in {number} of {frames} frames pairs left the sampled distances, at worst in step"
+            f" {step}, {worst}"
+            for number, step, worst in self.escapes.values()
+        ]

@@ -1,0 +1,179 @@
+"""A tiny parser of CP2K input and restart files: sections and keywords, nothing of their
+meaning.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mld_ff.errors import InputError
+from mld_ff.sources.cp2k.read.textfiles import open_binary
+from mld_ff.sources.cp2k.read.units import Quantity, unit_factor
+
+_VARIABLE = re.compile(r"\$\{\s*(\w+)\s*(?:-([^}]*))?\}|\$(\w+)")
+_COMMENT = re.compile(r"[#!].*")
+_UNIT = re.compile(r"\[\s*([^\]]*?)\s*\]")
+_MAX_INCLUDES = 20
+
+
+@dataclass(frozen=True)
+class Keyword:
+    """One keyword: its value as text, and where it stands."""
+
+    value: str
+    file: Path
+    line: int
+
+    def numbers(self, quantity: Quantity, default_unit: str) -> list[float]:
+        """The value as numbers of eV, Å, fs, amu, degrees or K.
+
+        `quantity` is what it measures, `default_unit` holds unless a unit in brackets says
+        otherwise (`ABC [nm] 1.2 1.2 1.2`). Raises InputError for anything that is not a number.
+        """
+        factor, numbers = unit_factor(default_unit, quantity), []
+        for token in _UNIT.sub(lambda match: f"[{match[1].replace(' ', '')}]", self.value).split():
+            if token.startswith("["):
+                factor = unit_factor(token.strip("[]"), quantity, self.file, self.line)
+            else:
+                numbers.append(factor * self._number(token))
+        return numbers
+
+    def _number(self, token: str) -> float:
+        """CP2K also takes Fortran exponents (1.0D0) and fractions (1/3)."""
+        try:
+            above, _, below = token.upper().replace("D", "E").partition("/")
+            number = float(above) / float(below or 1)
+        except (ValueError, ZeroDivisionError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise InputError(f"expected a number, found '{token}'", self.file, self.line)
+        return number
+
+
+@dataclass
+class Section:
+    """One section: its parameter (`&KIND O` has `O`), keywords by upper-case name, and subsections
+    in order.
+    """
+
+    name: str
+    parameter: str = ""
+    keywords: dict[str, Keyword] = field(default_factory=dict)
+    sections: list[Section] = field(default_factory=list)
+
+    def all(self, *path: str) -> list[Section]:
+        """Every section at this path; a section that is repeated gives several."""
+        found = [self]
+        for name in path:
+            found = [inner for outer in found for inner in outer.sections if inner.name == name]
+        return found
+
+    def get(self, *path: str) -> Keyword | None:
+        """The keyword at this path of section names and, last, any of its names joined by `|`; the
+        last one counts.
+        """
+        *outer, names = path
+        hits = [
+            s.keywords[name]
+            for s in self.all(*outer)
+            for name in names.split("|")
+            if name in s.keywords
+        ]
+        return hits[-1] if hits else None
+
+
+def parse_input(path: Path) -> Section:
+    """The root section of a CP2K input or restart file (plain or compressed).
+
+    Follows `@SET`, `${X}`, `$X`, `@IF` and `@INCLUDE`; a file to include that is not there is
+    passed over, for it seldom holds what is looked for (coordinates, basis sets). Unknown keywords
+    are kept and mean nothing.
+    """
+    root = Section("")
+    stack = [root]
+    for text, file, line in _logical_lines(path, {}, 0):
+        word, _, rest = text.partition(" ")
+        if word.upper().startswith("&END"):
+            if len(stack) > 1:
+                stack.pop()
+        elif word.startswith("&"):
+            section = Section(word[1:].upper(), rest.strip())
+            stack[-1].sections.append(section)
+            stack.append(section)
+        else:
+            stack[-1].keywords[word.upper()] = Keyword(rest.strip(), file, line)
+    return root
+
+
+def _logical_lines(
+    path: Path, variables: dict[str, str], depth: int
+) -> Iterator[tuple[str, Path, int]]:
+    """Lines without comments, variables replaced, includes followed: (text with single blanks,
+    file, line number).
+    """
+    conditions: list[bool] = []
+    for number, raw in _joined_lines(path):
+        text = _replace_variables(" ".join(_COMMENT.sub("", raw).split()), variables)
+        word, _, rest = text.partition(" ")
+        match word.upper():
+            case "":
+                pass
+            case "@IF":
+                conditions.append(rest != "" and is_true(rest))
+            case "@ENDIF":
+                conditions[-1:] = []
+            case _ if not all(conditions):
+                pass
+            case "@SET":
+                name, _, value = rest.partition(" ")
+                variables[name.upper()] = value.strip().strip("'\"")
+            case "@INCLUDE" | "@INCLUDE_ONCE":
+                included = path.parent / rest.strip("'\" ")
+                if depth < _MAX_INCLUDES and included.is_file():
+                    yield from _logical_lines(included, variables, depth + 1)
+            case _ if word.startswith("@"):
+                pass
+            case _:
+                yield text, path, number
+
+
+def _joined_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers; a line that ends in a backslash goes on in the next."""
+    pending = ""
+    with open_binary(path) as stream:
+        for number, raw in enumerate(stream, 1):
+            line = pending + raw.decode("utf-8", "replace").rstrip()
+            pending = line[:-1] + " " if line.endswith("\\") else ""
+            if not pending:
+                yield number, line
+
+
+def _replace_variables(text: str, variables: dict[str, str]) -> str:
+    """Variables that were never set stay as they are: they matter only if a number is wanted
+    there.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        return variables.get((match[1] or match[3]).upper(), match[2] or match[0])
+
+    for _ in range(10):  # a variable may hold another
+        if "$" not in text:
+            break
+        text = _VARIABLE.sub(value, text)
+    return text
+
+
+def is_true(condition: str) -> bool:
+    """A logical value, or the condition of an @IF (`${X} == 1`); a keyword without a value is
+    switched on by it.
+    """
+    condition = condition.strip("() ").upper()
+    for operator, wanted in (("==", True), ("/=", False)):
+        if operator in condition:
+            left, _, right = condition.partition(operator)
+            return (left.strip() == right.strip()) is wanted
+    return condition not in ("0", ".FALSE.", "F", "FALSE", "OFF", "NO")

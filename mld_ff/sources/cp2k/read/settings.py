@@ -1,0 +1,188 @@
+"""What a CP2K input or restart file says about the run: cell, kinds, units of the printed files,
+ensemble.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+import numpy as np
+from ase.geometry import cellpar_to_cell
+
+from mld_ff.errors import InputError
+from mld_ff.sources.cp2k.read.inputfile import Keyword, Section, is_true, parse_input
+from mld_ff.sources.cp2k.read.units import (
+    ANGLE,
+    FORCE,
+    LENGTH,
+    MASS,
+    NUMBER,
+    TEMPERATURE,
+    TIME,
+    VELOCITY,
+    Quantity,
+    unit_factor,
+)
+from mld_ff.trajectory import Floats
+
+_PRINTED: dict[str, tuple[str, str, Quantity]] = {
+    "positions": ("TRAJECTORY", "angstrom", LENGTH),
+    "forces": ("FORCES", "hartree*bohr^-1", FORCE),
+    "velocities": ("VELOCITIES", "bohr*au_t^-1", VELOCITY),
+}
+_VARIABLE_CELL = ("NPT", "NPE", "MSST", "HYDROSTATICSHOCK")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A &KIND section; None where it leaves CP2K's default."""
+
+    element: str | None
+    mass: float | None
+    """[amu]"""
+    file: Path | None = field(default=None, repr=False, compare=False)
+    line: int | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Facts of a run; None where no file states them."""
+
+    project: str | None = None
+    ensemble: str | None = None
+    timestep: float | None = None
+    """[fs]"""
+    temperature: float | None = None
+    """[K], of the thermostat."""
+    cell: Floats | None = None
+    """[Å], (3, 3); rows are the cell vectors at the start (input) or at the end (restart)."""
+    cell_varies: bool | None = None
+    periodic: str | None = None
+    """The periodic directions, as in CP2K: XYZ, XY, NONE."""
+    kinds: dict[str, Kind] | None = None
+    """By upper-case label."""
+    units: dict[str, float] | None = None
+    """Factors of the printed positions, forces, velocities to Å, eV/Å, Å/fs."""
+
+    def filled_from(self, other: RunSettings) -> RunSettings:
+        """These facts, and those of `other` where these are missing."""
+        missing = [f.name for f in fields(self) if getattr(self, f.name) is None]
+        return replace(self, **{name: getattr(other, name) for name in missing})
+
+    def factor(self, role: str) -> float:
+        """From the unit of the printed `positions`, `forces` or `velocities` to Å, eV/Å, Å/fs."""
+        _, default, quantity = _PRINTED[role]
+        return (self.units or {}).get(role, unit_factor(default, quantity))
+
+
+def read_settings(path: Path) -> RunSettings:
+    """Read an input or restart file. Raises InputError for numbers and units that are none."""
+    root = parse_input(path)
+    ensemble = root.get("MOTION", "MD", "ENSEMBLE")
+    kinds = {
+        section.parameter.upper(): _kind(section)
+        for section in root.all("FORCE_EVAL", "SUBSYS", "KIND")
+    }
+    project = _text(root.get("GLOBAL", "PROJECT|PROJECT_NAME"))  # may begin with a directory
+    periodic = root.get("FORCE_EVAL", "SUBSYS", "CELL", "PERIODIC")
+    return RunSettings(
+        project=Path(project).name if project else None,
+        ensemble=ensemble.value.upper() if ensemble else None,
+        timestep=_number(root.get("MOTION", "MD", "TIMESTEP"), TIME, "fs"),
+        temperature=_number(
+            root.get("MOTION", "MD", "TEMPERATURE|TEMP_EXT|TEMPERATURE_EXTERNAL"), TEMPERATURE, "k"
+        ),
+        cell=_first_cell(root),
+        cell_varies=_cell_varies(root),
+        periodic=periodic.value.upper() if periodic else None,
+        kinds=kinds or None,
+        units=_printed_units(root) or None,
+    )
+
+
+def _text(keyword: Keyword | None) -> str | None:
+    return keyword.value.strip("'\"") if keyword else None
+
+
+def _number(keyword: Keyword | None, quantity: Quantity, unit: str) -> float | None:
+    return _vector(keyword, quantity, unit, 1)[0] if keyword else None
+
+
+def _vector(keyword: Keyword, quantity: Quantity, unit: str, length: int) -> list[float]:
+    numbers = keyword.numbers(quantity, unit)
+    if len(numbers) != length:
+        wanted = "one number" if length == 1 else f"{length} numbers"
+        raise InputError(f"expected {wanted}, found '{keyword.value}'", keyword.file, keyword.line)
+    return numbers
+
+
+def _printed_units(root: Section) -> dict[str, float]:
+    units = {}
+    for role, (section, _, quantity) in _PRINTED.items():
+        keyword = root.get("MOTION", "PRINT", section, "UNIT")
+        if keyword:
+            units[role] = unit_factor(
+                keyword.value.strip("[]"), quantity, keyword.file, keyword.line
+            )
+    return units
+
+
+def _cell_varies(root: Section) -> bool | None:
+    """Whether the run changes the cell; None if the file does not say what kind of run it is."""
+    run_type, ensemble = root.get("GLOBAL", "RUN_TYPE"), root.get("MOTION", "MD", "ENSEMBLE")
+    if ensemble is None and run_type is None:
+        return None
+    if ensemble and ensemble.value.upper() == "REFTRAJ":
+        from_file = root.get("MOTION", "MD", "REFTRAJ", "VARIABLE_VOLUME")
+        return from_file is not None and is_true(from_file.value)
+    return bool(
+        (run_type and run_type.value.upper() == "CELL_OPT")
+        or (ensemble and ensemble.value.upper().startswith(_VARIABLE_CELL))
+    )
+
+
+def _kind(section: Section) -> Kind:
+    element, mass = (
+        section.get("ELEMENT|ELEMENT_SYMBOL"),
+        section.get("MASS|ATOMIC_MASS|ATOMIC_WEIGHT|WEIGHT"),
+    )
+    where = (element.file, element.line) if element else (None, None)
+    return Kind(_text(element), _number(mass, MASS, "amu"), *where)
+
+
+def _first_cell(root: Section) -> Floats | None:
+    """The cell of the first &FORCE_EVAL that gives one."""
+    cells = (_cell(section) for section in root.all("FORCE_EVAL", "SUBSYS", "CELL"))
+    return next((cell for cell in cells if cell is not None), None)
+
+
+def _cell(section: Section) -> Floats | None:
+    """Rows A, B, C [Å], or None if the section does not give them (it may name a file instead)."""
+    lengths, vectors = (
+        section.get("ABC"),
+        [keyword for name in "ABC" if (keyword := section.get(name))],
+    )
+    if lengths:
+        cell = _cell_from_lengths(lengths, section.get("ALPHA_BETA_GAMMA|ANGLES"))
+    elif len(vectors) == 3:
+        cell = np.array([_vector(vector, LENGTH, "angstrom", 3) for vector in vectors])
+    else:
+        return None
+    repeats = section.get("MULTIPLE_UNIT_CELL")
+    if repeats:
+        cell = cell * np.array(_vector(repeats, NUMBER, "", 3))[:, np.newaxis]
+    if not abs(np.linalg.det(cell)) > 0:
+        where = lengths or vectors[0]
+        raise InputError("this cell has no volume", where.file, where.line)
+    return cell
+
+
+def _cell_from_lengths(lengths: Keyword, angles: Keyword | None) -> Floats:
+    """As CP2K does it: A along x, B in the xy plane."""
+    degrees = _vector(angles, ANGLE, "deg", 3) if angles else [90.0, 90.0, 90.0]
+    parameters = [*_vector(lengths, LENGTH, "angstrom", 3), *degrees]
+    try:
+        return np.array(cellpar_to_cell(parameters), dtype=np.float64)
+    except AssertionError:  # how ase refuses angles that fit no cell
+        return np.zeros((3, 3))

@@ -1,0 +1,150 @@
+"""The squared error of forces around a fit, and the step that structure asks for within it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mld_ff.inference.accumulation import Accumulated
+from mld_ff.inference.collective import CollectiveProblem
+from mld_ff.inference.problem import Problem
+from mld_ff.loss.model import AgentLoss
+from mld_ff.trajectory import Floats
+from mld_ff.workflows.matching.averages import Averages, _pair_terms, pair_coefficients
+
+STRONGEST = 100.0
+"""The structure of a frame counts at most as much as the forces of this many."""
+LONGEST = 2.0
+"""Length of a step, see `Averages.length`: beyond, averages hardly respond linearly any more."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where to go next, and what that is expected to cost."""
+
+    coefficients: Floats
+    """(K,)."""
+    length: float
+    """See `Averages.length`."""
+    price: float
+    """By how much the squared error of forces in training exceeds that of the fit, as a fraction of
+    it; with a collective loss that of forces on molecules counts too, as in its fit.
+    """
+
+
+@dataclass(frozen=True)
+class Valley:
+    """The squared error of forces around a fit, as a function of the coefficients of its pairs."""
+
+    fitted: Floats
+    """(K,)."""
+    gram: Floats
+    """Σ XᵀX in units of the squared error of the fit, (K, K); zero for coefficients that the fit
+    left alone.
+    """
+    slope: Floats
+    """Of the squared error at the fit, in the same units, (K,): zero if the fit had no ridge."""
+    prior: Floats
+    """The ridge of the pairs' fit in the same units, (K, K)."""
+    components: int
+    """Force components of a frame."""
+
+    @classmethod
+    def of(cls, data: Accumulated, loss: AgentLoss) -> Valley:
+        """loss: the fit to the data."""
+        problem = Problem.of(data)
+        train, place = problem.train, {name: k for k, name in enumerate(problem.names)}
+        names = [f"{t.name} {c}" for t in _pair_terms(loss) for c in t.coefficient_names]
+        kept = {int(k): n for n, k in enumerate(problem.kept)}
+        here = [k for k, name in enumerate(names) if place[name] in kept]
+        there = [kept[place[names[k]]] for k in here]
+        if data.together is None:
+            equations, fitted = (
+                problem.equations.select(problem.kept),
+                problem.coefficients()[problem.kept],
+            )
+        else:
+            collective = CollectiveProblem.of(data, problem)
+            last = collective.refit(collective.full, train, loss.provenance["collective"]["rank"])
+            equations, fitted = collective.equations, collective.coefficients(last)
+        square = float(equations.residual(train, fitted).sum())
+        gram = equations.gram_bskk[list(train)].sum(axis=(0, 1)) / square
+        slope = 2 * (gram @ fitted - equations.moment_bsk[list(train)].sum(axis=(0, 1)) / square)
+        n = len(problem.kept)
+        prior = problem.ridge * np.trace(gram[:n, :n]) / n * problem.penalty
+        whole = np.zeros((2, len(names), len(names)))
+        for k, matrix in enumerate((gram, prior)):
+            whole[k][np.ix_(here, here)] = matrix[np.ix_(there, there)]
+        slopes = np.zeros(len(names))
+        slopes[here] = slope[there]
+        return cls(
+            pair_coefficients(loss), whole[0], slopes, whole[1], 3 * data.survey.topology.n_atoms
+        )
+
+    def price(self, coefficients: Floats) -> float:
+        """See Step."""
+        away = coefficients - self.fitted
+        return float(away @ self.gram @ away + self.slope @ away)
+
+    def step(
+        self,
+        now: Floats,
+        wanted: Floats,
+        found: Averages,
+        kT_eV: float,
+        price: float,
+        push: float | None = None,
+    ) -> Step:
+        """From coefficients (K,) `now`, whose run has the averages `found`, towards those whose run
+        has `wanted` (K,).
+
+        price: the most that structure may cost, see Step. push: what the pressure is to change by
+        [eV/Å³], whatever that costs; `found` must have the columns for it. A step that is too long
+        to trust is cut short.
+        """
+        n = len(now)
+        moved = np.flatnonzero(np.diag(self.gram) > 0)
+        gram, prior, covariance = (
+            m[np.ix_(moved, moved)] for m in (self.gram, self.prior, found.covariance)
+        )
+        # with errors of forces as independent as frames are, the likelihood of both has the weight
+        # 1 / components
+        pull = (found.mean[:n] - wanted)[moved] / kT_eV
+        response = (
+            np.zeros(0)
+            if push is None
+            else (found.mean[n + 1 :] - found.covariance[n, :n] / kT_eV)[moved]
+        )
+
+        def towards(weight: float) -> Floats:
+            matrix = gram + prior + weight * covariance / kT_eV**2
+            right = weight * pull - (gram + prior) @ (now - self.fitted)[moved]
+            sides = right[:, None] if push is None else np.stack([right, response], axis=1)
+            scale = 1 / np.sqrt(np.diag(matrix))[:, None]
+            both = (
+                scale * np.linalg.lstsq(matrix * (scale * scale.T), scale * sides, rcond=1e-12)[0]
+            )
+            change = np.zeros(n)
+            change[moved] = both[:, 0]
+            if push is not None:
+                change[moved] += (
+                    both[:, 1] * (push - response @ both[:, 0]) / (response @ both[:, 1])
+                )
+            return change
+
+        limit = price + self.price(now + towards(0.0))
+        low, high = 0.0, STRONGEST / self.components
+        if self.price(now + towards(high)) > limit:
+            for _ in range(60):
+                middle = (low + high) / 2
+                low, high = (
+                    (low, middle) if self.price(now + towards(middle)) > limit else (middle, high)
+                )
+        else:
+            low = high
+        change = towards(low)
+        length = found.length(change, kT_eV)
+        if length > LONGEST:
+            change, length = change * LONGEST / length, LONGEST
+        return Step(now + change, length, self.price(now + change))

@@ -1,0 +1,326 @@
+"""Refine: run what was learned, let CP2K label what is new there, fit again, until nothing new is
+seen.
+
+A round is a fit, a run at every temperature, a choice of frames and their labels. What is new is
+told by the leverage
+of a force: x (XᵀX + Λ)⁻¹ xᵀ with x its row of the design and Λ the ridge, which is the variance
+that little data leave in it, in units of the fit's own squared error (Bishop, Pattern Recognition
+and Machine Learning, 2006, eq. 3.59). It needs no labels, and grows wherever the data end. Frames
+are chosen one by one, each of largest leverage once the ones before are counted as data, so that
+neighbours in time are not chosen twice (as in D-optimal design; for potentials Podryabinkin and
+Shapeev, Comput. Mater. Sci. 140, 171 (2017)).
+
+A run counts up to its first unsound frame: one whose bonds break, or that goes further beyond the
+sampled distances than walls let pass. What follows is an error of the model, not a state of matter,
+and is never learned from.
+
+Everything lies in files, each written whole, so a refinement that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mld_ff.engines.settings import MD
+from mld_ff.errors import CheckFailed, check_positive
+from mld_ff.files import to_json, write_atomically
+from mld_ff.geometry.topology import find_topology
+from mld_ff.inference import Basis, Runs, fit, gather
+from mld_ff.inference.walls import LEAST_STIFFNESS
+from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.terms import FreeTerm
+from mld_ff.progress import Progress, no_progress
+from mld_ff.sources.cp2k.run.inputs import Reference
+from mld_ff.trajectory import FrameSource, Trajectory, concatenate, spread_frames
+from mld_ff.units import EV_TO_MEV, FS_TO_PS
+from mld_ff.workflows.refining.labels import FORCE_CAP, Labeller, _check_labels, label_with_cp2k
+from mld_ff.workflows.refining.novelty import Judge, Look, _largest_force, look, pick
+from mld_ff.workflows.rounds import begin, frames_of_run, run_once
+
+STATE = "refine.json"
+MODEL = "model.json"
+PICKED = "picked.json"
+LABELS = "labels"
+FORMAT, VERSION = "mld_ff refinement", 1
+QUIET = 0.02
+"""Nothing new is seen if in no run more of the frames than this are new: hardly more than within
+the CP2K run itself.
+"""
+EXPLORED_A = 0.1
+STARTS = 10
+"""Runs start from one of so many frames spread over the CP2K run, in every round from another one.
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a refinement does in every round."""
+
+    basis: Basis = field(default_factory=Basis)
+    reference: Reference = field(default_factory=Reference)
+    """Method of the labels; it must be that of the CP2K run."""
+    nvt: MD = field(default_factory=lambda: MD(time_ps=5.0))
+    """Of every run; the first temperature is this one's."""
+    hot_K: tuple[float, ...] = (400.0,)
+    """Temperatures of further runs."""
+    frames_per_round: int = 20
+    """To label at most."""
+    engine: str = "lammps"
+
+    def __post_init__(self) -> None:
+        check_positive(
+            frames_per_round=self.frames_per_round, **{f"hot_K {t!r}": t for t in self.hot_K}
+        )
+
+    @property
+    def temperatures_K(self) -> tuple[float, ...]:
+        return tuple(dict.fromkeys((self.nvt.temperature_K, *self.hot_K)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that labels, runs and fits depend on."""
+        reference = {
+            "method": self.reference.method,
+            **{k.lower(): v for k, v in self.reference.method_values.items()},
+        }
+        data: dict[str, Any] = {**asdict(self), "reference": reference}
+        plain: dict[str, Any] = json.loads(json.dumps(data))
+        return plain
+
+
+# --- rounds ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What `refine` came to."""
+
+    loss: AgentLoss
+    rounds: tuple[dict[str, Any], ...]
+    """By round: `rmse_meV_per_A` and `relative_rmse` of its model on the test frames of the CP2K
+    run, `runs`, what part of their frames is new (`new_fraction`), `quiet`, and unless it was quiet
+    `labelled`, `left_out`, and
+    `rmse_on_new_meV_per_A` of its model on the frames labelled after it.
+    """
+    finished: bool
+    """Whether the last round saw nothing new."""
+
+    def to_dict(self) -> dict[str, Any]:
+        error = {k: self.loss.provenance[k] for k in ("rmse_meV_per_A", "relative_rmse")}
+        return {"finished": self.finished, **error, "rounds": list(self.rounds)}
+
+
+def refine(
+    source: FrameSource,
+    directory: Path | str,
+    settings: Settings | None = None,
+    rounds: int = 3,
+    label: Labeller = label_with_cp2k,
+    progress: Progress = no_progress,
+) -> Refinement:
+    """At most `rounds` rounds, or what is left of them in `directory`; model.json there is the last
+    model.
+
+    Test frames are those of the source alone, and no label is ever among them, so the errors of all
+    rounds compare. Every label counts as much as a frame of the source. Raises InputError if the
+    directory holds a refinement with other settings or of another run, and what fits, runs and
+    labels raise; CheckFailed if CP2K's forces on a frame of the source are not those of the source,
+    or a model fails before it gives anything to learn from.
+    """
+    settings, out = settings or Settings(), Path(directory)
+    mine = {"settings": settings.to_dict(), "data": source.source.get("sha256")}
+    state = begin(out / STATE, FORMAT, VERSION, mine)
+    labels: list[Trajectory] = []
+    check_positive(rounds=rounds)
+    starts = spread_frames(source, STARTS)
+    for k in range(1, rounds + 1):
+        where = out / f"round-{k}"
+        if k > len(state["rounds"]):
+            state["rounds"].append(_round(k, where, source, labels, settings, label, progress))
+            write_atomically(out / STATE, to_json(state, indent=1))
+        if state["rounds"][k - 1]["quiet"]:
+            break
+        learned, _ = _labels(k, where, starts, settings.reference, label, progress)
+        labels += [learned] if learned.n_frames else []
+    finished = bool(state["rounds"][k - 1]["quiet"])
+    loss = (
+        AgentLoss.load(where / MODEL)
+        if finished
+        else fit(_runs(source, labels, progress), settings.basis)
+    )
+    loss.save(out / MODEL)
+    return Refinement(loss, tuple(state["rounds"][:k]), finished)
+
+
+def _round(
+    k: int,
+    where: Path,
+    source: FrameSource,
+    labels: list[Trajectory],
+    settings: Settings,
+    label: Labeller,
+    progress: Progress,
+) -> dict[str, Any]:
+    def tell(what: str, done: int, total: int) -> None:
+        progress(f"round {k}: {what}", done, total)
+
+    runs, data = _runs(source, labels, tell), None
+    if (where / MODEL).exists():
+        loss = AgentLoss.load(where / MODEL)
+    else:
+        loss = fit(runs, settings.basis, data=(data := gather(runs, settings.basis)))
+        loss.save(where / MODEL)
+    starts = spread_frames(source, STARTS)
+    if not (where / PICKED).exists():
+        judge = Judge(loss, data or gather(runs, settings.basis), source, tell)
+        frame = _start(starts, k)
+        nvt = replace(settings.nvt, seed=settings.nvt.seed + k)
+        looks = {}
+        for t in settings.temperatures_K:
+            there = where / _name(t)
+            stopped = run_once(
+                there, explorer(loss), frame, replace(nvt, temperature_K=t), settings.engine, tell
+            )
+            looks[_name(t)] = look(judge, frames_of_run(there, frame), stopped)
+        write_atomically(
+            where / PICKED, to_json(_picked(judge, looks, settings.frames_per_round), indent=1)
+        )
+    picked = json.loads((where / PICKED).read_text(encoding="utf-8"))
+    told: dict[str, Any] = {
+        "round": k,
+        **{key: loss.provenance[key] for key in ("rmse_meV_per_A", "relative_rmse")},
+        **{key: picked[key] for key in ("runs", "new_fraction", "quiet")},
+    }
+    if picked["quiet"]:
+        return told
+    learned, left_out = _labels(k, where, starts, settings.reference, label, tell)
+    before = _rmse(loss, learned, starts[0]) * EV_TO_MEV if learned.n_frames else None
+    return told | {
+        "labelled": learned.n_frames,
+        "left_out": left_out,
+        "rmse_on_new_meV_per_A": before,
+    }
+
+
+def _runs(source: FrameSource, labels: Sequence[Trajectory], progress: Progress) -> Runs:
+    return Runs((source, *labels), progress, only_train=len(labels))
+
+
+def _start(starts: Trajectory, k: int) -> Trajectory:
+    """The frame that the runs of a round start from; velocities are drawn anew."""
+    return replace(starts[-1 - (k - 1) % starts.n_frames], velocities=None)
+
+
+def _name(temperature_K: float) -> str:
+    return f"run-{temperature_K:g}K"
+
+
+def explorer(loss: AgentLoss) -> AgentLoss:
+    """The model with softer walls between free pairs, which push back only EXPLORED_A beyond the
+    sampled distances.
+
+    Behind a wall lies what the data did not show, attraction of hydrogen bonds for one; runs of the
+    model itself would never see it, and refinement never move the wall.
+    """
+    return replace(
+        loss, terms=tuple(_softened(t) if isinstance(t, FreeTerm) else t for t in loss.terms)
+    )
+
+
+def _softened(term: FreeTerm) -> FreeTerm:
+    depth = term.wall_edge_A - (term.coverage["shortest_A"] or term.wall_edge_A)
+    softer = term.wall_stiffness_eV_per_A3 * (depth / (depth + EXPLORED_A)) ** 2
+    return replace(term, wall_stiffness_eV_per_A3=max(softer, LEAST_STIFFNESS))
+
+
+def _picked(judge: Judge, looks: dict[str, Look], count: int) -> dict[str, Any]:
+    """What the runs of a round showed, and which frames of them to label."""
+    total, new = (
+        sum(one.frames.n_frames for one in looks.values()),
+        sum(len(one.new) for one in looks.values()),
+    )
+    if not total:
+        why = "; ".join(f"{name}: {one.stopped}" for name, one in looks.items())
+        raise CheckFailed(
+            f"the model fails at once and gives nothing to learn from ({why}): begin with more"
+            " frames, or at a lower temperature"
+        )
+    quiet = not any(
+        one.stopped or len(one.new) > QUIET * one.frames.n_frames for one in looks.values()
+    )
+    names, every = list(looks), list(looks.values())
+    chosen = [] if quiet else pick(judge, every, count)
+    return {
+        "quiet": quiet,
+        "new_fraction": new / total,
+        "threshold": judge.threshold,
+        "largest_force_eV_per_A": judge.largest_force,
+        "runs": {name: one.to_dict() for name, one in looks.items()},
+        "frames": [
+            {
+                "run": names[k],
+                "frame": f,
+                "time_ps": every[k].frames.time[f] * FS_TO_PS,
+                "novelty": every[k].verdicts[f].novelty,
+                "beyond": every[k].verdicts[f].beyond,
+            }
+            for k, f in chosen
+        ],
+    }
+
+
+def _labels(
+    k: int,
+    where: Path,
+    starts: Trajectory,
+    reference: Reference,
+    label: Labeller,
+    progress: Progress,
+) -> tuple[Trajectory, list[str]]:
+    """The labelled frames of a round that can be learned from, and why others cannot.
+
+    The first frame of the source is labelled too, and its forces are held against those that the
+    source has.
+    """
+    picked = json.loads((where / PICKED).read_text(encoding="utf-8"))
+    known = replace(starts[0], velocities=None, energy=None)
+    parts = [replace(known, forces=None)]
+    for row in picked["frames"]:
+        frame = frames_of_run(where / row["run"], _start(starts, k))[row["frame"]]
+        parts.append(replace(frame, forces=None, energy=None))
+    asked = concatenate(parts)
+    found = concatenate(list(label(where / LABELS, reference, asked, progress).chunks()))
+    _check_labels(where / LABELS, asked, found, known)
+    topology = find_topology(known.symbols, known.positions[0], known.cell[0])
+    keep, left_out = [], []
+    for f in range(1, found.n_frames):
+        assert found.forces is not None
+        force, cap = _largest_force(found.forces[f]), FORCE_CAP * picked["largest_force_eV_per_A"]
+        what = next((c.what for c in topology.changes(found[f])), None)
+        if force > cap:
+            what = (
+                f"a force of {force:.1f} eV/Å, more than {FORCE_CAP:g} times the largest of the"
+                " CP2K run"
+            )
+        if what is None:
+            keep.append(f)
+        else:
+            row = picked["frames"][f - 1]
+            left_out.append(f"{row['run']} at {row['time_ps']:g} ps: {what}")
+    return replace(found, velocities=None)[np.array(keep, np.int64)], left_out
+
+
+def _rmse(loss: AgentLoss, frames: Trajectory, first: Trajectory) -> float:
+    """Of the forces [eV/Å]; `first` is the frame that tells who is bonded to whom."""
+    topology = find_topology(first.symbols, first.positions[0], first.cell[0])
+    forces = [
+        loss.evaluate(topology, x, cell)[1]
+        for x, cell in zip(frames.positions, frames.cell, strict=True)
+    ]
+    assert frames.forces is not None
+    return float(np.sqrt(((np.array(forces) - frames.forces) ** 2).mean()))

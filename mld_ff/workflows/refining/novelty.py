@@ -1,0 +1,318 @@
+"""What is new in a run, by the leverage of its forces and by the ranges that it leaves."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.linalg import cholesky, solve_triangular
+
+from mld_ff.inference import Accumulated, Problem
+from mld_ff.inference.blocks import blocks_for_training
+from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.terms import FreeTerm
+from mld_ff.progress import Progress, no_progress
+from mld_ff.trajectory import Floats, FrameSource, Trajectory
+from mld_ff.units import FS_TO_PS
+
+PERCENTILE = 99.0
+"""A frame is new where its leverage exceeds this percentile of the frames of the CP2K run, each
+block of them judged by a fit without it ...
+"""
+LEAST_LEVERAGE = 0.05
+"""... and where more data would matter: below this the fit's own error hides what little data leave
+uncertain.
+"""
+NEW_A = 0.03
+"""A frame is new, too, where a distance lies further than this beyond the sampled ones, or a
+channel where its embedding has become straight.
+"""
+CALIBRATION_FRAMES = 200
+EXACT = 100.0
+"""A frame chosen counts as so many, while others are chosen."""
+UNSOUND_A = 0.2
+"""A frame is unsound where a distance lies further than this beyond the sampled ones: twice the
+width of a wall.
+"""
+
+
+# --- what is new ----------------------------------------------------------------------------------
+
+
+class Leverage:
+    """How little the data of a fit determine the forces of a frame."""
+
+    def __init__(self, data: Accumulated, loss: AgentLoss, blocks: Sequence[int]) -> None:
+        """data: some blocks of them count. loss: what was fitted to them, for its ridges.
+
+        All functions that were accumulated take part, those too that no data touch and that the fit
+        dropped: there it is the ridge that limits the variance. Of a collective loss these are the
+        whole forms, from which its channels were chosen.
+        """
+        self._data = data
+        every = np.arange(data.equations.gram_bskk.shape[2])
+        problem = Problem(data.terms, data.equations, tuple(blocks), (), every)
+        equations, functions = data.equations, problem.kept
+        if data.together is not None:
+            equations = data.together
+            functions = np.concatenate(
+                [functions, np.arange(len(every), equations.gram_bskk.shape[2])]
+            )
+        gram: Floats = equations.gram_bskk[list(blocks)].sum(axis=0)
+        # `together` holds the forces on all atoms first, and those on molecules, which are no data
+        # of their own, after
+        gram = gram.sum(axis=0) if data.together is None else gram[0]
+        touched = (np.diag(gram)[functions] > 0) | (functions < len(every))
+        self._functions = functions[touched]
+        self._gram = gram[np.ix_(self._functions, self._functions)]
+        n = len(problem.kept)
+        of_pairs, of_forms = self._gram[:n, :n], np.diag(self._gram)[n:]
+        self._gram[:n, :n] += loss.provenance["ridge"] * np.trace(of_pairs) / n * problem.penalty
+        if data.together is not None:
+            self._gram[range(n, len(self._gram)), range(n, len(self._gram))] += (
+                loss.provenance["collective"]["ridge"] * of_forms
+            )
+        self._factorise()
+
+    def learn(self, positions: Floats, cell: Floats) -> None:
+        """Count a frame as data, and as known exactly: labels have no noise that seeing it twice
+        would lower.
+        """
+        x = self._design(positions, cell)
+        self._gram = self._gram + EXACT * x.T @ x
+        self._factorise()
+
+    def of_atoms(self, positions: Floats, cell: Floats) -> Floats:
+        """Of every atom of a frame (N,), summed over the components of its force. positions (N, 3)
+        [Å], cell [Å].
+        """
+        x = self._design(positions, cell) * self._scale
+        half = solve_triangular(self._factor, x.T, lower=True, check_finite=False)
+        return np.asarray((half**2).sum(axis=0).reshape(-1, 3).sum(axis=1))
+
+    def _design(self, positions: Floats, cell: Floats) -> Floats:
+        return self._data.design(positions, cell)[:, self._functions]
+
+    def _factorise(self) -> None:
+        self._scale = 1 / np.sqrt(np.diag(self._gram))
+        gram = self._gram * np.outer(self._scale, self._scale)
+        self._factor = cholesky(
+            gram + np.finfo(float).eps * len(gram) * np.eye(len(gram)), lower=True
+        )
+
+
+@dataclass(frozen=True)
+class Range:
+    """What the data sampled of a distance [Å] or of a channel's density, and beyond what it is
+    new.
+    """
+
+    low: float
+    high: float
+    new_low: float
+    new_high: float
+
+    def beyond(self, values: Floats) -> float:
+        """How far the furthest of some values lies outside of what was sampled."""
+        return (
+            max(self.low - float(values.min()), float(values.max()) - self.high, 0.0)
+            if len(values)
+            else 0.0
+        )
+
+    def is_new(self, values: Floats) -> bool:
+        return bool(((values < self.new_low) | (values > self.new_high)).any())
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge says of a frame."""
+
+    novelty: float
+    """Largest leverage of an atom over the threshold."""
+    new: bool
+    """By leverage, or by what leaves the ranges."""
+    beyond: dict[str, float]
+    """By term: how far it leaves what was sampled [Å, or units of a density]; only those that do.
+    """
+    unsound: str | None = None
+    """Why it is no state of matter."""
+
+
+class Judge:
+    """Tells new and unsound frames from those that a fit has seen."""
+
+    def __init__(
+        self,
+        loss: AgentLoss,
+        data: Accumulated,
+        source: FrameSource,
+        progress: Progress = no_progress,
+    ) -> None:
+        """loss: the fit to `data`. source: what they begin with; the threshold comes from its
+        frames.
+        """
+        self.loss, self.topology = loss, data.survey.topology
+        n_blocks = len(data.frames_per_block)
+        train = list(blocks_for_training(n_blocks))
+        self.leverage = Leverage(data, loss, train)
+        self.ranges: dict[str, Range] = {}
+        for name, term in loss.terms_of(self.topology).items():
+            seen = data.survey.distances[name]
+            # a kind of free pair that nobody saw has its wall at the cutoff
+            low, high = seen.shortest, seen.longest
+            if isinstance(term, FreeTerm):
+                low, high = min(low, term.cutoff_A), np.inf
+            self.ranges[name] = Range(low, high, low - NEW_A, high + NEW_A)
+        for channel in loss.channels:
+            low, high = channel.range
+            self.ranges[channel.name] = Range(low, high, low - channel.fade, high + channel.fade)
+        self.threshold, self.largest_force = self._calibrate(data, source, train, progress)
+
+    def _calibrate(
+        self, data: Accumulated, source: FrameSource, train: list[int], progress: Progress
+    ) -> tuple[float, float]:
+        """Leverage beyond which a frame is new, and the largest force [eV/Å] of the source."""
+        n_blocks, stride = len(data.frames_per_block), -(-source.n_frames // CALIBRATION_FRAMES)
+        found, number, largest = list[float](), 0, 0.0
+        own, own_block = self.leverage, -1
+        for frames in source.chunks():
+            assert frames.forces is not None
+            broken = {change.step for change in self.topology.changes(frames)}
+            for f in range(frames.n_frames):
+                if int(frames.step[f]) not in broken:
+                    largest = max(largest, _largest_force(frames.forces[f]))
+                block = number * n_blocks // source.n_frames
+                if block != own_block:
+                    others = [b for b in train if b != block]
+                    own_block, own = (
+                        block,
+                        self.leverage if others == train else Leverage(data, self.loss, others),
+                    )
+                if number % stride == 0 and int(frames.step[f]) not in broken:
+                    found.append(float(own.of_atoms(frames.positions[f], frames.cell[f]).max()))
+                number += 1
+            progress("what is new", number, source.n_frames)
+        return max(float(np.percentile(found, PERCENTILE)), LEAST_LEVERAGE), largest
+
+    def judge(self, frame: Trajectory) -> Verdict:
+        """Judge one frame."""
+        x, cell = frame.positions[0], frame.cell[0]
+        if not np.isfinite(x).all():
+            return Verdict(np.inf, True, {}, "positions are not finite")
+        values = list(self._values(x, cell))
+        beyond = {name: depth for name, r in values if (depth := self.ranges[name].beyond(r)) > 0}
+        for name in self.loss.terms_of(self.topology):
+            if beyond.get(name, 0.0) > UNSOUND_A:
+                return Verdict(
+                    np.inf,
+                    True,
+                    beyond,
+                    f"{name} is {beyond[name]:.2f} Å beyond the distances sampled",
+                )
+        if change := next(iter(self.topology.changes(frame)), None):
+            return Verdict(np.inf, True, beyond, change.what)
+        novelty = self.novelty(x, cell)
+        return Verdict(
+            novelty, novelty > 1 or any(self.ranges[name].is_new(r) for name, r in values), beyond
+        )
+
+    def novelty(self, positions: Floats, cell: Floats) -> float:
+        """Largest leverage of an atom over the threshold."""
+        return float(self.leverage.of_atoms(positions, cell).max()) / self.threshold
+
+    def _values(self, positions: Floats, cell: Floats) -> Iterator[tuple[str, Floats]]:
+        for name, pairs in self.topology.pairs(positions, cell, self.loss.cutoff_A):
+            yield name, pairs.r
+        yield from self.loss.densities(self.topology, positions, cell).items()
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a run shows: its sound frames, in the order of the atoms of the CP2K run."""
+
+    frames: Trajectory
+    verdicts: tuple[Verdict, ...]
+    """Of every frame."""
+    stopped: str | None = None
+    """Why the run does not count to its end."""
+
+    @property
+    def new(self) -> list[int]:
+        """The frames that are new."""
+        return [f for f, verdict in enumerate(self.verdicts) if verdict.new]
+
+    def to_dict(self) -> dict[str, Any]:
+        worst: dict[str, float] = {}
+        for verdict in self.verdicts:
+            worst |= {
+                name: max(depth, worst.get(name, 0.0)) for name, depth in verdict.beyond.items()
+            }
+        return {
+            "frames": self.frames.n_frames,
+            "new": len(self.new),
+            "median_novelty": (
+                float(np.median([v.novelty for v in self.verdicts])) if self.verdicts else None
+            ),
+            "frames_beyond_range": sum(bool(v.beyond) for v in self.verdicts),
+            "beyond_range_A": worst,
+            "stopped": self.stopped,
+        }
+
+
+def look(judge: Judge, frames: Trajectory, stopped: str | None = None) -> Look:
+    """Judge the frames of a run in turn, up to the first unsound one.
+
+    stopped: why the run itself ended early, if it did.
+    """
+    verdicts: list[Verdict] = []
+    for f in range(frames.n_frames):
+        verdict = judge.judge(frames[f])
+        if verdict.unsound is not None:
+            stopped = f"at {frames.time[f] * FS_TO_PS:g} ps: {verdict.unsound}"
+            break
+        verdicts.append(verdict)
+    return Look(frames[: len(verdicts)], tuple(verdicts), stopped)
+
+
+def pick(judge: Judge, looks: Sequence[Look], count: int) -> list[tuple[int, int]]:
+    """Run and frame of at most `count` of the new frames, each of largest leverage once those
+    before are data.
+
+    The last sound frame of a run that did not count to its end stands first: what went wrong began
+    there.
+    """
+    chosen: list[tuple[int, int]] = []
+    last = [
+        (k, one.frames.n_frames - 1)
+        for k, one in enumerate(looks)
+        if one.stopped and one.frames.n_frames
+    ]
+    # what a frame tells only shrinks as others are counted, so an old value bounds the new one from
+    # above
+    heap = [(-np.inf, *place) for place in last]
+    heap += [
+        (-one.verdicts[f].novelty, k, f)
+        for k, one in enumerate(looks)
+        for f in one.new
+        if (k, f) not in last
+    ]
+    heapq.heapify(heap)
+    while heap and len(chosen) < count:
+        before, k, f = heapq.heappop(heap)
+        x, cell = looks[k].frames.positions[f], looks[k].frames.cell[f]
+        if before > -np.inf:
+            now = -judge.novelty(x, cell)
+            if heap and now > heap[0][0]:
+                heapq.heappush(heap, (now, k, f))
+                continue
+        chosen.append((k, f))
+        judge.leverage.learn(x, cell)
+    return chosen
+
+
+def _largest_force(forces: Floats) -> float:
+    return float(np.linalg.norm(forces, axis=-1).max())
