@@ -15,6 +15,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import check_cutoff
+from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology, find_topology
 from mld_ff.loss.model import AgentLoss
 from mld_ff.trajectory import Floats, half_width
@@ -55,25 +56,26 @@ class Calculator(calculator.Calculator):  # type: ignore[misc]
             )
         positions, cell = self.atoms.positions, self.atoms.cell.array
         check_cutoff(self.loss.cutoff_A, half_width(cell))
-        self.results = self._evaluate(
-            self._topology_of(tuple(self.atoms.symbols), positions, cell), positions, cell
-        )
+        self.results = self._evaluate(self._system(tuple(self.atoms.symbols), positions, cell))
 
-    def _topology_of(self, symbols: tuple[str, ...], positions: Floats, cell: Floats) -> Topology:
+    def _system(self, symbols: tuple[str, ...], positions: Floats, cell: Floats) -> System:
         known = self.topology
         if known is not None and self.fixed and known.symbols != symbols:
             raise InputError(
                 "the atoms are not those of the topology that this calculator was made for"
             )
-        if known is None or (
-            not self.fixed and (known.symbols != symbols or not known.holds(positions, cell))
-        ):
-            known = self.topology = find_topology(symbols, positions, cell)
-        return known
+        if known is not None and known.symbols == symbols:
+            system = System(known, positions, cell, self.loss.cutoff_A)
+            if self.fixed or not system.broken.any():
+                return system
+        self.topology = find_topology(symbols, positions, cell)
+        return System(self.topology, positions, cell, self.loss.cutoff_A)
 
-    def _evaluate(self, topology: Topology, positions: Floats, cell: Floats) -> dict[str, Any]:
-        virial = np.zeros((3, 3))
-        energies, forces = self.loss.evaluate(topology, positions, cell, virial)
-        total, volume = sum(energies.values()), abs(np.linalg.det(cell))
-        stress = full_3x3_to_voigt_6_stress(virial / volume)
-        return {"energy": total, "free_energy": total, "forces": forces, "stress": stress}
+    def _evaluate(self, system: System) -> dict[str, Any]:
+        result, volume = self.loss.evaluate(system), abs(np.linalg.det(system.cell))
+        return {
+            "energy": result.energy,
+            "free_energy": result.energy,
+            "forces": result.forces,
+            "stress": full_3x3_to_voigt_6_stress(result.virial / volume),
+        }

@@ -197,7 +197,7 @@ def build(config: Config, progress: Progress = no_progress) -> Path:
         settings = config.match.settings(config)
         loss = match(source, out / "match", settings, config.match.rounds, progress=progress).loss
     else:
-        loss = fit(source, config.basis, progress)
+        loss = fit(source, config.basis, progress).loss
     loss.save(out / MODEL)
     frames = spread_frames(source, FRAMES_DRAWN)
     exported_for = (config.md.temperature_K, config.md.timestep_fs, config.md.damping_fs)

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
 
 from mld_ff.errors import InputError
-from mld_ff.geometry.pairs import BIN_A, check_cutoff, default_cutoff, neighbour_pairs
-from mld_ff.geometry.topology import Change, Topology, find_topology
+from mld_ff.geometry.pairs import BIN_A, check_cutoff, default_cutoff
+from mld_ff.geometry.system import Change, System, systems
+from mld_ff.geometry.topology import Topology, find_topology
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, FrameSource, Ints, Trajectory
 from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
@@ -191,18 +191,17 @@ class Survey:
     temperatures: list[float] = field(default_factory=list)
     """[K] of every frame; empty without velocities."""
 
-    def add_distances(self, name: str, r: Floats) -> None:
-        self.distances.setdefault(name, Histogram()).add(r)
+    def add_distances(self, system: System) -> None:
+        """Count the distances of a frame."""
+        for name, pairs in system.pairs(self.cutoff_A):
+            self.distances.setdefault(name, Histogram()).add(pairs.r)
 
-    def add(self, frames: Trajectory) -> list[Change]:
-        """Note force quality, temperature and broken bonds of a chunk; returns the latter."""
+    def add(self, frames: Trajectory) -> None:
+        """Note force quality, times and temperatures of a chunk."""
         self.forces.add(frames)
         self.times.extend(frames.time.tolist())
         if frames.velocities is not None:
             self.temperatures.extend(frames.temperature().tolist())
-        found = self.topology.changes(frames)
-        self.changes.extend(found)
-        return found
 
     def merge(self, other: Survey) -> None:
         """Add what was seen in other frames of such a system."""
@@ -302,26 +301,6 @@ class Inspection:
         return [text for text in found if text]
 
 
-def neighbour_distances(
-    cutoff_A: float, topology: Topology, frames: Trajectory
-) -> dict[tuple[str, str], Histogram]:
-    """Distances of all pairs closer than the cutoff, bonded or free, by their species in the order
-    of the topology.
-    """
-    species, index = topology.species, topology.species_index
-    kinds = list(combinations_with_replacement(range(len(species)), 2))
-    found = {(species[a], species[b]): Histogram() for a, b in kinds}
-    for f in range(frames.n_frames):
-        pairs = neighbour_pairs(frames.positions[f], frames.cell[f], cutoff_A)
-        low, high = (
-            np.minimum(index[pairs.i], index[pairs.j]),
-            np.maximum(index[pairs.i], index[pairs.j]),
-        )
-        for a, b in kinds:
-            found[species[a], species[b]].add(pairs.r[(low == a) & (high == b)])
-    return found
-
-
 def inspect(
     source: FrameSource, cutoff_A: float | None = None, progress: Progress = no_progress
 ) -> Inspection:
@@ -339,11 +318,9 @@ def inspect(
             )
             check_cutoff(survey.cutoff_A, source.half_width)
         survey.add(frames)
-        for f in range(frames.n_frames):
-            for name, pairs in survey.topology.pairs(
-                frames.positions[f], frames.cell[f], survey.cutoff_A
-            ):
-                survey.add_distances(name, pairs.r)
+        for system in systems(survey.topology, frames, survey.cutoff_A):
+            survey.changes += system.changes
+            survey.add_distances(system)
         volume += float(np.abs(np.linalg.det(frames.cell)).sum())
         done += frames.n_frames
         progress("inspect", done, source.n_frames)

@@ -15,6 +15,8 @@ from mld_ff.engines.openmm import run as openmm_engine
 from mld_ff.engines.openmm.export import export_openmm
 from mld_ff.engines.start import Start, start_from
 from mld_ff.errors import InputError
+from mld_ff.geometry.system import systems
+from mld_ff.loss.evaluation import Evaluation
 from mld_ff.loss.model import AgentLoss
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, FrameSource, Trajectory, spread_frames
@@ -116,10 +118,7 @@ def verify(
     frames = spread_frames(source, n_frames)
     start = start_from(frames[0])
     frames = start.engine_frames(frames)
-    reference = [
-        loss.evaluate(start.topology, p, c)
-        for p, c in zip(frames.positions, frames.cell, strict=True)
-    ]
+    expected = [loss.evaluate(s) for s in systems(start.topology, frames, loss.cutoff_A)]
     results = {}
     names = list(directories) if directories else list(ENGINES)
     for k, name in enumerate(names):
@@ -129,15 +128,15 @@ def verify(
             loss,
             start,
             frames,
-            reference,
+            expected,
             (directories or {}).get(name),
             platform,
             precision,
             per_term,
         )
     progress("verify", len(names), len(names))
-    terms = reference[0][0]
-    return Verification(frames.n_frames, sum(terms.values()), terms, results)
+    first = expected[0]
+    return Verification(frames.n_frames, first.energy, first.energies, results)
 
 
 def _check(
@@ -145,7 +144,7 @@ def _check(
     loss: AgentLoss,
     start: Start,
     frames: Trajectory,
-    reference: list[tuple[dict[str, float], Floats]],
+    expected: list[Evaluation],
     directory: Path | None,
     platform: str,
     precision: str | None,
@@ -165,10 +164,9 @@ def _check(
             return lammps_engine.evaluate(where, of)
 
     energies, forces = compute(loss, frames, directory)
-    expected = np.array([f for _, f in reference])
-    size = np.array([sum(abs(e) for e in terms.values()) for terms, _ in reference])
-    total = np.array([sum(terms.values()) for terms, _ in reference])
-    difference = _difference(forces, expected)
+    size = np.array([sum(abs(e) for e in one.energies.values()) for one in expected])
+    total = np.array([one.energy for one in expected])
+    difference = _difference(forces, np.array([one.forces for one in expected]))
     f, p = np.unravel_index(np.argmax(difference), difference.shape)
     where = f"{start.topology.symbols[p]}{start.order[p] + 1} in step {frames.step[f]}"
     relative = np.abs(energies - total) / np.maximum(size, np.finfo(float).tiny)
@@ -177,7 +175,8 @@ def _check(
         alone = loss.only(name)
         energy, force = compute(alone, frames[0])
         terms[name] = float(energy[0])
-        _, wanted = alone.evaluate(start.topology, frames.positions[0], frames.cell[0])
+        (first,) = systems(start.topology, frames[0], loss.cutoff_A)
+        wanted = alone.evaluate(first).forces
         terms_difference[name] = float(_difference(force[0], wanted).max())
     return EngineResult(
         engine=engine,

@@ -5,7 +5,7 @@ functions.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from ase import Atoms
 from ase.build import molecule
 from ase.geometry import cellpar_to_cell
 
+from mld_ff.geometry.pairs import Pairs
+from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology, find_topology
 from mld_ff.inference import Basis, fit
-from mld_ff.loss.densities import CollectiveTerm
+from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import BondTerm, FreeTerm, PowerTerm, SplineTerm, Term
 from mld_ff.sources.cp2k import read_cp2k
@@ -51,17 +53,17 @@ def few(water: Trajectory) -> Trajectory:
 
 @pytest.fixture(scope="session")
 def spline_water(few: Trajectory) -> AgentLoss:
-    return fit(few, Basis("spline", spacing_A=0.2, bond_degree=4))
+    return fit(few, Basis("spline", spacing_A=0.2, bond_degree=4)).loss
 
 
 @pytest.fixture(scope="session")
 def power_water(few: Trajectory) -> AgentLoss:
-    return fit(few, Basis("power", (3.0,), bond_degree=2))
+    return fit(few, Basis("power", (3.0,), bond_degree=2)).loss
 
 
 @pytest.fixture(scope="session")
 def collective_water(few: Trajectory) -> AgentLoss:
-    return fit(few, Basis(spacing_A=0.4, collective=2))
+    return fit(few, Basis(spacing_A=0.4, collective=2)).loss
 
 
 # --- liquids at random ----------------------------------------------------------------------------
@@ -165,14 +167,14 @@ def bond_term(
     )
 
 
-def channel(species: Sequence[str], centre: str, number: int, seed: int = 0) -> CollectiveTerm:
+def channel(species: Sequence[str], centre: str, number: int, seed: int = 0) -> DensityTerm:
     """A density of either sign to 4 Å whose sampled range is so narrow that atoms of any liquid lie
     beyond it.
     """
     rng = np.random.default_rng([seed, number, *map(ord, centre)])
     functions = tuple(3 + k % 3 for k in range(len(species)))
     low = float(rng.normal())
-    return CollectiveTerm(
+    return DensityTerm(
         name=f"collective:{centre}:{number}",
         species=(centre,),
         neighbours=tuple(species),
@@ -200,14 +202,28 @@ def invent(
     topology = topology_of(frame)
     bond_options = {"degree": options.pop("degree")} if "degree" in options else {}
     terms: list[Term] = []
-    found = dict(topology.pairs(frame.positions[0], frame.cell[0], 1.0))
+    found = dict(named_pairs(topology, frame.positions[0], frame.cell[0], 1.0))
     for path, name in topology.bonded_names.items():
         terms.append(bond_term(name, path, found[name].r, **bond_options))
     terms += [free_term(pair, kind, exponents, **options) for pair in topology.free]
     return AgentLoss(topology.species, tuple(terms), {"invented": True})
 
 
+def evaluate(
+    loss: AgentLoss, topology: Topology, positions: Floats, cell: Floats
+) -> tuple[dict[str, float], Floats]:
+    """numpy's energies by term and forces."""
+    result = loss.evaluate(System(topology, positions, cell, loss.cutoff_A))
+    return result.energies, result.forces
+
+
+def named_pairs(
+    topology: Topology, positions: Floats, cell: Floats, cutoff_A: float
+) -> Iterator[tuple[str, Pairs]]:
+    return System(topology, positions, cell, cutoff_A).pairs(cutoff_A)
+
+
 def energy_and_forces(loss: AgentLoss, frame: Trajectory) -> tuple[float, Floats]:
     """numpy's, of the frame as it stands."""
-    energies, forces = loss.evaluate(topology_of(frame), frame.positions[0], frame.cell[0])
+    energies, forces = evaluate(loss, topology_of(frame), frame.positions[0], frame.cell[0])
     return sum(energies.values()), forces

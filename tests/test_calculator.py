@@ -15,7 +15,7 @@ from conftest import CUBE, TRICLINIC, energy_and_forces, invent, liquid, shuffle
 
 import mld_ff
 from mld_ff.errors import InputError
-from mld_ff.loss.densities import CollectiveTerm
+from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
 from mld_ff.trajectory import Trajectory
 
@@ -36,7 +36,7 @@ def test_energy_forces_and_stress(few: Trajectory, spline_water: AgentLoss, tmp_
     assert atoms.get_potential_energy() == energy and np.array_equal(atoms.get_forces(), forces)
     frame = liquid(SOLUTION, TRICLINIC, seed=2)
     pairs = invent(frame, cutoff=4.8, edge=2.9)
-    channel = CollectiveTerm(
+    channel = DensityTerm(
         name="collective:O:1",
         species=("O",),
         neighbours=("O", "H"),

@@ -15,6 +15,7 @@ from conftest import (
     TRICLINIC,
     channel,
     energy_and_forces,
+    evaluate,
     invent,
     liquid,
     topology_of,
@@ -29,15 +30,15 @@ from mld_ff.engines.openmm.export import export_openmm
 from mld_ff.engines.openmm.run import load_system
 from mld_ff.engines.start import start_from
 from mld_ff.errors import EngineError, InputError
-from mld_ff.geometry.pairs import both_ways, neighbour_pairs
 from mld_ff.geometry.radial import tail_splines
+from mld_ff.geometry.system import System
 from mld_ff.inference import Accumulated, Basis, accumulate, fit, parse_rank
 from mld_ff.inference.basis import AUTO
-from mld_ff.inference.blocks import Runs
 from mld_ff.inference.collective import Channels, CollectiveProblem, channel_terms
-from mld_ff.inference.design import _on_molecules
-from mld_ff.inference.fitting import _forms
+from mld_ff.inference.dataset import Dataset
+from mld_ff.inference.design import molecules_matrix
 from mld_ff.inference.problem import Problem
+from mld_ff.inference.sampling import centred_sums
 from mld_ff.loss.model import AgentLoss
 from mld_ff.pipeline import read_config
 from mld_ff.production.results import excursions
@@ -108,7 +109,7 @@ def test_energy_by_hand(frame: Trajectory) -> None:
     """Densities summed over all neighbours, one by one, in the same molecule or not."""
     loss = collective(frame)
     topology, x, cell = topology_of(frame), frame.positions[0], frame.cell[0]
-    energies, _ = loss.evaluate(topology, x, cell)
+    energies, _ = evaluate(loss, topology, x, cell)
     images = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), axis=-1).reshape(-1, 3) @ cell
     outside = 0
     for t in loss.channels:
@@ -128,14 +129,14 @@ def test_energy_by_hand(frame: Trajectory) -> None:
 def test_forces_are_the_negative_gradient(frame: Trajectory) -> None:
     loss = collective(frame)
     topology, x, cell = topology_of(frame), frame.positions[0], frame.cell[0]
-    _, forces = loss.evaluate(topology, x, cell)
+    _, forces = evaluate(loss, topology, x, cell)
     direction = np.random.default_rng(1).normal(size=x.shape)
     h = 1e-5
     for atom in range(0, frame.n_atoms, 2):
         moved = [
             x + sign * h * direction * (np.arange(len(x)) == atom)[:, None] for sign in (1, -1)
         ]
-        up, down = (sum(loss.evaluate(topology, m, cell)[0].values()) for m in moved)
+        up, down = (sum(evaluate(loss, topology, m, cell)[0].values()) for m in moved)
         assert forces[atom] @ direction[atom] == pytest.approx(-(up - down) / (2 * h), abs=2e-6)
     assert np.abs(forces).max() > 0.1
 
@@ -185,7 +186,7 @@ COARSE = Basis(
 
 @pytest.fixture(scope="module")
 def coarse(few: Trajectory) -> Accumulated:
-    return accumulate(few, COARSE.terms, forms=_forms(Runs.of(few), COARSE))
+    return accumulate(few, COARSE.terms, forms=centred_sums(Dataset.of(few), COARSE))
 
 
 def test_design_and_channels_are_the_loss(few: Trajectory, coarse: Accumulated) -> None:
@@ -198,12 +199,12 @@ def test_design_and_channels_are_the_loss(few: Trajectory, coarse: Accumulated) 
     half = np.random.default_rng(2).normal(size=(len(form.mean), len(form.mean)))
     strengths, vectors = np.linalg.eigh(half + half.T)
     channels = Channels(0.01 * strengths, vectors)
-    design, deviation = form.design(topology, both_ways(neighbour_pairs(x, cell, 3.5)))
+    design, deviation = form.features(System(topology, x, cell, 3.5))
     terms = channel_terms(form, channels)
     loss = replace(invent(few[0]), terms=(*invent(few[0]).terms, *terms)).only(
         *(t.name for t in terms)
     )
-    energies, forces = loss.evaluate(topology, x, cell)
+    energies, forces = evaluate(loss, topology, x, cell)
     squares = channels.products(form) @ channels.strengths
     assert design @ squares == pytest.approx(forces.ravel(), abs=1e-10)
     a, b = form.products
@@ -239,9 +240,11 @@ def test_forces_on_molecules() -> None:
     frame = liquid(["CH3OH", "H2O", "Na"], TRICLINIC, seed=3)
     topology, x, cell = topology_of(frame), frame.positions[0], frame.cell[0]
     forces = np.random.default_rng(0).normal(size=x.shape)
-    found = (_on_molecules(topology, x, cell) @ forces.ravel()).reshape(-1, 2, 3)
+    on_molecules = molecules_matrix(System(topology, x, cell, 0.0)) @ forces.ravel()
     whole = topology.whole(x, cell)
-    for atoms, (net, torque) in zip(topology.molecules, found, strict=True):
+    for atoms, (net, torque) in zip(
+        topology.molecules, on_molecules.reshape(-1, 2, 3), strict=True
+    ):
         arm = whole[atoms] - whole[atoms].mean(axis=0)
         diameter = 2 * np.sqrt((arm**2).sum(axis=1).mean()) or 1.0
         assert net == pytest.approx(forces[atoms].sum(axis=0))
@@ -262,7 +265,7 @@ def test_channels_lower_the_error(few: Trajectory, collective_water: AgentLoss) 
     assert few.forces is not None
     topology = topology_of(few[0])
     forces = [
-        collective_water.evaluate(topology, few.positions[f], few.cell[f])[1] for f in TEST_FRAMES
+        evaluate(collective_water, topology, few.positions[f], few.cell[f])[1] for f in TEST_FRAMES
     ]
     assert p["rmse_meV_per_A"] == pytest.approx(
         1e3 * np.sqrt(((forces - few.forces[TEST_FRAMES]) ** 2).mean())
@@ -278,7 +281,7 @@ def test_channels_lower_the_error(few: Trajectory, collective_water: AgentLoss) 
 def test_ranges_are_those_of_all_frames(few: Trajectory, collective_water: AgentLoss) -> None:
     topology = topology_of(few[0])
     every = [
-        collective_water.densities(topology, x, c)
+        collective_water.densities(System(topology, x, c, collective_water.cutoff_A))
         for x, c in zip(few.positions, few.cell, strict=True)
     ]
     for t in collective_water.channels:
@@ -298,10 +301,10 @@ def test_ranges_are_those_of_all_frames(few: Trajectory, collective_water: Agent
 def test_test_frames_teach_nothing(few: Trajectory) -> None:
     """Not even the choice of the rank."""
     assert few.forces is not None
-    expected = fit(few, COARSE)
+    expected = fit(few, COARSE).loss
     nonsense = few.forces.copy()
     nonsense[TEST_FRAMES] = np.random.default_rng(0).normal(size=nonsense[TEST_FRAMES].shape)
-    found = fit(replace(few, forces=nonsense), COARSE)
+    found = fit(replace(few, forces=nonsense), COARSE).loss
     assert found.terms == expected.terms
     assert min(found.provenance["relative_rmse"].values()) > 1
     curve = {
@@ -387,7 +390,7 @@ def test_a_system_without_one_of_the_species(tmp_path: Path) -> None:
     """Its channels are not there, nor is it a neighbour of others."""
     loss = with_channels(invent(liquid(["H2O"] * 4 + ["Na", "Na"], CUBE)))
     start = start_from(liquid(["H2O"] * 4, CUBE))
-    energies, _ = loss.evaluate(start.topology, start.frame.positions[0], start.frame.cell[0])
+    energies, _ = evaluate(loss, start.topology, start.frame.positions[0], start.frame.cell[0])
     assert energies["collective:Na:1"] == 0 and energies["collective:O:1"] != 0
     assert verify(loss, start.frame, 1, per_term=False).passed
     export_openmm(loss, start, tmp_path)

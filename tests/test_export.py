@@ -22,9 +22,11 @@ from conftest import (
     CUBE,
     TRICLINIC,
     energy_and_forces,
+    evaluate,
     frame_of,
     invent,
     liquid,
+    named_pairs,
     shuffled,
     topology_of,
     with_channels,
@@ -119,7 +121,7 @@ CASES: dict[str, Case] = {
 
 
 def energy_scale(loss: AgentLoss, frame: Trajectory) -> float:
-    energies, _ = loss.evaluate(topology_of(frame), frame.positions[0], frame.cell[0])
+    energies, _ = evaluate(loss, topology_of(frame), frame.positions[0], frame.cell[0])
     return sum(map(abs, energies.values()))
 
 
@@ -189,7 +191,7 @@ def test_cases_reach_beyond_walls(tmp_path: Path) -> None:
     terms = loss.terms_of(topology)
     beyond = [
         name
-        for name, pairs in topology.pairs(frames.positions[0], frames.cell[0], loss.cutoff_A)
+        for name, pairs in named_pairs(topology, frames.positions[0], frames.cell[0], loss.cutoff_A)
         if any(((wall.edge_A - pairs.r) * wall.inward > 0).any() for wall in terms[name].walls)
     ]
     assert {name.split(":")[0] for name in beyond} == {"bonded", "free"}
@@ -544,7 +546,7 @@ def test_isotopes_keep_their_masses(waters: Trajectory, tmp_path: Path) -> None:
     }
     assert "2 1.008  # H\n3 2.014  # H" in data
     _, forces = lammps_engine.evaluate(tmp_path, start.frame)
-    expected = loss.evaluate(start.topology, start.frame.positions[0], start.frame.cell[0])[1]
+    expected = evaluate(loss, start.topology, start.frame.positions[0], start.frame.cell[0])[1]
     assert np.abs(forces[0] - expected).max() < 2e-4
 
 

@@ -14,11 +14,12 @@ import pytest
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.md.verlet import VelocityVerlet
-from conftest import CUBE, TRICLINIC, invent, liquid, topology_of
+from conftest import CUBE, TRICLINIC, evaluate, invent, liquid, named_pairs, topology_of
 
 from mld_ff.calculator import Calculator
 from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
+from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology
 from mld_ff.loss.model import AgentLoss
 from mld_ff.trajectory import Floats, Trajectory
@@ -77,11 +78,11 @@ def test_agents_forces_are_those_of_their_own_losses(cell: Floats) -> None:
     """
     frame = liquid(LIQUID, cell)
     topology, loss = topology_of(frame), each_its_own(frame)
-    found = loss.evaluate_agents(topology, frame.positions[0], frame.cell[0])
+    found = loss.evaluate_agents(System(topology, frame.positions[0], frame.cell[0], loss.cutoff_A))
     for s in loss.species:
         own = {t.name: t for t in loss.agents[s]}
         alone = replace(loss, terms=tuple(own.get(t.name, t.zeroed()) for t in loss.terms))
-        _, expected = alone.evaluate(topology, frame.positions[0], frame.cell[0])
+        _, expected = evaluate(alone, topology, frame.positions[0], frame.cell[0])
         mine = np.array([x == s for x in frame.symbols])
         assert np.abs(expected[mine]).max() > 0.1
         assert found[mine] == pytest.approx(expected[mine], abs=1e-12)
@@ -92,9 +93,10 @@ def test_agents_with_the_reciprocal_terms_exert_the_reciprocal_forces() -> None:
     """Exactly: the same terms in the same order."""
     frame = liquid(LIQUID, DENSE)
     topology, loss = topology_of(frame), like_the_reciprocal(invent(frame))
-    _, expected = loss.evaluate(topology, frame.positions[0], frame.cell[0])
+    _, expected = evaluate(loss, topology, frame.positions[0], frame.cell[0])
     assert np.array_equal(
-        loss.evaluate_agents(topology, frame.positions[0], frame.cell[0]), expected
+        loss.evaluate_agents(System(topology, frame.positions[0], frame.cell[0], loss.cutoff_A)),
+        expected,
     )
 
 
@@ -116,7 +118,7 @@ def test_calculators_are_the_numpy_reference(spline_water: AgentLoss, few: Traje
     frame = few[7]
     topology = topology_of(frame)
     atoms = atoms_of(frame, Calculator(spline_water, topology))
-    energies, forces = spline_water.evaluate(topology, frame.positions[0], frame.cell[0])
+    energies, forces = evaluate(spline_water, topology, frame.positions[0], frame.cell[0])
     assert np.array_equal(atoms.get_forces(), forces)
     assert (
         atoms.get_potential_energy()
@@ -124,7 +126,9 @@ def test_calculators_are_the_numpy_reference(spline_water: AgentLoss, few: Traje
         == sum(energies.values())
     )
     atoms.calc = AgentsCalculator(spline_water, topology)
-    expected = spline_water.evaluate_agents(topology, frame.positions[0], frame.cell[0])
+    expected = spline_water.evaluate_agents(
+        System(topology, frame.positions[0], frame.cell[0], spline_water.cutoff_A)
+    )
     assert np.array_equal(atoms.get_forces(), expected)
     with pytest.raises(PropertyNotImplementedError):
         atoms.get_potential_energy()
@@ -179,7 +183,9 @@ def test_agents_own_losses_push_the_box(spline_water: AgentLoss, few: Trajectory
     timestep = 0.5 * ase.units.fs
     net = []
     for _ in VelocityVerlet(atoms, timestep).irun(20):
-        forces = spline_water.evaluate_agents(topology, atoms.positions, atoms.cell.array)
+        forces = spline_water.evaluate_agents(
+            System(topology, atoms.positions, atoms.cell.array, spline_water.cutoff_A)
+        )
         net.append(forces.sum(axis=0))
     impulse = timestep * (np.sum(net, axis=0) - (net[0] + net[-1]) / 2)
     assert np.linalg.norm(net[0]) > 0.1
@@ -249,7 +255,7 @@ def test_both_dynamics_start_from_the_same_frame(
     assert frame.velocities is not None
     expected = temperatures(frame.symbols, frame.masses, frame.velocities[0])
     assert {s: t[0] for s, t in first.temperature_K.items()} == pytest.approx(expected, rel=1e-7)
-    r = dict(topology.pairs(frame.positions[0], frame.cell[0], 1.0))["bonded:O-H"].r
+    r = dict(named_pairs(topology, frame.positions[0], frame.cell[0], 1.0))["bonded:O-H"].r
     assert (first.mean_A["bonded:O-H"][0], first.deviation_A["bonded:O-H"][0]) == pytest.approx(
         (r.mean(), r.std())
     )

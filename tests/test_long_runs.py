@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import CUBE, invent, liquid, topology_of
+from conftest import CUBE, invent, liquid, named_pairs, topology_of
 
 from mld_ff.engines.settings import MD
 from mld_ff.errors import CheckFailed, EngineError, InputError
+from mld_ff.geometry.system import System
 from mld_ff.loss.model import AgentLoss
 from mld_ff.production.results import read_log, read_run
 from mld_ff.production.sessions import SESSION, newest_checkpoint
@@ -241,7 +242,7 @@ def test_escapes_are_the_pairs_farthest_outside(frame: Trajectory, loss: AgentLo
     }
     limits[seen.name] = 3.5, np.inf
     expected: dict[str, tuple[float, tuple[str, str]]] = {}
-    for name, pairs in topology.pairs(frame.positions[0], frame.cell[0], loss.cutoff_A):
+    for name, pairs in named_pairs(topology, frame.positions[0], frame.cell[0], loss.cutoff_A):
         for i, j, r in zip(pairs.i, pairs.j, pairs.r, strict=True):
             outside = max(limits[name][0] - r, r - limits[name][1])
             if outside > expected.get(name, (0,))[0]:
@@ -251,7 +252,7 @@ def test_escapes_are_the_pairs_farthest_outside(frame: Trajectory, loss: AgentLo
                 )
     found = {
         e.term: (pytest.approx(e.outside_A), e.atoms)
-        for e in loss.escapes(topology, frame.positions[0], CUBE)
+        for e in loss.escapes(System(topology, frame.positions[0], CUBE, loss.shortest_reach_A))
     }
     assert len(expected) >= 2 and found == expected
 

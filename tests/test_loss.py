@@ -15,9 +15,11 @@ from conftest import (
     TRICLINIC,
     bond_term,
     energy_and_forces,
+    evaluate,
     free_term,
     invent,
     liquid,
+    named_pairs,
     shuffled,
     topology_of,
 )
@@ -213,14 +215,14 @@ def test_forces_are_the_negative_gradient(frame: Trajectory, kind: str) -> None:
     loss = some_loss(frame, *KINDS[kind])
     topology, x, cell = topology_of(frame), frame.positions[0], frame.cell[0]
     beyond = set()
-    for name, pairs in topology.pairs(x, cell, loss.cutoff_A):
+    for name, pairs in named_pairs(topology, x, cell, loss.cutoff_A):
         if any(
             ((wall.edge_A - pairs.r) * wall.inward > 0).any()
             for wall in loss.terms_of(topology)[name].walls
         ):
             beyond.add(name.split(":")[0])
     assert beyond == {"bonded", "free"}, "no pair lies beyond a wall; this test would be too easy"
-    _, forces = loss.evaluate(topology, x, cell)
+    _, forces = evaluate(loss, topology, x, cell)
     h = 1e-5
     rng = np.random.default_rng(1)
     for atom in range(frame.n_atoms):
@@ -230,7 +232,7 @@ def test_forces_are_the_negative_gradient(frame: Trajectory, kind: str) -> None:
         for sign in (1, -1):
             moved = x.copy()
             moved[atom] += sign * h * direction
-            energies.append(sum(loss.evaluate(topology, moved, cell)[0].values()))
+            energies.append(sum(evaluate(loss, topology, moved, cell)[0].values()))
         assert forces[atom] @ direction == pytest.approx(
             -(energies[0] - energies[1]) / (2 * h), abs=2e-6
         )
@@ -265,7 +267,7 @@ def test_energy_is_the_sum_over_pairs(few: Trajectory) -> None:
     """A few of the terms of water summed by hand over all pairs at their nearest image."""
     frame = few[3]
     loss = invent(frame, "power", (2.0,), cutoff=5.5)
-    energies, _ = loss.evaluate(topology_of(frame), frame.positions[0], frame.cell[0])
+    energies, _ = evaluate(loss, topology_of(frame), frame.positions[0], frame.cell[0])
     i, j = np.triu_indices(192, 1)
     d = frame.positions[0][j] - frame.positions[0][i]
     length = frame.cell[0, 0, 0]
@@ -291,16 +293,16 @@ def test_only(few: Trajectory) -> None:
     frame = few[0]
     loss = invent(frame, edge=2.9)
     topology, x, cell = topology_of(frame), frame.positions[0], frame.cell[0]
-    energies, forces = loss.evaluate(topology, x, cell)
+    energies, forces = evaluate(loss, topology, x, cell)
     total = np.zeros_like(forces)
     for term in loss.terms:
-        alone, part = loss.only(term.name).evaluate(topology, x, cell)
+        alone, part = evaluate(loss.only(term.name), topology, x, cell)
         assert alone == {
             t.name: pytest.approx(energies[t.name] if t is term else 0.0) for t in loss.terms
         }
         total += part
     assert total == pytest.approx(forces, abs=1e-10)
-    two = loss.only("free:O-O", "bonded:O-H").evaluate(topology, x, cell)[0]
+    two = evaluate(loss.only("free:O-O", "bonded:O-H"), topology, x, cell)[0]
     assert [name for name, e in two.items() if e != 0] == ["bonded:O-H", "free:O-O"]
 
 
@@ -353,7 +355,7 @@ def test_a_small_system_needs_only_its_own_terms() -> None:
     loss = invent(liquid(["H2O"] * 2, CUBE))
     one = liquid(["H2O"], CUBE)
     assert list(loss.terms_of(topology_of(one))) == ["bonded:O-H", "bonded:H-H"]
-    assert loss.evaluate(topology_of(one), one.positions[0], one.cell[0])[0]["free:O-O"] == 0.0
+    assert evaluate(loss, topology_of(one), one.positions[0], one.cell[0])[0]["free:O-O"] == 0.0
 
 
 # --- the model file -------------------------------------------------------------------------------
@@ -503,5 +505,5 @@ def test_topology_is_taken_as_given(few: Trajectory) -> None:
     x = frame.positions[0].copy()
     h = int(topology.bonds[0, 1])
     x[h] = x[topology.bonds[0, 0]] + [0.0, 0.0, 2.5]
-    _, forces = loss.evaluate(topology, x, frame.cell[0])
+    _, forces = evaluate(loss, topology, x, frame.cell[0])
     assert forces[h, 2] < -10 and np.abs(forces[h, :2]).max() < 1e-9

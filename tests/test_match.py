@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import EXAMPLE, topology_of
+from conftest import EXAMPLE, evaluate, topology_of
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 from mld_ff.cli.commands import _open, app
 from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
-from mld_ff.inference import Basis, Problem, fit, gather
+from mld_ff.geometry.system import systems
+from mld_ff.inference import Basis, Problem, fit
 from mld_ff.inference.collective import CollectiveProblem
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import BondTerm, FreeTerm, PairTerm
@@ -81,17 +82,16 @@ def test_energies_and_pressures_add_up_to_those_of_the_loss(
     }  # type: ignore[attr-defined]
     loss = replace(loss, terms=tuple(shrunk(t, edges[t.name]) for t in loss.terms))
     topology, c, frame = topology_of(few[0]), pair_coefficients(loss), few[7]
-    energies, _ = loss.evaluate(topology, frame.positions[0], frame.cell[0])
-    assert unit_energies(loss, topology, frame.positions[0], frame.cell[0]) @ c == pytest.approx(
-        sum(energies.values())
-    )
+    energies, _ = evaluate(loss, topology, frame.positions[0], frame.cell[0])
+    (system,) = systems(topology, frame, loss.cutoff_A)
+    assert unit_energies(loss, system) @ c == pytest.approx(sum(energies.values()))
     row = Averages.of(loss, frame, topology, pressure=True).mean
     assert row[: len(c)] @ c == pytest.approx(sum(energies.values()))
     assert row[len(c) + 1 :] @ c == pytest.approx(row[len(c)])
     volume, (low, high) = (
         np.linalg.det(frame.cell[0]),
         (
-            sum(loss.evaluate(topology, s * frame.positions[0], s * frame.cell[0])[0].values())
+            sum(evaluate(loss, topology, s * frame.positions[0], s * frame.cell[0])[0].values())
             for s in (0.9999, 1.0001)
         ),
     )
@@ -140,12 +140,8 @@ def test_a_run_of_more_weight_counts_more() -> None:
 def rows(water: Trajectory, spline_water: AgentLoss) -> Floats:
     topology = topology_of(water[0])
     every = water[::3]
-    return np.array(
-        [
-            unit_energies(spline_water, topology, x, c)
-            for x, c in zip(every.positions, every.cell, strict=True)
-        ]
-    )
+    frames = systems(topology, every, spline_water.cutoff_A)
+    return np.array([unit_energies(spline_water, system) for system in frames])
 
 
 def test_a_step_undoes_what_changed_the_averages(rows: Floats) -> None:
@@ -171,13 +167,10 @@ def test_a_step_undoes_what_changed_the_averages(rows: Floats) -> None:
 
 
 @pytest.fixture(scope="module", params=["pairs", "collective"])
-def valley(
-    request: pytest.FixtureRequest, few: Trajectory, collective_water: AgentLoss
-) -> tuple[Any, AgentLoss, Valley]:
+def valley(request: pytest.FixtureRequest, few: Trajectory) -> tuple[Any, AgentLoss, Valley]:
     basis = Basis(spacing_A=0.4, collective=2 if request.param == "collective" else 0)
-    data = gather(few, basis)
-    loss = collective_water if basis.collective else fit(few, basis, data=data)
-    return data, loss, Valley.of(data, loss)
+    found = fit(few, basis)
+    return found.data, found.loss, Valley.around(found)
 
 
 def test_the_price_is_the_growth_of_the_squared_error(
@@ -323,7 +316,7 @@ def test_runs_count_by_their_length_and_forces_may_come_from_elsewhere(few: Traj
     two = replace(two, time=two.time[0] + 3 * (one.time[-1] - one.time[0]) * np.linspace(0, 1, 20))
     work = _Work((one, two), (few[:10],), SETTINGS, no_progress)
     assert work.weights == pytest.approx([0.25, 0.75])
-    means = [Averages.of(work.fitted, t, topology_of(t[0])).mean for t in (one, two)]
+    means = [Averages.of(work.fit.loss, t, topology_of(t[0])).mean for t in (one, two)]
     np.testing.assert_allclose(work.wanted, 0.25 * means[0] + 0.75 * means[1])
     assert work.fitted.provenance["frames_train"] == 26
     first, second = work.halves

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import EXAMPLE, topology_of
+from conftest import EXAMPLE, evaluate, topology_of
 from typer.testing import CliRunner
 
 from mld_ff.cli.commands import app
 from mld_ff.engines.settings import MD
 from mld_ff.errors import CheckFailed, InputError
-from mld_ff.inference import Basis, Runs, fit, gather
+from mld_ff.geometry.system import systems
+from mld_ff.inference import Basis, Dataset, fit
 from mld_ff.loss.model import AgentLoss
 from mld_ff.production.results import read_record
 from mld_ff.production.simulation import run
@@ -48,13 +49,13 @@ class Teacher:
 
     def label(self, frames: Trajectory) -> Trajectory:
         pairs = zip(frames.positions, frames.cell, strict=True)
-        forces = np.array([self.loss.evaluate(self.topology, x, cell)[1] for x, cell in pairs])
+        forces = np.array([evaluate(self.loss, self.topology, x, cell)[1] for x, cell in pairs])
         return replace(frames, forces=forces, step=np.arange(1, frames.n_frames + 1))
 
 
 @pytest.fixture(scope="module")
 def teacher(few: Trajectory) -> Teacher:
-    return Teacher(fit(few, BASIS), few[0])
+    return Teacher(fit(few, BASIS).loss, few[0])
 
 
 def run_of(loss: AgentLoss, start: Trajectory, directory: Path, settings: MD) -> Trajectory:
@@ -222,7 +223,7 @@ def as_cp2k_writes(labels: Path, teacher: Teacher) -> None:
             lines[k * (n + 2) + 2 : (k + 1) * (n + 2)],
         )
         x = np.array([[float(v) for v in row.split()[1:]] for row in rows])
-        f = teacher.loss.evaluate(teacher.topology, x, cell)[1] / HARTREE_PER_BOHR_TO_EV_PER_A
+        f = evaluate(teacher.loss, teacher.topology, x, cell)[1] / HARTREE_PER_BOHR_TO_EV_PER_A
         atoms = zip(teacher.topology.symbols, f, strict=True)
         forces += [*head, *(f"{s} " + " ".join(f"{v:.10f}" for v in row) for s, row in atoms)]
         energies.append(f"{k + 1} 0.0 0.0 0.0 -1.0 0.0 0.0")
@@ -315,8 +316,7 @@ def test_a_label_of_monstrous_forces_is_not_learned(
 
 @pytest.fixture(scope="module")
 def judged(source: Trajectory) -> Judge:
-    data = gather(source, BASIS)
-    return Judge(fit(source, BASIS, data=data), data, source)
+    return Judge(fit(source, BASIS), source)
 
 
 def test_leverage_is_the_variance_that_noise_of_the_data_leaves(source: Trajectory) -> None:
@@ -324,15 +324,13 @@ def test_leverage_is_the_variance_that_noise_of_the_data_leaves(source: Trajecto
     leverage.
     """
     basis = Basis("power", (2.0,), bond_degree=2)
-    data = gather(source, basis)
-    loss = fit(source, basis, data=data)
+    fitted = fit(source, basis)
     blocks = [b for b in range(10) if b % 5 != 4]
-    weak = replace(loss, provenance={"ridge": 0.0})
-    leverage = Leverage(data, weak, blocks)
-    train = np.concatenate(
-        [data.design(source.positions[f], source.cell[f]) for f in range(20) if f // 2 in blocks]
-    )
-    unseen = data.design(source.positions[9], source.cell[9])
+    vars(fitted.problem)["ridge"] = 0.0
+    leverage = Leverage(fitted, blocks)
+    every = list(systems(topology_of(source), source, fitted.data.reach_A))
+    train = np.concatenate([fitted.data.design(every[f]) for f in range(20) if f // 2 in blocks])
+    unseen = fitted.data.design(every[9])
     noise = np.random.default_rng(1).normal(size=(len(train), 400))
     scatter = (
         (unseen @ np.linalg.lstsq(train, noise, rcond=None)[0])
@@ -340,7 +338,7 @@ def test_leverage_is_the_variance_that_noise_of_the_data_leaves(source: Trajecto
         .reshape(-1, 3)
         .sum(axis=1)
     )
-    expected = leverage.of_atoms(source.positions[9], source.cell[9])
+    expected = leverage.of_atoms(every[9])
     assert scatter == pytest.approx(expected, rel=0.5)
     assert scatter.mean() == pytest.approx(expected.mean(), rel=0.1)
 
@@ -385,14 +383,13 @@ def test_a_run_counts_up_to_its_first_unsound_frame(judged: Judge, source: Traje
 
 def test_frames_are_chosen_to_differ(source: Trajectory) -> None:
     """Of the same new frame eight times over, and another, both are among the first two chosen."""
-    data = gather(source, BASIS)
-    judge = Judge(fit(source, BASIS, data=data), data, source)
+    judge = Judge(fit(source, BASIS), source)
     alike = stretched(judge, source[np.array([0] * 8 + [13])], list(range(9)), 0.1)
     shown = look(judge, alike)
     assert shown.new == list(range(9))
     chosen = pick(judge, [shown], 4)
     assert len(set(chosen)) == 4 and {f == 8 for _, f in chosen[:2]} == {True, False}
-    judge = Judge(fit(source, BASIS, data=data), data, source)
+    judge = Judge(fit(source, BASIS), source)
     assert pick(judge, [replace(shown, stopped="it broke")], 3)[0] == (0, 8)
 
 
@@ -406,12 +403,16 @@ def test_frames_that_only_train_are_never_tested(
     wrong = replace(other, forces=5 * np.asarray(other.forces))
     basis = Basis("power", (3.0,), bond_degree=2)
     alone, more, misled = (
-        fit(s, basis)
-        for s in (source, Runs((source, other), only_train=1), Runs((source, wrong), only_train=1))
+        fit(s, basis).loss
+        for s in (
+            source,
+            Dataset((source, other), only_train=1),
+            Dataset((source, wrong), only_train=1),
+        )
     )
     assert [m.provenance["frames_train"] for m in (alone, more)] == [16, 23]
     assert alone.provenance["frames_test"] == more.provenance["frames_test"] == 4
     assert more.provenance["rmse_meV_per_A"] < 1.3 * alone.provenance["rmse_meV_per_A"]
     assert misled.provenance["rmse_meV_per_A"] > 3 * alone.provenance["rmse_meV_per_A"]
     with pytest.raises(InputError, match="other atoms than the run"):
-        Runs((source, other.select_atoms(np.arange(191))), only_train=1)
+        Dataset((source, other.select_atoms(np.arange(191))), only_train=1)

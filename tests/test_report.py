@@ -430,7 +430,7 @@ def test_report_of_little_and_of_molecules_other_than_water(tmp_path):
         step=np.arange(18),
     )
     forces = [energy_and_forces(invent(first), frame)[1] for frame in many.chunks(1)]
-    loss = fit(replace(many, forces=np.array(forces)), Basis("power", (3.0,), bond_degree=2))
+    loss = fit(replace(many, forces=np.array(forces)), Basis("power", (3.0,), bond_degree=2)).loss
     run(loss, many[-1], "lammps", tmp_path / "run", MD(time_ps=0.009, every_fs=0.5))
     source = open_cp2k(EXAMPLE)
     source.read = lambda: many  # type: ignore[method-assign]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import invent, topology_of
+from conftest import evaluate, invent, topology_of
 
 from mld_ff.errors import InputError
 from mld_ff.inference import Basis, Problem, accumulate, scan
@@ -29,7 +29,7 @@ def planted(few: Trajectory) -> Trajectory:
     )
     topology = topology_of(few[0])
     forces = [
-        wide.evaluate(topology, x, c)[1] for x, c in zip(few.positions, few.cell, strict=True)
+        evaluate(wide, topology, x, c)[1] for x, c in zip(few.positions, few.cell, strict=True)
     ]
     return replace(few, forces=np.array(forces))
 

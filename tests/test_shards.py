@@ -66,7 +66,7 @@ def two(few: Trajectory) -> list[Trajectory]:
 
 @pytest.fixture(scope="module")
 def one_pass(two: list[Trajectory]) -> AgentLoss:
-    return fit(two, BASIS)
+    return fit(two, BASIS).loss
 
 
 @pytest.fixture
@@ -103,9 +103,9 @@ def test_parts_make_the_whole(
     data = read_shards([shard(f"{k}.npz", part=f"{k}/{len(order)}") for k in order])
     tenths = [np.bincount(np.arange(run.n_frames) * 10 // run.n_frames) for run in two]
     assert data.frames == 40 and data.frames_per_block == sum(tenths).tolist()
-    found = solve(data)
+    found = solve(data).loss
     assert_same_coefficients(found, one_pass)
-    without_walls = solve(accumulate(two, BASIS.terms)).provenance["relative_rmse"]
+    without_walls = solve(accumulate(two, BASIS.terms)).loss.provenance["relative_rmse"]
     expected = {
         k: v
         for k, v in one_pass.provenance.items()
@@ -128,7 +128,7 @@ def test_runs_accumulated_on_their_own(
     """A later run goes on with the functions of an earlier one; provenance names both."""
     first = shard("cold.npz", two[0])
     later = [shard(f"warm-{k}.npz", two[1], read_shard(first), f"{k}/2") for k in (1, 2)]
-    found = solve(read_shards([first, *later]))
+    found = solve(read_shards([first, *later])).loss
     assert_same_coefficients(found, one_pass)
     assert [run["sha256"] for run in found.provenance["source"]["runs"]] == ["cold", "warm"]
 
@@ -144,7 +144,7 @@ def test_every_run_has_frames_for_training_and_for_testing(
         block = np.arange(run.n_frames) * 10 // run.n_frames
         forces[block % 5 == 4] = np.random.default_rng(0).normal(size=forces[block % 5 == 4].shape)
         runs.append(replace(run, forces=forces))
-    expected, found = fit(two, BASIS), fit(runs, BASIS)
+    expected, found = fit(two, BASIS).loss, fit(runs, BASIS).loss
     assert found.terms == expected.terms
     assert min(found.provenance["relative_rmse"].values()) > 1
 
@@ -153,7 +153,7 @@ def test_processes_give_the_same_bytes(
     few: Trajectory, two: list[Trajectory], one_pass: AgentLoss
 ) -> None:
     said: list[tuple[str, int, int]] = []
-    found = fit(two, BASIS, lambda *what: said.append(what), processes=2)
+    found = fit(two, BASIS, lambda *what: said.append(what), processes=2).loss
     assert found.dumps() == one_pass.dumps()
     assert ("invariants and normal equations", 40, 40) in said and said[-1] == (
         "test on unseen frames",

@@ -16,7 +16,7 @@ import numpy as np
 import parmed
 import pytest
 from ase import Atoms
-from conftest import TRICLINIC, invent, liquid
+from conftest import TRICLINIC, evaluate, invent, liquid
 from openmm import app
 
 from mld_ff.engines.lammps.export import export_lammps
@@ -289,7 +289,9 @@ def test_copies_side_by_side(few: Trajectory) -> None:
     def energy(frame: Trajectory) -> float:
         start = start_from(frame)
         return sum(
-            loss.evaluate(start.topology, start.frame.positions[0], start.frame.cell[0])[0].values()
+            evaluate(loss, start.topology, start.frame.positions[0], start.frame.cell[0])[
+                0
+            ].values()
         )
 
     assert energy(many) == pytest.approx(6 * energy(one))
@@ -329,8 +331,8 @@ def test_contacts_are_relaxed_before_a_run(power_water: AgentLoss, cubic: Start)
 
     def largest_force(frame: Trajectory) -> float:
         start = start_from(frame)
-        _, forces = power_water.evaluate(
-            start.topology, start.frame.positions[0], start.frame.cell[0]
+        _, forces = evaluate(
+            power_water, start.topology, start.frame.positions[0], start.frame.cell[0]
         )
         return float(np.linalg.norm(forces, axis=1).max())
 

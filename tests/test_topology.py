@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 from ase.neighborlist import build_neighbor_list, get_connectivity_matrix
-from conftest import CUBE, TRICLINIC, frame_of, liquid, shuffled, topology_of
+from conftest import CUBE, TRICLINIC, frame_of, liquid, named_pairs, shuffled, topology_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import shortest_path
 
+from mld_ff.engines.residues import to_parmed
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import minimum_image
+from mld_ff.geometry.system import changes
 from mld_ff.geometry.topology import Topology, find_topology
 from mld_ff.trajectory import Trajectory
 
@@ -47,7 +49,7 @@ def test_water(few: Trajectory) -> None:
     assert counts(topology) == {"bonded:O-H": 128, "bonded:H-H": 64}
     assert topology.bonded_names == {("O", "H"): "bonded:O-H", ("H", "O", "H"): "bonded:H-H"}
     assert topology.free == [("O", "O"), ("O", "H"), ("H", "H")]
-    assert topology.changes(few) == []
+    assert changes(topology, few) == []
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_pairs_of_a_frame_are_each_named_once(few: Trajectory) -> None:
     topology = topology_of(few[0])
     x, cell, cutoff = few.positions[0], few.cell[0], 5.0
     seen: Counter[tuple[int, int]] = Counter()
-    for name, pairs in topology.pairs(x, cell, cutoff):
+    for name, pairs in named_pairs(topology, x, cell, cutoff):
         seen.update(
             (min(i, j), max(i, j)) for i, j in zip(pairs.i.tolist(), pairs.j.tolist(), strict=True)
         )
@@ -241,8 +243,8 @@ def test_proton_transfer_is_reported() -> None:
     frame = two_waters()
     topology = topology_of(frame)
     assert topology.formulas() == {"H2O": 2}
-    assert topology.changes(later(frame, 1, 12.4, 10)) == []  # 1.40 Å and 1.50 Å: still its own
-    (change,) = topology.changes(later(frame, 1, 12.5, 20))
+    assert changes(topology, later(frame, 1, 12.4, 10)) == []  # 1.40 Å and 1.50 Å: still its own
+    (change,) = changes(topology, later(frame, 1, 12.5, 20))
     assert (change.step, change.time_fs, change.atoms) == (20, 10.0, (1, 0, 3))
     assert change.what == "the proton H2 left O1 (1.50 Å) for O4 (1.40 Å)"
 
@@ -253,9 +255,9 @@ def test_broken_bond_is_reported() -> None:
     topology = topology_of(frame)
     positions = frame.positions.copy()
     positions[0, 2] = positions[0, 0] + np.array([0, 1.54, 0])
-    assert topology.changes(replace(frame, positions=positions)) == []
+    assert changes(topology, replace(frame, positions=positions)) == []
     positions[0, 2] = positions[0, 0] + np.array([0, 1.56, 0])
-    (change,) = topology.changes(replace(frame, positions=positions, step=np.array([7])))
+    (change,) = changes(topology, replace(frame, positions=positions, step=np.array([7])))
     assert (change.step, change.atoms) == (7, (0, 2))
     assert change.what == "the bond O1–H3 is stretched to 1.56 Å"
 
@@ -268,8 +270,12 @@ def test_parmed_structure(few: Trajectory) -> None:
     order = topology_of(frame).molecule_order
     frame = frame.select_atoms(order)
     assert frame.velocities is not None
-    structure = topology_of(frame).structure(
-        frame.positions[0], frame.cell[0], frame.masses, velocities=frame.velocities[0]
+    structure = to_parmed(
+        topology_of(frame),
+        frame.positions[0],
+        frame.cell[0],
+        frame.masses,
+        velocities=frame.velocities[0],
     )
     assert [residue.name for residue in structure.residues] == ["HOH"] * 64
     assert {tuple(atom.name for atom in residue) for residue in structure.residues} == {
@@ -289,7 +295,7 @@ def test_parmed_structure(few: Trajectory) -> None:
 def test_parmed_structure_of_a_mixture() -> None:
     frame = liquid(["CH3OH", "Na", "H2O"], TRICLINIC)
     topology = topology_of(frame)
-    structure = topology.structure(frame.positions[0], frame.cell[0])
+    structure = to_parmed(topology, frame.positions[0], frame.cell[0])
     assert [residue.name for residue in structure.residues] == ["M01", "NA", "HOH"]
     assert {a.name for a in structure.residues[0]} == {"C", "O", "H1", "H2", "H3", "H4"}
     assert structure.box == pytest.approx([12.5, 13.0, 12.8, 76, 97, 68])
@@ -301,4 +307,4 @@ def test_parmed_structure_wants_contiguous_molecules(few: Trajectory) -> None:
     with pytest.raises(
         ValueError, match=r"not contiguous: select frames in Topology\.molecule_order"
     ):
-        topology.structure(few.positions[0], few.cell[0])
+        to_parmed(topology, few.positions[0], few.cell[0])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CUBE, TRICLINIC, energy_and_forces, invent, liquid
+from conftest import CUBE, TRICLINIC, energy_and_forces, evaluate, invent, liquid
 
 from mld_ff.engines.lammps.export import export_lammps
 from mld_ff.engines.openmm.export import export_openmm
@@ -62,8 +62,11 @@ def test_real_frames_pass(few: Trajectory, spline_water: AgentLoss) -> None:
     said: list[tuple[str, int, int]] = []
     result = verify(spline_water, few, 3, progress=lambda *what: said.append(what))
     assert result.passed and result.frames == 3
-    energies, _ = spline_water.evaluate(
-        start_from(few[0]).topology, start_from(few[0]).frame.positions[0], few.cell[0]
+    energies, _ = evaluate(
+        spline_water,
+        start_from(few[0]).topology,
+        start_from(few[0]).frame.positions[0],
+        few.cell[0],
     )
     scale = sum(map(abs, energies.values()))
     assert result.terms_eV == pytest.approx(energies)

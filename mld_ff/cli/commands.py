@@ -239,10 +239,13 @@ def fit(
                     f"{shards[0]} holds accumulated frames, functions included: give such files"
                     " only, without options that choose functions or frames"
                 )
-            loss, notes = solve(read_shards(shards)), []
+            loss, notes = solve(read_shards(shards)).loss, []
         else:
             sources = [_open(run, file, skip) for run in runs]
-            loss, notes = infer(sources, Basis(**functions), progress, processes), _notes(sources)
+            loss, notes = (
+                infer(sources, Basis(**functions), progress, processes).loss,
+                _notes(sources),
+            )
         loss.save(output)
         answer({**loss.provenance, "notes": notes, "model": str(output)}, answers.fit_text)
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import parmed
 
+from mld_ff.engines.residues import to_parmed
 from mld_ff.geometry.pairs import check_cutoff
 from mld_ff.geometry.topology import Topology, find_topology
 from mld_ff.loss.model import AgentLoss
 from mld_ff.trajectory import Floats, Ints, Trajectory
 from mld_ff.units import AMU_A2_PER_FS2_TO_EV, KB_EV_PER_K
+
+if TYPE_CHECKING:
+    import parmed
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,9 @@ class Start:
     def structure(self) -> parmed.Structure:
         """ParmEd Structure of the frame."""
         assert self.frame.velocities is not None
-        return self.topology.structure(
-            self.frame.positions[0], self.frame.cell[0], self.frame.masses, self.frame.velocities[0]
+        frame = self.frame
+        return to_parmed(
+            self.topology, frame.positions[0], frame.cell[0], frame.masses, self.frame.velocities[0]
         )
 
 

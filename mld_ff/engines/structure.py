@@ -10,6 +10,7 @@ from ase import Atoms
 from openmm import app
 from parmed.gromacs import GromacsGroFile
 
+from mld_ff.engines.residues import to_parmed
 from mld_ff.engines.start import Start
 from mld_ff.errors import InputError
 from mld_ff.files import write_atomically
@@ -32,7 +33,7 @@ def write_structure(start: Start, file: Path | str) -> None:
         atoms = Atoms(frame.symbols, frame.positions[0], cell=frame.cell[0], pbc=True)
         ase.io.write(text, atoms, format="extxyz")
     else:
-        structure = start.topology.structure(frame.positions[0], frame.cell[0], frame.masses)
+        structure = to_parmed(start.topology, frame.positions[0], frame.cell[0], frame.masses)
         if suffix == ".gro":
             GromacsGroFile.write(structure, text, combine="all")
         else:

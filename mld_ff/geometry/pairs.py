@@ -1,7 +1,4 @@
-"""Invariants of the agents: pair distances (minimum image) and radial functions of them.
-
-Array suffixes: p pairs, k functions, c Cartesian.
-"""
+"""Pairs of atoms: neighbours within a cutoff, given pairs at their nearest image."""
 
 from __future__ import annotations
 
@@ -32,23 +29,27 @@ class Pairs:
         return Pairs(self.i[index], self.j[index], self.vector[index], self.r[index])
 
 
+NO_PAIRS = Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros(0))
+
+
 def neighbour_pairs(positions: Floats, cell: Floats, cutoff: float) -> Pairs:
-    """Every pair closer than `cutoff` [Å] once, all periodic images. positions (N, 3) [Å], cell (3,
-    3) [Å].
+    """Every pair closer than `cutoff` [Å] once, all periodic images.
+
+    positions (N, 3) [Å], cell (3, 3) [Å].
     """
-    found = NeighborList(cutoff=cutoff, full_list=False).compute(
+    i, j, vector, r = NeighborList(cutoff=cutoff, full_list=False).compute(
         points=np.ascontiguousarray(positions),
         box=np.ascontiguousarray(cell),
         periodic=True,
         quantities="ijDd",
     )
-    i, j, vector, r = found
     return Pairs(i.astype(np.int64), j.astype(np.int64), vector, r)
 
 
 def minimum_image(positions: Floats, cell: Floats, pairs: Ints) -> Pairs:
-    """The given pairs (P, 2) at their nearest image; exact below half the smallest width of the
-    cell.
+    """The given pairs (P, 2) at their nearest image.
+
+    Exact below half the smallest width of the cell.
     """
     vector = positions[pairs[:, 1]] - positions[pairs[:, 0]]
     vector -= np.round(vector @ np.linalg.inv(cell)) @ cell
@@ -72,9 +73,7 @@ def default_cutoff(half_width_A: float, longest_A: float = LONGEST_A) -> float:
 
 
 def check_cutoff(cutoff_A: float, half_width_A: float) -> None:
-    """Raise InputError unless a cutoff is positive and at most half the smallest width of the
-    cell.
-    """
+    """Raise InputError unless a cutoff is positive and at most half the cell's smallest width."""
     if not 0 < cutoff_A <= half_width_A:
         raise InputError(
             f"the cutoff is {cutoff_A:g} Å; it must be positive and at most half the smallest width"

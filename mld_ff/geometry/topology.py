@@ -9,23 +9,20 @@ the two hydrogens of a water.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement
 
 import numpy as np
-import parmed
-from ase.data import atomic_masses, atomic_numbers, covalent_radii
+from ase.data import atomic_numbers, covalent_radii
 from ase.formula import Formula
-from ase.geometry import cell_to_cellpar
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import Pairs, minimum_image, neighbour_pairs
 from mld_ff.trajectory import Floats, Ints, Trajectory
-from mld_ff.units import A_PER_FS_TO_A_PER_PS
 
 Path = tuple[str, ...]
 
@@ -55,17 +52,6 @@ def _rank(symbol: str) -> tuple[bool, str]:
 
 def _ranks(path: Path) -> list[tuple[bool, str]]:
     return [_rank(symbol) for symbol in path]
-
-
-@dataclass(frozen=True)
-class Change:
-    """A bond of the first frame that a later frame does not have."""
-
-    step: int
-    time_fs: float
-    atoms: tuple[int, ...]
-    """Indices from 0."""
-    what: str
 
 
 @dataclass(frozen=True)
@@ -234,79 +220,25 @@ class Topology:
         place = np.minimum(np.searchsorted(self.bonded_codes, code), len(self.bonded_codes) - 1)
         return np.asarray(self.bonded_codes[place] == code)
 
-    def pairs(self, positions: Floats, cell: Floats, cutoff: float) -> Iterator[tuple[str, Pairs]]:
-        """All pairs of one frame by name: `bonded:…` at any distance, `free:A-B` below `cutoff`
-        [Å].
-        """
-        for path, ij in self.bonded.items():
-            yield self.bonded_names[path], minimum_image(positions, cell, ij)
-        if not self.free or cutoff <= 0:
-            return
-        every = neighbour_pairs(positions, cell, cutoff)
-        every = every[~self.is_bonded(every.i, every.j)]
-        low = np.minimum(self.species_index[every.i], self.species_index[every.j])
-        high = np.maximum(self.species_index[every.i], self.species_index[every.j])
-        code = low * len(self.species) + high
-        order = {s: k for k, s in enumerate(self.species)}
-        for a, b in self.free:
-            yield f"free:{a}-{b}", every[code == order[a] * len(self.species) + order[b]]
-
-    def changes(self, frames: Trajectory) -> list[Change]:
-        """Bonds that frames break: protons nearer to a new partner than to their own, and
-        overstretched bonds.
-        """
-        found = []
-        for f in range(frames.n_frames):
-            for atoms, what in self._changes_of_frame(frames.positions[f], frames.cell[f]):
-                found.append(Change(int(frames.step[f]), float(frames.time[f]), atoms, what))
-        return found
-
-    def holds(self, positions: Floats, cell: Floats) -> bool:
-        """Whether no bond is stretched beyond BROKEN_FACTOR of its radii in a frame: (N, 3) [Å],
-        (3, 3) [Å].
-        """
-        bonds, radii = minimum_image(positions, cell, self.bonds), _radii(self.symbols)
-        return bool((bonds.r <= BROKEN_FACTOR * (radii[bonds.i] + radii[bonds.j])).all())
-
-    def _changes_of_frame(
-        self, positions: Floats, cell: Floats
-    ) -> Iterator[tuple[tuple[int, ...], str]]:
-        if not len(self.bonds):
-            return
-        bonds = minimum_image(positions, cell, self.bonds)
-        radii = _radii(self.symbols)
-        for b in np.flatnonzero(bonds.r > BROKEN_FACTOR * (radii[bonds.i] + radii[bonds.j])):
-            i, j = int(bonds.i[b]), int(bonds.j[b])
-            yield (
-                (i, j),
-                f"the bond {self._atom(i)}–{self._atom(j)} is stretched to {bonds.r[b]:.2f} Å",
-            )
-        hydrogen = np.array([s == "H" for s in self.symbols])
-        is_xh = hydrogen[bonds.i] != hydrogen[bonds.j]
-        if not is_xh.any():
-            return
-        own = np.full(self.n_atoms, 0.0)
-        h_of_bond = np.where(hydrogen[bonds.i], bonds.i, bonds.j)[is_xh]
-        np.maximum.at(own, h_of_bond, bonds.r[is_xh])
-        near = neighbour_pairs(positions, cell, float(own.max()))
-        near = near[(hydrogen[near.i] != hydrogen[near.j])]
-        h, x = (
-            np.where(hydrogen[near.i], near.i, near.j),
-            np.where(hydrogen[near.i], near.j, near.i),
-        )
-        for k in np.flatnonzero((near.r < own[h]) & (own[h] > 0)):
-            if x[k] not in self.neighbours[h[k]]:
-                partner = self.neighbours[h[k]][0]
-                yield (
-                    (int(h[k]), partner, int(x[k])),
-                    (
-                        f"the proton {self._atom(h[k])} left {self._atom(partner)} ({own[h[k]]:.2f}"
-                        f" Å) for {self._atom(x[k])} ({near.r[k]:.2f} Å)"
-                    ),
-                )
-
-    def _atom(self, i: int) -> str:
+    def atom_name(self, i: int) -> str:
+        """Element and number from 1."""
         return f"{self.symbols[i]}{i + 1}"
+
+    @cached_property
+    def is_hydrogen(self) -> np.ndarray:
+        """(N,) bool."""
+        return np.array([s == "H" for s in self.symbols])
+
+    @cached_property
+    def breaking_lengths_A(self) -> Floats:
+        """Of every bond the length beyond which it is broken, (B,)."""
+        radii = _radii(self.symbols)
+        return np.asarray(BROKEN_FACTOR * (radii[self.bonds[:, 0]] + radii[self.bonds[:, 1]]))
+
+    @cached_property
+    def longest_bond_A(self) -> float:
+        """Length at which the longest kind of bond is broken; 0 where there are none."""
+        return float(self.breaking_lengths_A.max(initial=0.0))
 
     @cached_property
     def molecule_order(self) -> Ints:
@@ -332,61 +264,6 @@ class Topology:
             out[step.j] = out[step.i] + step.vector
             placed[step.j] = True
         return out
-
-    def structure(
-        self,
-        positions: Floats,
-        cell: Floats,
-        masses: Floats | None = None,
-        velocities: Floats | None = None,
-    ) -> parmed.Structure:
-        """ParmEd Structure with bonds, residues and box.
-
-        positions (N, 3) [Å], cell (3, 3) [Å], masses (N,) [amu], velocities (N, 3) [Å/fs]. One
-        residue per molecule; water is HOH with atoms O, H1, H2. Atoms of a molecule must be
-        contiguous (`molecule_order`), else ValueError.
-        """
-        if (np.diff(self.molecule_index) < 0).any():
-            raise ValueError(
-                "atoms of a molecule are not contiguous: select frames in Topology.molecule_order"
-            )
-        masses = (
-            atomic_masses[[atomic_numbers[s] for s in self.symbols]] if masses is None else masses
-        )
-        structure = parmed.Structure()
-        names = self._residue_names()
-        place = {}
-        for number, atoms in enumerate(self.molecules):
-            count: Counter[str] = Counter()
-            several = Counter(self.symbols[i] for i in atoms)
-            for i in atoms:
-                symbol = self.symbols[i]
-                count[symbol] += 1
-                name = f"{symbol}{count[symbol]}" if several[symbol] > 1 else symbol
-                place[int(i)] = (name, names[self.formula(atoms)], number)
-        for i, symbol in enumerate(self.symbols):
-            name, residue, number = place[i]
-            atom = parmed.Atom(
-                atomic_number=atomic_numbers[symbol], name=name, type=symbol, mass=float(masses[i])
-            )
-            structure.add_atom(atom, residue, number + 1)
-        for i, j in self.bonds:
-            structure.bonds.append(parmed.Bond(structure.atoms[i], structure.atoms[j]))
-        structure.coordinates = np.asarray(positions)
-        structure.box = cell_to_cellpar(cell)
-        if velocities is not None:
-            structure.velocities = np.asarray(velocities) * A_PER_FS_TO_A_PER_PS
-        return structure
-
-    def _residue_names(self) -> dict[str, str]:
-        """Residue name by formula: HOH for water, the formula where PDB's three columns hold it,
-        else M01, M02, …
-        """
-        names = {"H2O": "HOH"}
-        for formula in self.formulas():
-            short = formula.upper()
-            names.setdefault(formula, short if len(short) <= 3 else f"M{len(names):02d}")
-        return names
 
 
 def _radii(symbols: Sequence[str]) -> Floats:
@@ -438,3 +315,8 @@ def find_topology(symbols: Sequence[str], positions: Floats, cell: Floats) -> To
             " sense for it"
         )
     return topology
+
+
+def topology_of(frames: Trajectory) -> Topology:
+    """Of the first frame; see `find_topology`."""
+    return find_topology(frames.symbols, frames.positions[0], frames.cell[0])

@@ -2,7 +2,7 @@
 
 from mld_ff.inference.accumulation import Accumulated, accumulate
 from mld_ff.inference.basis import Basis, parse_rank
-from mld_ff.inference.blocks import Part, Runs
+from mld_ff.inference.dataset import Dataset, Part
 from mld_ff.inference.design import design_matrix
 from mld_ff.inference.exponents import Scan, scan
 from mld_ff.inference.fitting import fit, gather, solve
@@ -14,10 +14,10 @@ __all__ = [
     "SUFFIX",
     "Accumulated",
     "Basis",
+    "Dataset",
     "NormalEquations",
     "Part",
     "Problem",
-    "Runs",
     "Scan",
     "accumulate",
     "design_matrix",

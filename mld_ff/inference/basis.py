@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import BIN_A, default_cutoff, minimum_image
-from mld_ff.geometry.topology import Topology
-from mld_ff.loss.densities import CollectiveTerm
-from mld_ff.loss.terms import BondTerm, FreeTerm, PairTerm, PowerTerm, SplineTerm
+from mld_ff.geometry.topology import Path, Topology
+from mld_ff.loss.densities import DensityTerm
+from mld_ff.loss.model import KINDS
+from mld_ff.loss.terms import BondTerm, FreeTerm, PairTerm
 from mld_ff.survey import Histogram
 from mld_ff.trajectory import Trajectory
 
@@ -21,13 +22,12 @@ same structure.
 SHORTEST_CUTOFF_A = 2.0
 SPACINGS_A = (0.05, 1.0)
 AUTO = -1
+DEFAULT_KIND = "spline"
 COLLECTIVE_SPACINGS_A = (0.2, 1.0)
 INNER_FUNCTIONS = 3
 """So many functions of a density lie where only its innermost few neighbours are, which are bonded:
 the bond's own stretch needs them (water, spacing 0.4 Å: 108 meV/Å with them, 187 without).
 """
-INNERMOST_A = 0.3
-"""Splines are laid out from here and trimmed to the sampled range afterwards."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Basis:
     """Of the knots of their densities."""
 
     def __post_init__(self) -> None:
-        if self.kind not in ("spline", "power"):
-            raise InputError(f"the basis is {self.kind!r}; known: spline, power")
+        if self.kind not in free_kinds():
+            raise InputError(f"the basis is {self.kind!r}; known: {', '.join(free_kinds())}")
         if self.kind == "power" and (
             not self.exponents or len(set(self.exponents)) < len(self.exponents)
         ):
@@ -107,76 +107,69 @@ class Basis:
         longest = default_cutoff(
             frame.half_width if half_width_A is None else half_width_A, LONGEST_CUTOFF_A
         )
-        cutoff = on_grid(self.cutoff_A or longest)
-        bonded: list[PairTerm] = []
-        for path, name in topology.bonded_names.items():
-            r = minimum_image(frame.positions[0], frame.cell[0], topology.bonded[path]).r
-            r0 = round(float(r.mean()), 4)
-            zeros = (0.0,) * self.bond_degree
-            bonded.append(
-                BondTerm(
-                    name=name, species=(path[0], path[-1]), coefficients=zeros, path=path, r0_A=r0
-                )
-            )
-        return (*bonded, *(self._free(f"free:{a}-{b}", (a, b), cutoff) for a, b in topology.free))
+        cutoff_A = on_grid(self.cutoff_A or longest)
+        bonded = [self._bonded(path, frame, topology) for path in topology.bonded]
+        free = [self._free(species, cutoff_A) for species in topology.free]
+        return (*bonded, *free)
 
-    def _free(self, name: str, species: tuple[str, str], cutoff: float) -> FreeTerm:
-        if self.kind == "spline":
-            spacing = on_grid(self.spacing_A)
-            n = math.ceil((cutoff - INNERMOST_A) / spacing - 1e-9)
-            return SplineTerm(
-                name=name,
-                species=species,
-                coefficients=(0.0,) * n,
-                cutoff_A=cutoff,
-                spacing_A=spacing,
-            )
-        m = len(self.exponents)
-        zeros = (0.0,) * (m + m * (m + 1) // 2)
-        return PowerTerm(
-            name=name,
-            species=species,
-            coefficients=zeros,
-            cutoff_A=cutoff,
-            exponents=self.exponents,
+    def _bonded(self, path: Path, frame: Trajectory, topology: Topology) -> PairTerm:
+        r = minimum_image(frame.positions[0], frame.cell[0], topology.bonded[path]).r
+        return BondTerm(
+            name=topology.bonded_names[path],
+            species=(path[0], path[-1]),
+            coefficients=(0.0,) * self.bond_degree,
+            path=path,
+            r0_A=round(float(r.mean()), 4),
         )
 
-    def forms(
+    def _free(self, species: tuple[str, str], cutoff_A: float) -> PairTerm:
+        name, spacing_A = "free:" + "-".join(species), on_grid(self.spacing_A)
+        kind = free_kinds()[self.kind]
+        return kind.blank(name, species, cutoff_A, spacing_A, self.exponents)
+
+    def sums(
         self, seen: Mapping[tuple[str, str], Histogram], half_width_A: float
-    ) -> tuple[CollectiveTerm, ...]:
-        """For every species the invariants of its collective loss, as a channel with zero
-        coefficients.
+    ) -> tuple[DensityTerm, ...]:
+        """For every species the sums of its collective loss, as a channel of zero coefficients.
 
         seen: distances to all neighbours by species, as far as `reach` says.
         """
-        cutoff, spacing = self.reach(half_width_A), on_grid(self.collective_spacing_A)
         species = tuple(dict.fromkeys(s for pair in seen for s in pair))
-        forms = []
-        for s in species:
-            functions = []
-            for t in species:
-                distances = seen[(s, t) if (s, t) in seen else (t, s)]
-                inside = (cutoff - distances.shortest) / spacing
-                functions.append(
-                    max(math.ceil(inside) - 2 + INNER_FUNCTIONS, 1) if distances.n else 0
-                )
+        terms = []
+        for centre in species:
+            distances = [seen.get((centre, t)) or seen[t, centre] for t in species]
+            functions = tuple(self._n_functions(d, half_width_A) for d in distances)
             if any(functions):
-                forms.append(
-                    CollectiveTerm(
-                        name=f"collective:{s}",
-                        species=(s,),
+                terms.append(
+                    DensityTerm(
+                        name=f"collective:{centre}",
+                        species=(centre,),
                         neighbours=species,
-                        functions=tuple(functions),
+                        functions=functions,
                         coefficients=(0.0,) * sum(functions),
-                        spacing_A=spacing,
-                        cutoff_A=cutoff,
+                        spacing_A=on_grid(self.collective_spacing_A),
+                        cutoff_A=self.reach(half_width_A),
                     )
                 )
-        return tuple(forms)
+        return tuple(terms)
+
+    def _n_functions(self, distances: Histogram, half_width_A: float) -> int:
+        """How many functions of a density neighbours at these distances call for."""
+        if not distances.n:
+            return 0
+        inside_A = self.reach(half_width_A) - distances.shortest
+        spacings = math.ceil(inside_A / on_grid(self.collective_spacing_A))
+        return max(spacings - 2 + INNER_FUNCTIONS, 1)
 
     def reach(self, half_width_A: float) -> float:
         """Cutoff [Å] of the collective terms in cells of that half width."""
         return on_grid(default_cutoff(half_width_A, self.collective_cutoff_A))
+
+
+def free_kinds() -> dict[str, type[FreeTerm]]:
+    """The kinds of free terms that a fit can begin with, by name."""
+    kinds = {name: kind for name, kind in KINDS.items() if issubclass(kind, FreeTerm)}
+    return dict(sorted(kinds.items(), key=lambda item: item[0] != DEFAULT_KIND))
 
 
 def parse_rank(value: object) -> int:

@@ -24,7 +24,7 @@ from mld_ff.inference.basis import AUTO
 from mld_ff.inference.design import Form
 from mld_ff.inference.normal_equations import NormalEquations
 from mld_ff.inference.problem import RIDGE_SLACK, Problem
-from mld_ff.loss.densities import CollectiveTerm
+from mld_ff.loss.densities import DensityTerm
 from mld_ff.trajectory import Floats
 from mld_ff.units import EV_TO_MEV
 
@@ -73,6 +73,18 @@ class Refit:
 
 
 @dataclass(frozen=True)
+class CollectiveFit:
+    """Channels of one rank, and where they come from."""
+
+    problem: CollectiveProblem
+    rank: int
+    """Channels of every form, at most."""
+    refit: Refit
+    jackknife: Floats
+    """Coefficients of pairs by the last stage without each training block in turn, (B, P)."""
+
+
+@dataclass(frozen=True)
 class CollectiveProblem:
     """Forms beside the terms of a Problem: P coefficients of pairs, Q of the forms."""
 
@@ -106,29 +118,21 @@ class CollectiveProblem:
 
     def staged(self, blocks: Sequence[int], ridge: float | None = None) -> Refit:
         """Stages 1 to 3 from some blocks, every channel kept."""
-        c = self._of_pairs.solve(blocks, BOTH, self.pairs.penalty, self.pairs.ridge)
-        quadratic = self._quadratic(c, blocks, self.ridge if ridge is None else ridge)
-        return Refit(
-            c,
-            tuple(
-                _diagonal(form, q, blocks) for form, q in zip(self.forms, quadratic, strict=True)
-            ),
-        )
+        pairs = self._of_pairs.solve(blocks, BOTH, self.pairs.penalty, self.pairs.ridge)
+        quadratic = self._quadratic(pairs, blocks, self.ridge if ridge is None else ridge)
+        forms = zip(self.forms, quadratic, strict=True)
+        return Refit(pairs, tuple(_diagonal(form, q, blocks) for form, q in forms))
 
     def refit(self, staged: Refit, blocks: Sequence[int], rank: int) -> Refit:
-        """Stage 4 with the strongest `rank` channels of every form: pairs and strengths
-        together.
-        """
+        """Stage 4 with the strongest `rank` channels of every form: pairs and strengths."""
         kept = [Channels(c.strengths[:rank], c.vectors[:, :rank]) for c in staged.channels]
         gram, moment = self._projected(kept, blocks)
         start = np.concatenate([staged.pairs, *(c.strengths for c in kept)])
         change = _ridge(gram, moment - gram @ start, TOWARDS_STAGED * np.diag(np.diag(gram)))
-        pairs, *strengths = _parts(
-            start + change, [self.n_pairs, *(len(c.strengths) for c in kept)]
-        )
-        return Refit(
-            pairs, tuple(replace(c, strengths=s) for c, s in zip(kept, strengths, strict=True))
-        )
+        sizes = [self.n_pairs, *(len(c.strengths) for c in kept)]
+        pairs, *strengths = _parts(start + change, sizes)
+        channels = (replace(c, strengths=s) for c, s in zip(kept, strengths, strict=True))
+        return Refit(pairs, tuple(channels))
 
     def squares(self, fitted: Refit, blocks: Sequence[int]) -> Floats:
         """Σ |F_fit - F_ref|² over blocks, of atoms and (weighed) of molecules, (2,)."""
@@ -136,16 +140,13 @@ class CollectiveProblem:
 
     def coefficients(self, fitted: Refit) -> Floats:
         """Of the P functions of pairs and the Q of the forms, (P + Q,)."""
-        forms = [
-            c.products(f) @ c.strengths for c, f in zip(fitted.channels, self.forms, strict=True)
-        ]
-        return np.concatenate([fitted.pairs, *forms])
+        forms = zip(self.forms, fitted.channels, strict=True)
+        return np.concatenate([fitted.pairs, *(c.products(f) @ c.strengths for f, c in forms)])
 
     def rmse(self, squares: Floats, blocks: Sequence[int]) -> float:
         """Error of a force component of atoms [meV/Å]."""
-        return float(
-            np.sqrt(squares[0] / self.equations.number_bs[list(blocks), 0].sum()) * EV_TO_MEV
-        )
+        number = self.equations.number_bs[list(blocks), 0].sum()
+        return float(np.sqrt(squares[0] / number) * EV_TO_MEV)
 
     # --- choices, by cross-validation over the training blocks ------------------------------------
 
@@ -206,17 +207,14 @@ class CollectiveProblem:
             rank for rank, error in errors.items() if error <= RANK_SLACK * min(errors.values())
         )
 
-    def solution(self, rank: int) -> tuple[Refit, Floats]:
-        """The fit, and the pairs' coefficients (B, P) by the last stage without each of the
-        training blocks in turn.
-        """
-        train = self.pairs.train
-        fitted = self.refit(self.full, train, rank)
+    def fit(self, wanted: int) -> CollectiveFit:
+        """With the rank wanted, see `rank`."""
+        train, rank = self.pairs.train, self.rank(wanted)
+        refit = self.refit(self.full, train, rank)
         if len(train) < 2:
-            return fitted, fitted.pairs[None]
-        return fitted, np.array(
-            [self.refit(self.full, self.pairs.without(b), rank).pairs for b in train]
-        )
+            return CollectiveFit(self, rank, refit, refit.pairs[None])
+        each = [self.refit(self.full, self.pairs.without(b), rank).pairs for b in train]
+        return CollectiveFit(self, rank, refit, np.array(each))
 
     # --- linear algebra ---------------------------------------------------------------------------
 
@@ -258,7 +256,7 @@ class CollectiveProblem:
         return projection.T @ gram @ projection, projection.T @ moment
 
 
-def channel_terms(form: Form, channels: Channels) -> list[CollectiveTerm]:
+def channel_terms(form: Form, channels: Channels) -> list[DensityTerm]:
     """Terms of the channels, strongest first: `collective:O:1`, …; their sampled ranges are still
     to be found.
     """

@@ -5,7 +5,7 @@ strong the ridge is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -13,9 +13,9 @@ from scipy.linalg import qr
 
 from mld_ff.errors import InputError
 from mld_ff.inference.accumulation import Accumulated
-from mld_ff.inference.blocks import blocks_for_test, blocks_for_training
+from mld_ff.inference.dataset import blocks_for_test, blocks_for_training
 from mld_ff.inference.normal_equations import RANK_TOLERANCE, Indices, NormalEquations
-from mld_ff.loss.terms import FreeTerm, PairTerm, SplineTerm
+from mld_ff.loss.terms import PairTerm
 from mld_ff.trajectory import Floats
 
 RIDGES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
@@ -50,8 +50,7 @@ class Problem:
 
     @classmethod
     def of(cls, data: Accumulated) -> Problem:
-        """Spline functions wholly below the shortest sampled distance, where the wall rules, are
-        dropped.
+        """Functions wholly below the shortest sampled distance, where the wall rules, are dropped.
 
         Raises InputError if the data determine nothing.
         """
@@ -59,23 +58,19 @@ class Problem:
         terms: list[PairTerm] = []
         keep: list[bool] = []
         for term in data.terms:
-            drop = 0
             shortest = data.survey.distances[term.name].shortest
-            if isinstance(term, SplineTerm) and np.isfinite(shortest):
-                # the wall takes value and derivatives at its edge, so all four functions there must
-                # stay
-                drop = max(int(np.searchsorted(term.knots, shortest, side="right")) - 4, 0)
-            terms.append(replace(term, coefficients=term.coefficients[drop:]))
+            drop = term.ends_before(shortest) if np.isfinite(shortest) else 0
+            terms.append(term.without_first(drop))
             keep.extend([False] * drop + [True] * (len(term.coefficients) - drop))
         chosen = np.flatnonzero(keep)
         train, test = blocks_for_training(n), blocks_for_test(n)
-        found = cls(tuple(terms), data.equations.select(chosen), train, test, chosen)
-        if not len(found.kept):
+        problem = cls(tuple(terms), data.equations.select(chosen), train, test, chosen)
+        if not len(problem.kept):
             raise InputError(
                 f"no two atoms come within the cutoff of {data.survey.cutoff_A:g} Å: nothing to"
                 " fit; choose a longer one"
             )
-        return found
+        return problem
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -92,14 +87,13 @@ class Problem:
         """Names of coefficients that depend linearly on others, or whose term no data touch: left
         at zero.
 
-        A spline that some data touch is left to its smoothness prior.
+        A term that holds together and that some data touch is left to its prior.
         """
-        touched = np.einsum("bskk->k", self.equations.gram_bskk[list(self.train)]) > 0
-        touched = np.array([touched[self.term_index == k].any() for k in range(len(self.terms))])[
-            self.term_index
-        ]
-        splines = np.array([isinstance(t, SplineTerm) for t in self.terms])[self.term_index]
-        candidates = np.flatnonzero(touched & ~splines)
+        occurs = np.einsum("bskk->k", self.equations.gram_bskk[list(self.train)]) > 0
+        terms = range(len(self.terms))
+        touched = np.array([occurs[self.term_index == k].any() for k in terms])[self.term_index]
+        prior_decides = np.array([t.holds_together for t in self.terms])[self.term_index]
+        candidates = np.flatnonzero(touched & ~prior_decides)
         missing = {self.names[k] for k in np.flatnonzero(~touched)}
         missing |= {self.names[k] for k in self._dependent(candidates)}
         return tuple(sorted(missing))
@@ -128,21 +122,13 @@ class Problem:
 
     @cached_property
     def penalty(self) -> Floats:
-        """What the ridge weighs, (kept, kept), in units of the mean diagonal of the Gram matrix.
-
-        Splines: second differences of neighbouring coefficients, beyond the cutoff zero
-        (smoothness). Power laws: the diagonal of the Gram matrix, which keeps large coefficients
-        from cancelling (engines add them in float32).
-        """
+        """What the ridge weighs, (kept, kept), in units of the mean diagonal of the Gram matrix:
+        the prior of every term."""
         diagonal = np.diag(self._gram(np.arange(len(self.names))))
         penalty = np.zeros((len(diagonal), len(diagonal)))
         for k, term in enumerate(self.terms):
             here = np.flatnonzero(self.term_index == k)
-            if isinstance(term, SplineTerm):
-                second = np.diff(np.eye(len(here) + 3), 2, axis=0)[:, : len(here)]
-                penalty[np.ix_(here, here)] = second.T @ second
-            elif isinstance(term, FreeTerm):
-                penalty[here, here] = diagonal[here] / diagonal.mean()
+            penalty[np.ix_(here, here)] = term.prior(diagonal[here] / diagonal.mean())
         return np.asarray(penalty[np.ix_(self.kept, self.kept)])
 
     @cached_property
@@ -178,6 +164,12 @@ class Problem:
         """√(Σ|F_fit - F_ref|² / Σ|F_ref|²) per species (S,) on the test blocks."""
         power = self.equations.power_bs[list(self.test)].sum(axis=0)
         return np.asarray(np.sqrt(self.equations.residual(self.test, coefficients) / power))
+
+    @cached_property
+    def agent_errors(self) -> list[float]:
+        """Relative RMSE of the agent fit of every species on the forces on itself, (S,)."""
+        species = range(self.equations.power_bs.shape[1])
+        return [float(self.relative_rmse(self.coefficients(s))[s]) for s in species]
 
     @cached_property
     def weakly_determined(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ import numpy as np
 
 from mld_ff.errors import InputError
 from mld_ff.files import write_atomically
-from mld_ff.geometry.topology import Change, Topology
+from mld_ff.geometry.system import Change
+from mld_ff.geometry.topology import Topology
 from mld_ff.inference.accumulation import Accumulated, Share
-from mld_ff.inference.blocks import Part, check_same_kinds
+from mld_ff.inference.dataset import Part, check_same_kinds
 from mld_ff.inference.normal_equations import NormalEquations
 from mld_ff.loss.model import terms_from
 from mld_ff.loss.terms import PairTerm
@@ -96,7 +97,7 @@ def read_shard(file: Path | str) -> Accumulated:
 def _from_stored(head: dict[str, Any], stored: Any) -> Accumulated:
     filled, blocks = head["filled"], len(head["frames_per_block"])
     arrays = {}
-    for name in NormalEquations.__dataclass_fields__:
+    for name in [own.name for own in fields(NormalEquations)]:
         some = stored[name]
         arrays[name] = np.zeros((blocks, *some.shape[1:]))
         arrays[name][filled] = some
@@ -202,11 +203,6 @@ def _check_complete(shares: list[tuple[str, Part]]) -> None:
 
 def _told(term: PairTerm) -> dict[str, Any]:
     """What the term does not have by default (its range, before a fit, has no end, which is no
-    number of JSON).
-    """
-    fields = term.__dataclass_fields__
-    return {
-        k: v
-        for k, v in term.to_dict().items()
-        if k == "kind" or getattr(term, k) != fields[k].default
-    }
+    number of JSON)."""
+    usual = [own.name for own in fields(term) if getattr(term, own.name) == own.default]
+    return {name: value for name, value in term.to_dict().items() if name not in usual}

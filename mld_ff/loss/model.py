@@ -1,45 +1,36 @@
-"""The loss: terms, the model file, and the numpy energy and forces that every engine is held
-against.
+"""The loss: its terms, the model file, and numpy's energy and forces that engines are held to.
 
-A term of pairs is one function of one invariant, the distance r of a pair of given species and
-relation:
+Outside the sampled distances every term of pairs (`terms`) goes on as a wall (`walls`): the Taylor
+parabola at the edge plus a cubic that drives the pair back.
 
-- `power`  quadratic in the invariants q_n = (1 - (r/cutoff)²)³ r^-n: l = Σ_a A_a q_a + Σ_{a≤b} B_ab
-           q_a q_b (arXiv:2504.10560, there without the factor that ends them at the cutoff)
-- `spline` linear in cubic B-splines: the most flexible function of r
-- `bond`   polynomial in r - r0; degree 2 is quadratic in the invariant r, degree 4 in the
-invariants r and r²
-
-Outside the sampled distances every term of pairs goes on as a `Wall`: the Taylor parabola at the
-edge plus a cubic that drives the pair back.
-
-A collective term is quadratic in sums of invariants over all neighbours of an agent, ½ Q·B·Q with
-Q_a = Σ_j f_a(r_j). Diagonalised, it is a few channels, each a term of its own:
-
-- `collective` strength × (ρ - rest)², with the density ρ = Σ_j φ(r_j): embedded atoms, many-body
-and still isotropic
+A collective loss is quadratic in sums of invariants over all neighbours of an agent, ½ Q·B·Q with
+Q_a = Σ_j f_a(r_j). Diagonalised, it is a few channels, each a term of its own (`densities`):
+strength × (ρ - rest)², with the density ρ = Σ_j φ(r_j): embedded atoms, many-body and isotropic.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mld_ff.errors import InputError
 from mld_ff.files import write_atomically
-from mld_ff.geometry.pairs import Pairs, both_ways, neighbour_pairs
+from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology
-from mld_ff.loss.densities import CollectiveTerm, Sums
+from mld_ff.loss.densities import DensityTerm, NeighbourSums
+from mld_ff.loss.evaluation import Evaluation
 from mld_ff.loss.terms import BondTerm, FreeTerm, PairTerm, PowerTerm, SplineTerm, Term
 from mld_ff.trajectory import Floats
+from mld_ff.version import VERSION as MLD_FF
 
 FORMAT, VERSION = "mld_ff agent loss", 1
+TermT = TypeVar("TermT", bound=Term)
 _LIST_OF_SCALARS = re.compile(r"\[\n\s*([^\[\]{}]*?)\n\s*\]")
 UNITS = {"energy": "eV", "length": "angstrom"}
 
@@ -67,9 +58,7 @@ class Escape:
         )
 
 
-KINDS: dict[str, type[Term]] = {
-    t.kind: t for t in (PowerTerm, SplineTerm, BondTerm, CollectiveTerm)
-}
+KINDS: dict[str, type[Term]] = {t.kind: t for t in (PowerTerm, SplineTerm, BondTerm, DensityTerm)}
 
 
 @dataclass(frozen=True)
@@ -83,16 +72,18 @@ class AgentLoss:
     agents: Mapping[str, tuple[Term, ...]] = field(default_factory=dict)
     """The loss of each species on its own, inferred from the forces on that species alone (agent
     fit). Not reciprocal, so no potential energy and never exported; the paper's own dynamics follow
-    it.
-    """
+    it."""
+    written_by: str = f"mld_ff {MLD_FF}"
+    """Program and version; empty in files from before 0.2."""
 
     @property
     def cutoff_A(self) -> float:
         """The longest distance at which agents that no bonds connect interact."""
-        return max(
-            (t.cutoff_A for t in self.terms if isinstance(t, (FreeTerm, CollectiveTerm))),
-            default=0.0,
-        )
+        return max((t.reach_A for t in self.terms), default=0.0)
+
+    @property
+    def pair_terms(self) -> tuple[PairTerm, ...]:
+        return tuple(t for t in self.terms if isinstance(t, PairTerm))
 
     @property
     def free_terms(self) -> tuple[FreeTerm, ...]:
@@ -103,10 +94,10 @@ class AgentLoss:
         return tuple(t for t in self.terms if isinstance(t, BondTerm))
 
     @property
-    def channels(self) -> tuple[CollectiveTerm, ...]:
-        return tuple(t for t in self.terms if isinstance(t, CollectiveTerm))
+    def channels(self) -> tuple[DensityTerm, ...]:
+        return tuple(t for t in self.terms if isinstance(t, DensityTerm))
 
-    def channels_of(self, topology: Topology) -> list[dict[str, CollectiveTerm]]:
+    def channels_of(self, topology: Topology) -> list[dict[str, DensityTerm]]:
         """Channels of a system by species at the centre: the first of every species, the second, …
         together.
 
@@ -114,18 +105,19 @@ class AgentLoss:
         Those of a set have the same grid; channels without strength, and those of species that are
         not there, are left out.
         """
-        found: list[dict[str, CollectiveTerm]] = []
-        for t in self.channels:
-            if t.strength_eV and t.species[0] in topology.species:
-                fits = (
-                    f
-                    for f in found
-                    if t.species[0] not in f and next(iter(f.values())).grid == t.grid
-                )
-                if (together := next(fits, None)) is None:
-                    found.append(together := {})
-                together[t.species[0]] = t
-        return found
+        sets: list[dict[str, DensityTerm]] = []
+        for channel in self.channels:
+            (centre,) = channel.species
+            if not channel.strength_eV or centre not in topology.species:
+                continue
+            for together in sets:
+                grid = next(iter(together.values())).grid
+                if centre not in together and grid == channel.grid:
+                    together[centre] = channel
+                    break
+            else:
+                sets.append({centre: channel})
+        return sets
 
     def only(self, *names: str) -> AgentLoss:
         """The same model with every term but the named ones set to zero."""
@@ -145,7 +137,7 @@ class AgentLoss:
         return replace(self, terms=self.agents[species], agents={})
 
     def terms_of(self, topology: Topology, agent: str | None = None) -> dict[str, PairTerm]:
-        """The term of every kind of pair of a system, by the name that Topology.pairs gives it.
+        """The term of every kind of pair of a system, by the name that System.pairs gives it.
 
         With `agent`, a species: the terms of its own loss, for the pairs that it takes part in.
         Raises InputError if the system has species or pairs for which the model has no term.
@@ -158,97 +150,75 @@ class AgentLoss:
         loss = self if agent is None else self.agent(agent)
         by_path = {t.path: t for t in loss.bond_terms}
         by_name = {t.name: t for t in loss.free_terms}
-        found: dict[str, PairTerm | None] = {
+        terms: dict[str, PairTerm | None] = {
             name: by_path.get(p)
             for p, name in topology.bonded_names.items()
             if agent in (None, p[0], p[-1])
         }
         free = [f"free:{a}-{b}" for a, b in topology.free if agent in (None, a, b)]
-        found |= {name: by_name.get(name) for name in free}
-        if missing := [name for name, term in found.items() if term is None]:
+        terms |= {name: by_name.get(name) for name in free}
+        if missing := [name for name, term in terms.items() if term is None]:
             molecules = ", ".join(f"{n} {formula}" for formula, n in topology.formulas().items())
             raise InputError(
                 f"the system ({molecules}) has pairs for which the model has no term:"
                 f" {', '.join(missing)}. Terms of the model:"
                 f" {', '.join(t.name for t in loss.terms)}"
             )
-        return {name: term for name, term in found.items() if term is not None}
+        return {name: term for name, term in terms.items() if term is not None}
 
-    def evaluate(
-        self, topology: Topology, positions: Floats, cell: Floats, virial: Floats | None = None
-    ) -> tuple[dict[str, float], Floats]:
-        """Energy per term [eV] and forces (N, 3) [eV/Å] of one frame: positions (N, 3) [Å], cell
-        (3, 3) [Å].
+    def evaluate(self, system: System) -> Evaluation:
+        """Energy per term, forces and virial of a system, pairs in walls included.
 
-        virial: (3, 3) [eV], to which the derivative of the energy with respect to strain is added
-        if it is given; divided by the volume that is the stress. Raises InputError as `terms_of`
-        does.
+        Its reach must be at least `cutoff_A`. Raises InputError as `terms_of` does.
         """
+        self.terms_of(system.topology)
+        return _evaluate(self.terms, system)
+
+    def evaluate_agents(self, system: System) -> Floats:
+        """Forces (N, 3) [eV/Å] by which every atom follows the gradient of its species' own loss.
+
+        They are not reciprocal, so they do not add up to zero and belong to no energy. Raises
+        InputError as `terms_of` and `agent` do.
+        """
+        topology = system.topology
         forces = np.zeros((topology.n_atoms, 3))
-        energies = {t.name: 0.0 for t in self.terms}
-        terms = self.terms_of(topology)
-        for name, pairs in topology.pairs(positions, cell, self.cutoff_A):
-            energies[terms[name].name] += _add_term(terms[name], pairs, forces, virial)
-        for sums in self._sums(topology, positions, cell):
-            energies |= sums.add(forces, virial)
-        return energies, forces
+        for s, species in enumerate(topology.species):
+            self.terms_of(topology, species)
+            mine = topology.species_index == s
+            forces[mine] = _evaluate(self.agents[species], system).forces[mine]
+        return forces
 
-    def densities(self, topology: Topology, positions: Floats, cell: Floats) -> dict[str, Floats]:
-        """The density of every channel at all of its centres, (C,): positions (N, 3) [Å], cell (3,
-        3) [Å].
-        """
-        every = self._sums(topology, positions, cell)
-        return {
-            t.name: rho
-            for sums in every
-            for t, rho in zip(sums.channels, sums.densities.T, strict=True)
-        }
+    def densities(self, system: System) -> dict[str, Floats]:
+        """The density of every channel of the system at all of its centres, (C,)."""
+        by_name: dict[str, Floats] = {}
+        for alike in _alike(self.channels):
+            if alike[0].species[0] in system.topology.species:
+                sums = NeighbourSums(alike[0], system)
+                of_each = alike[0].densities(alike, sums).T
+                by_name |= {t.name: rho for t, rho in zip(alike, of_each, strict=True)}
+        return by_name
 
-    def escapes(self, topology: Topology, positions: Floats, cell: Floats) -> list[Escape]:
+    @property
+    def shortest_reach_A(self) -> float:
+        """How far a system must reach for `escapes`."""
+        return max((t.sampled_A[0] for t in self.free_terms), default=0.0)
+
+    def escapes(self, system: System) -> list[Escape]:
         """Of each term the pair that is farthest outside of the distances that the data sampled.
 
-        positions (N, 3) [Å], cell (3, 3) [Å]. Raises InputError as `terms_of` does.
+        Raises InputError as `terms_of` does.
         """
-        found = []
-        terms = self.terms_of(topology)
-        reach = max((t.sampled_A[0] for t in self.free_terms), default=0.0)
-        for name, pairs in topology.pairs(positions, cell, reach):
+        terms = self.terms_of(system.topology)
+        farthest = []
+        for name, pairs in system.pairs(self.shortest_reach_A):
             low, high = terms[name].sampled_A
             outside = np.maximum(low - pairs.r, pairs.r - high)
             if len(outside) and outside.max() > 0:
                 k = int(np.argmax(outside))
-                i, j = (f"{topology.symbols[a[k]]}{a[k] + 1}" for a in (pairs.i, pairs.j))
+                i, j = (system.topology.atom_name(atom[k]) for atom in (pairs.i, pairs.j))
                 r = float(pairs.r[k])
-                found.append(Escape(terms[name].name, (i, j), r, low if r < low else high))
-        return found
-
-    def _sums(self, topology: Topology, positions: Floats, cell: Floats) -> Iterator[Sums]:
-        """The channels of the system, those of the same layout together."""
-        alike: dict[tuple[Any, ...], list[CollectiveTerm]] = {}
-        for t in self.channels:
-            if t.species[0] in topology.species:
-                alike.setdefault(t.layout, []).append(t)
-        if alike:
-            pairs = both_ways(
-                neighbour_pairs(positions, cell, max(t.cutoff_A for t in self.channels))
-            )
-            yield from (Sums(channels, topology, pairs) for channels in alike.values())
-
-    def evaluate_agents(self, topology: Topology, positions: Floats, cell: Floats) -> Floats:
-        """Forces (N, 3) [eV/Å] of one frame by which every atom follows the gradient of its own
-        species' loss.
-
-        They are not reciprocal, so they do not add up to zero and belong to no energy. positions
-        (N, 3) [Å], cell (3, 3) [Å]. Raises InputError as `terms_of` and `agent` do.
-        """
-        terms = [self.terms_of(topology, s) for s in topology.species]
-        cutoff = max(self.agent(s).cutoff_A for s in topology.species)
-        forces = np.zeros((len(terms), topology.n_atoms, 3))
-        for name, pairs in topology.pairs(positions, cell, cutoff):
-            for own, on_all in zip(terms, forces, strict=True):
-                if name in own:
-                    _add_term(own[name], pairs, on_all)
-        return np.asarray(forces[topology.species_index, np.arange(topology.n_atoms)])
+                farthest.append(Escape(terms[name].name, (i, j), r, low if r < low else high))
+        return farthest
 
     def save(self, file: FilePath | str) -> None:
         """Write the model file (JSON); never half-written."""
@@ -258,6 +228,7 @@ class AgentLoss:
         data = {
             "format": FORMAT,
             "version": VERSION,
+            **({"written_by": self.written_by} if self.written_by else {}),
             "units": UNITS,
             "species": list(self.species),
             "terms": [t.to_dict() for t in self.terms],
@@ -265,10 +236,7 @@ class AgentLoss:
             "provenance": dict(self.provenance),
         }
         text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
-        return (
-            _LIST_OF_SCALARS.sub(lambda found: "[" + re.sub(r",\n\s*", ", ", found[1]) + "]", text)
-            + "\n"
-        )
+        return _LIST_OF_SCALARS.sub(_on_one_line, text) + "\n"
 
     @classmethod
     def load(cls, file: FilePath | str) -> AgentLoss:
@@ -305,7 +273,17 @@ class AgentLoss:
         if data["units"] != UNITS:
             raise InputError(f"has units {data['units']}; expected {UNITS}")
         agents = {species: terms_from(terms) for species, terms in data["agents"].items()}
-        return cls(tuple(data["species"]), terms_from(data["terms"]), data["provenance"], agents)
+        return cls(
+            species=tuple(data["species"]),
+            terms=terms_from(data["terms"]),
+            provenance=data["provenance"],
+            agents=agents,
+            written_by=data.get("written_by", ""),
+        )
+
+
+def _on_one_line(scalars: re.Match[str]) -> str:
+    return "[" + re.sub(r",\n\s*", ", ", scalars[1]) + "]"
 
 
 def terms_from(data: list[dict[str, Any]]) -> tuple[Term, ...]:
@@ -324,18 +302,16 @@ def terms_from(data: list[dict[str, Any]]) -> tuple[Term, ...]:
     return tuple(KINDS[term["kind"]].from_dict(term) for term in data)
 
 
-def _add_term(term: PairTerm, pairs: Pairs, forces: Floats, virial: Floats | None = None) -> float:
-    """Energy of a term; its forces are added to `forces` (N, 3), and to `virial` (3, 3) if it is
-    given.
-    """
-    if isinstance(term, FreeTerm):
-        pairs = pairs[pairs.r < term.cutoff_A]
-    energy, slope = term.evaluate(pairs.r)
-    on_i = (slope / pairs.r)[:, None] * pairs.vector
-    for c in range(3):
-        forces[:, c] += np.bincount(pairs.i, on_i[:, c], len(forces)) - np.bincount(
-            pairs.j, on_i[:, c], len(forces)
-        )
-    if virial is not None:
-        virial += pairs.vector.T @ on_i
-    return float(energy.sum())
+def _alike(terms: Iterable[TermT]) -> list[list[TermT]]:
+    """Terms of one class and layout together, in the order of the first of each."""
+    groups: dict[Any, list[TermT]] = {}
+    for term in terms:
+        groups.setdefault((type(term), term.layout), []).append(term)
+    return list(groups.values())
+
+
+def _evaluate(terms: Sequence[Term], system: System) -> Evaluation:
+    total = Evaluation.nothing([t.name for t in terms], system.topology.n_atoms)
+    for alike in _alike(terms):
+        alike[0].add_alike(alike, system, total)
+    return total

@@ -1,60 +1,47 @@
-"""Terms of pairs: functions of one distance, with walls outside of what the data sampled."""
+"""Terms of pairs: functions of one distance, with walls outside of what the data sampled.
+
+- `power`  quadratic in the invariants q_n = (1 - (r/cutoff)²)³ r^-n: l = Σ_a A_a q_a + Σ_{a≤b}
+  B_ab q_a q_b (arXiv:2504.10560, there without the factor that ends them at the cutoff)
+- `spline` linear in cubic B-splines: the most flexible function of r
+- `bond`   polynomial in r - r0; degree 2 is quadratic in the invariant r, degree 4 in r and r²
+
+A term knows what a fit and an evaluation need of it: which pairs of a system are its own, the
+forces that its coefficients exert, what keeps these in place where data are few, and its walls.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import combinations_with_replacement
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from mld_ff.errors import InputError
+from mld_ff.geometry.pairs import BIN_A, NO_PAIRS, Pairs
 from mld_ff.geometry.radial import bspline_basis, power_basis
+from mld_ff.geometry.system import System
+from mld_ff.loss.evaluation import Evaluation
+from mld_ff.loss.walls import (
+    DEPTH_A,
+    LEAST_STIFFNESS,
+    PULL_DEPTH_A,
+    PUSHES_BACK,
+    Wall,
+    inner_edge,
+    outer_edges,
+    wall_stiffness,
+)
+from mld_ff.survey import Histogram
 from mld_ff.trajectory import Floats
 
+INNERMOST_A = 0.3
+"""No two atoms of anything come closer."""
 NOT_NUMBERS = ("name", "species", "path", "neighbours", "coverage")
-
-
-@dataclass(frozen=True)
-class Wall:
-    """Continuation of a term beyond an edge of its sampled range.
-
-    With depth x = |r - edge|:  u(r) = energy - force x + ½ curvature x² + stiffness x³, where
-    `energy`, `force` (towards the sampled range) and `curvature` are the term's own at the edge, so
-    u is twice differentiable there.
-    """
-
-    edge_A: float
-    stiffness_eV_per_A3: float
-    energy: float
-    force: float
-    curvature: float
-    inward: int
-    """+1 where the sampled range lies at larger r than the edge, -1 where it lies at smaller r."""
-
-    def evaluate(self, r: Floats) -> tuple[Floats, Floats]:
-        """Energy [eV] and derivative du/dr [eV/Å] at depth; r (P,) must lie beyond the edge."""
-        x = np.abs(r - self.edge_A)
-        c, k = self.stiffness_eV_per_A3, self.curvature
-        energy = self.energy + x * (self.force + x * (k / 2 + x * c))
-        return energy, -self.inward * (self.force + x * (k + 3 * c * x))
-
-
-def wall_stiffness(force: float, curvature: float, depth: float, least: float) -> float:
-    """Smallest cubic coefficient [eV/Å³], at least `least`, that pushes back everywhere beyond
-    `depth` [Å].
-
-    force [eV/Å] and curvature [eV/Å²] are those at the edge, positive when they push back.
-    """
-    return max(
-        least,
-        -force / (3 * depth**2),
-        -curvature / (3 * depth),
-        -(force + curvature * depth) / (3 * depth**2),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,14 +61,28 @@ class Term:
     """Standard errors by jack-knife over contiguous blocks; empty if not estimated."""
     coverage: Mapping[str, Any] = field(default_factory=dict)
     """What the data sampled. Distances: `shortest_A`, `longest_A`, a histogram of `counts` in bins
-    `width_A` wide from
-    `start_A` on, and in the middle of each the standard error of the function, `errors_eV`, by the
-    same jack-knife.
-    Densities: `lowest`, `highest`, and `counts` in bins of equal width between.
-    """
+    `width_A` wide from `start_A` on, and in the middle of each the standard error of the function,
+    `errors_eV`, by the same jack-knife. Densities: `lowest`, `highest`, and `counts` in bins of
+    equal width between."""
 
     @property
     def coefficient_names(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    @property
+    def layout(self) -> tuple[Any, ...]:
+        """Terms of one class and layout are combinations of the same functions: they are evaluated
+        together, and an engine computes those functions once."""
+        raise NotImplementedError
+
+    @property
+    def reach_A(self) -> float:
+        """How far away a pair may be that the term asks a system for; 0 for bonded ones."""
+        return 0.0
+
+    @classmethod
+    def add_alike(cls, terms: Sequence[Self], system: System, total: Evaluation) -> None:
+        """Add what terms of one layout say of a system."""
         raise NotImplementedError
 
     def zeroed(self) -> Self:
@@ -89,15 +90,15 @@ class Term:
         return replace(self, coefficients=(0.0,) * len(self.coefficients))
 
     def to_dict(self) -> dict[str, Any]:
-        own: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {
-            "kind": self.kind,
-            **{k: list(v) if isinstance(v, tuple) else v for k, v in own.items()},
-        }
+        data: dict[str, Any] = {"kind": self.kind}
+        for own in fields(self):
+            value = getattr(self, own.name)
+            data[own.name] = list(value) if isinstance(value, tuple) else value
+        return data
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        known = set(cls.__dataclass_fields__)
+        known = {own.name for own in fields(cls)}
         if unknown := set(data) - known - {"kind"}:
             raise InputError(
                 f"term {data.get('name')!r} has fields that this version does not know:"
@@ -114,6 +115,11 @@ class Term:
         return cls(**values)
 
 
+def no_pull(edge_A: float) -> float:
+    """Where pairs are all there is."""
+    return 0.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class PairTerm(Term):
     """One function of the distance of one kind of pair; linear in its coefficients."""
@@ -121,10 +127,63 @@ class PairTerm(Term):
     species: tuple[str, str]
 
     def basis(self, r: Floats, derivative: int = 0) -> Floats:
-        """Functions (P, K), or their first or second derivative, whose linear combination is the
-        energy.
-        """
+        """Functions (P, K), or a derivative of them, whose linear combination is the energy."""
         raise NotImplementedError
+
+    # --- pairs and energy -------------------------------------------------------------------------
+
+    def pairs_of(self, system: System) -> Pairs:
+        """The pairs of a system that are this term's own."""
+        raise NotImplementedError
+
+    def evaluate(self, r: Floats) -> tuple[Floats, Floats]:
+        """Energy [eV] and derivative du/dr [eV/Å] of pairs at r (P,) [Å], walls included."""
+        c = np.array(self.coefficients)
+        energy, slope = self.basis(r) @ c, self.basis(r, 1) @ c
+        for wall in self.walls:
+            beyond = wall.beyond(r)
+            energy[beyond], slope[beyond] = wall.evaluate(r[beyond])
+        return energy, slope
+
+    @classmethod
+    def add_alike(cls, terms: Sequence[Self], system: System, total: Evaluation) -> None:
+        for term in terms:
+            pairs = term.pairs_of(system)
+            energy, slope = term.evaluate(pairs.r)
+            total.energies[term.name] += float(energy.sum())
+            total.add_pairs(pairs, slope)
+
+    # --- what a fit asks --------------------------------------------------------------------------
+
+    coverage_width_A: ClassVar[float]
+    """Of the bins that coverage is told in."""
+    holds_together: ClassVar[bool] = False
+    """Whether coefficients that no data touch follow from their neighbours by the prior."""
+
+    def features(self, system: System) -> Floats:
+        """Forces (3N, K) [eV/Å] that unit coefficients exert on the atoms of a system."""
+        pairs, n = self.pairs_of(system), system.topology.n_atoms
+        unit, axes = pairs.vector / pairs.r[:, None], np.arange(3)
+        rows = np.concatenate([3 * pairs.i[:, None] + axes, 3 * pairs.j[:, None] + axes], axis=1)
+        columns = np.repeat(np.arange(len(pairs.r)), 6)
+        values = np.concatenate([unit, -unit], axis=1).ravel()
+        spread = csr_array((values, (rows.ravel(), columns)), shape=(3 * n, len(pairs.r)))
+        return np.asarray(spread @ self.basis(pairs.r, 1))
+
+    def prior(self, sizes: Floats) -> Floats:
+        """What a ridge weighs, (K, K). sizes: of the features, squared, the mean of all being 1."""
+        return np.zeros((len(sizes), len(sizes)))
+
+    def ends_before(self, r_A: float) -> int:
+        """How many of the first functions end before a distance, and only there."""
+        return 0
+
+    def without_first(self, n: int) -> Self:
+        """The same term without its first n functions."""
+        kept, errors = self.coefficients[n:], self.coefficient_errors[n:]
+        return replace(self, coefficients=kept, coefficient_errors=errors)
+
+    # --- where the data were ----------------------------------------------------------------------
 
     @cached_property
     def walls(self) -> tuple[Wall, ...]:
@@ -135,16 +194,21 @@ class PairTerm(Term):
         """Shortest and longest distance that the data sampled."""
         return 0.0, math.inf
 
-    def evaluate(self, r: Floats) -> tuple[Floats, Floats]:
-        """Energy [eV] and derivative du/dr [eV/Å] of pairs at distance r (P,) [Å], walls
-        included.
+    def range_seen(self, seen: Histogram) -> tuple[float, float]:
+        """Between what distances [Å] nothing is new, where these have been seen."""
+        return seen.shortest, seen.longest
+
+    @property
+    def learned_A(self) -> tuple[float, float]:
+        """Between its walls, where it is what was learned."""
+        raise NotImplementedError
+
+    def walled(self, seen: Histogram, strongest_pull: Callable[[float], float] = no_pull) -> Self:
+        """The same term with walls outside of the distances seen.
+
+        strongest_pull: the most [eV/Å] that other terms can do to such a pair below a distance [Å].
         """
-        c = np.array(self.coefficients)
-        energy, slope = self.basis(r) @ c, self.basis(r, 1) @ c
-        for wall in self.walls:
-            beyond = (wall.edge_A - r) * wall.inward > 0
-            energy[beyond], slope[beyond] = wall.evaluate(r[beyond])
-        return energy, slope
+        raise NotImplementedError
 
     def _wall(self, edge_A: float, stiffness: float, inward: int) -> Wall:
         c, edge = np.array(self.coefficients), np.array([edge_A])
@@ -162,6 +226,35 @@ class FreeTerm(PairTerm):
     wall_edge_A: float = 0.0
     wall_stiffness_eV_per_A3: float = 0.0
 
+    coverage_width_A: ClassVar[float] = 0.1
+
+    @classmethod
+    def blank(
+        cls,
+        name: str,
+        species: tuple[str, str],
+        cutoff_A: float,
+        spacing_A: float,
+        exponents: tuple[float, ...],
+    ) -> Self:
+        """A term to be fitted, its coefficients zero; a kind takes what it needs of the options."""
+        raise NotImplementedError
+
+    @property
+    def layout(self) -> tuple[Any, ...]:
+        return (self.cutoff_A,)
+
+    @property
+    def reach_A(self) -> float:
+        return self.cutoff_A
+
+    def pairs_of(self, system: System) -> Pairs:
+        return system.free_within(self.species, self.cutoff_A)
+
+    def prior(self, sizes: Floats) -> Floats:
+        """Keeps large coefficients from cancelling each other: engines add them in float32."""
+        return np.diag(sizes)
+
     @cached_property
     def walls(self) -> tuple[Wall, ...]:
         return (self._wall(self.wall_edge_A, self.wall_stiffness_eV_per_A3, 1),)
@@ -169,16 +262,30 @@ class FreeTerm(PairTerm):
     @property
     def sampled_A(self) -> tuple[float, float]:
         """The wall begins a little further out than the shortest distance, and is all there is if
-        nobody was seen.
-        """
+        nobody was seen."""
         return self.coverage.get("shortest_A") or self.wall_edge_A, math.inf
 
+    def range_seen(self, seen: Histogram) -> tuple[float, float]:
+        """A kind of pair that nobody saw has its wall at the cutoff."""
+        return min(seen.shortest, self.cutoff_A), math.inf
+
     @property
-    def layout(self) -> tuple[Any, ...]:
-        """Terms of the same layout are combinations of the same functions: an engine computes those
-        once.
-        """
-        return (self.cutoff_A,)
+    def learned_A(self) -> tuple[float, float]:
+        return self.wall_edge_A, self.cutoff_A
+
+    def walled(self, seen: Histogram, strongest_pull: Callable[[float], float] = no_pull) -> Self:
+        if not seen.n:  # nobody came within the cutoff, and nobody shall
+            return self._with_wall(self.cutoff_A, LEAST_STIFFNESS)
+        edge_A = inner_edge(seen, self.cutoff_A)
+        wall = self._with_wall(edge_A, self.wall_stiffness_eV_per_A3).walls[0]
+        depth = PUSHES_BACK * max(edge_A - seen.shortest, BIN_A)
+        least = max(LEAST_STIFFNESS, strongest_pull(edge_A) / (3 * PULL_DEPTH_A**2))
+        stiffness = wall_stiffness(wall.force, wall.curvature, depth, least)
+        # few data determine the functions that the wall hides, and they change nothing
+        return self._with_wall(edge_A, stiffness).without_first(self.ends_before(edge_A))
+
+    def _with_wall(self, edge_A: float, stiffness: float) -> Self:
+        return replace(self, wall_edge_A=edge_A, wall_stiffness_eV_per_A3=stiffness)
 
     def zeroed(self) -> Self:
         return replace(super().zeroed(), wall_stiffness_eV_per_A3=0.0)
@@ -211,6 +318,21 @@ class PowerTerm(FreeTerm):
     def basis(self, r: Floats, derivative: int = 0) -> Floats:
         return power_basis(r, self.cutoff_A, [(len(p), sum(p)) for p in self.products], derivative)
 
+    @classmethod
+    def blank(
+        cls,
+        name: str,
+        species: tuple[str, str],
+        cutoff_A: float,
+        spacing_A: float,
+        exponents: tuple[float, ...],
+    ) -> Self:
+        m = len(exponents)
+        zeros = (0.0,) * (m + m * (m + 1) // 2)
+        return cls(
+            name=name, species=species, coefficients=zeros, cutoff_A=cutoff_A, exponents=exponents
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class SplineTerm(FreeTerm):
@@ -220,6 +342,7 @@ class SplineTerm(FreeTerm):
     """
 
     kind: ClassVar[str] = "spline"
+    holds_together: ClassVar[bool] = True
     spacing_A: float
 
     @property
@@ -243,6 +366,31 @@ class SplineTerm(FreeTerm):
         inside = np.where(r < self.cutoff_A, r, self.knots[0] - 1)
         return bspline_basis(inside, knots, derivative)[:, : len(self.coefficients)]
 
+    @classmethod
+    def blank(
+        cls,
+        name: str,
+        species: tuple[str, str],
+        cutoff_A: float,
+        spacing_A: float,
+        exponents: tuple[float, ...],
+    ) -> Self:
+        """Functions are laid out from INNERMOST_A on, and trimmed when the data are known."""
+        n = math.ceil((cutoff_A - INNERMOST_A) / spacing_A - 1e-9)
+        zeros = (0.0,) * n
+        return cls(
+            name=name, species=species, coefficients=zeros, cutoff_A=cutoff_A, spacing_A=spacing_A
+        )
+
+    def prior(self, sizes: Floats) -> Floats:
+        """Smoothness: second differences of neighbours; beyond the cutoff coefficients are zero."""
+        second = np.diff(np.eye(len(sizes) + 3), 2, axis=0)[:, : len(sizes)]
+        return np.asarray(second.T @ second)
+
+    def ends_before(self, r_A: float) -> int:
+        # a wall takes value and derivatives at its edge, so all four functions there must stay
+        return max(int(np.searchsorted(self.knots, r_A, side="right")) - 4, 0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BondTerm(PairTerm):
@@ -257,9 +405,30 @@ class BondTerm(PairTerm):
     range_A: tuple[float, float] = (0.0, np.inf)
     wall_stiffness_eV_per_A3: tuple[float, float] = (0.0, 0.0)
 
+    coverage_width_A: ClassVar[float] = 0.02
+
+    @property
+    def layout(self) -> tuple[Any, ...]:
+        return self.path, self.r0_A, len(self.coefficients)
+
+    def pairs_of(self, system: System) -> Pairs:
+        return system.bonded.get(self.path, NO_PAIRS)
+
     @property
     def sampled_A(self) -> tuple[float, float]:
         return self.range_A
+
+    @property
+    def learned_A(self) -> tuple[float, float]:
+        return self.range_A
+
+    def walled(self, seen: Histogram, strongest_pull: Callable[[float], float] = no_pull) -> Self:
+        ends = outer_edges(seen)
+        low, high = (
+            wall_stiffness(wall.force, wall.curvature, DEPTH_A, LEAST_STIFFNESS)
+            for wall in replace(self, range_A=ends).walls
+        )
+        return replace(self, range_A=ends, wall_stiffness_eV_per_A3=(low, high))
 
     @property
     def coefficient_names(self) -> tuple[str, ...]:

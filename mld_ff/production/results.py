@@ -15,6 +15,7 @@ from MDAnalysis.coordinates.DCD import DCDReader
 from mld_ff.engines.lammps.run import thermo
 from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
+from mld_ff.geometry.system import systems
 from mld_ff.geometry.topology import find_topology
 from mld_ff.loss.model import AgentLoss
 from mld_ff.production.sessions import (
@@ -201,8 +202,8 @@ def excursions(loss: AgentLoss, source: FrameSource, most: int = 200) -> dict[st
     ranges = {t.name: t.range for t in loss.channels}
     for frames in source.chunks():
         topology = topology or find_topology(frames.symbols, frames.positions[0], frames.cell[0])
-        for f in range(-at % every, frames.n_frames, every):
-            for name, rho in loss.densities(topology, frames.positions[f], frames.cell[f]).items():
+        for system in systems(topology, frames[-at % every :: every], loss.cutoff_A):
+            for name, rho in loss.densities(system).items():
                 low, high = ranges[name]
                 outside[name] += int(((rho < low) | (rho > high)).sum())
                 number[name] += len(rho)

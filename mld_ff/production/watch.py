@@ -13,6 +13,7 @@ from pathlib import Path
 from MDAnalysis.coordinates.DCD import DCDReader
 
 from mld_ff.errors import CheckFailed, EngineError
+from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology
 from mld_ff.loss.model import AgentLoss, Escape
 from mld_ff.production import dcd
@@ -115,7 +116,8 @@ class Watch:
                     frame.positions.astype(float),
                     frame.triclinic_dimensions.astype(float),
                 )
-                for escape in self.loss.escapes(self.topology, positions, cell):
+                system = System(self.topology, positions, cell, self.loss.shortest_reach_A)
+                for escape in self.loss.escapes(system):
                     if self.stop:
                         raise CheckFailed(
                             f"a pair left the sampled distances: step {step}, {escape}"

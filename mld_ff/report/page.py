@@ -13,9 +13,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mld_ff.files import read_template, to_json, write_atomically
-from mld_ff.loss.densities import CollectiveTerm
+from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
-from mld_ff.loss.terms import BondTerm, FreeTerm, PairTerm, Term
+from mld_ff.loss.terms import PairTerm, Term
 from mld_ff.report.exponents import plot_exponents, plot_plane, plot_sensitivities
 from mld_ff.report.plots import plot_bonded_functions, plot_errors, plot_pair_functions
 from mld_ff.report.study import Compared, Study
@@ -264,11 +264,9 @@ def _coverage(loss: AgentLoss) -> str:
         if not seen.get("counts"):
             rows.append([term.name, "none", "", "", "", ""])
             continue
-        if isinstance(term, FreeTerm):
-            walls = f"below {term.wall_edge_A:.2f}"
-        else:
-            assert isinstance(term, BondTerm)
-            walls = f"below {term.range_A[0]:.2f}, above {term.range_A[1]:.2f}"
+        walls = ", ".join(
+            f"{'below' if wall.inward > 0 else 'above'} {wall.edge_A:.2f}" for wall in term.walls
+        )
         shortest, longest = f"{seen['shortest_A']:.3f}", f"{seen['longest_A']:.3f}"
         rows.append(
             [
@@ -312,6 +310,6 @@ def _numbers(term: Term) -> list[tuple[str, float, float]]:
     """Name, value and standard error (nan if not known) of what was inferred."""
     errors = term.coefficient_errors or (math.nan,) * len(term.coefficients)
     found = list(zip(term.coefficient_names, term.coefficients, errors, strict=True))
-    if isinstance(term, CollectiveTerm):
+    if isinstance(term, DensityTerm):
         found = [("strength", term.strength_eV, math.nan), ("rest", term.rest, math.nan), *found]
     return found

@@ -12,9 +12,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mld_ff.geometry.topology import find_topology
+from mld_ff.geometry.system import systems
+from mld_ff.geometry.topology import topology_of
 from mld_ff.loss.model import AgentLoss
-from mld_ff.loss.terms import BondTerm, FreeTerm, PairTerm
+from mld_ff.loss.terms import BondTerm, PairTerm
 from mld_ff.report.style import LABELS, REFERENCE, STYLES, legend_above, panels, wide_panels
 from mld_ff.survey import Inspection
 from mld_ff.trajectory import Floats, Trajectory
@@ -46,7 +47,7 @@ def _plot_terms(terms: Sequence[PairTerm]) -> Figure:
     figure, axes = panels(len(terms))
     for axis, term in zip(axes, terms, strict=True):
         axis.set(title=term.name, xlabel="r [Å]", ylabel="loss [eV]")
-        low, high = _learned_range(term)
+        low, high = term.learned_A
         if not term.coverage["counts"]:
             axis.text(0.5, 0.5, "no pairs seen", ha="center", transform=axis.transAxes)
             continue
@@ -67,14 +68,6 @@ def _plot_terms(terms: Sequence[PairTerm]) -> Figure:
         axis.set(ylim=(bottom - room, top + room), xlim=(r[0], r[-1]))
     legend_above(figure, axes[0])
     return figure
-
-
-def _learned_range(term: PairTerm) -> tuple[float, float]:
-    """Between its walls [Å]."""
-    if isinstance(term, FreeTerm):
-        return term.wall_edge_A, term.cutoff_A
-    assert isinstance(term, BondTerm)
-    return term.range_A
 
 
 def _draw_coverage(axis: Axes, term: PairTerm) -> None:
@@ -100,7 +93,7 @@ def _draw_coverage(axis: Axes, term: PairTerm) -> None:
     if errors := term.coverage.get("errors_eV"):
         centre, band = left + width / 2, ERRORS_DRAWN * np.array(errors)
         u, _ = term.evaluate(centre)
-        low, high = _learned_range(term)
+        low, high = term.learned_A
         learned = ((low <= centre) & (centre <= high)).tolist()
         axis.fill_between(
             centre, u - band, u + band, learned, color="C0", alpha=0.3, lw=0, label="± 2 errors"
@@ -109,14 +102,9 @@ def _draw_coverage(axis: Axes, term: PairTerm) -> None:
 
 def plot_forces(loss: AgentLoss, frames: Trajectory) -> Figure:
     """Learned against reference force components, a panel per species."""
-    topology = find_topology(frames.symbols, frames.positions[0], frames.cell[0])
+    every = systems(topology_of(frames), frames, loss.cutoff_A)
     assert frames.forces is not None
-    learned = np.array(
-        [
-            loss.evaluate(topology, p, c)[1]
-            for p, c in zip(frames.positions, frames.cell, strict=True)
-        ]
-    )
+    learned = np.array([loss.evaluate(system).forces for system in every])
     figure, axes = panels(len(loss.species))
     for axis, species in zip(axes, loss.species, strict=True):
         mine = np.array([s == species for s in frames.symbols])

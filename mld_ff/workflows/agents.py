@@ -30,7 +30,7 @@ from mld_ff.engines.settings import MD
 from mld_ff.engines.start import Start, start_from
 from mld_ff.errors import InputError
 from mld_ff.files import write_atomically
-from mld_ff.geometry.pairs import minimum_image
+from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology
 from mld_ff.loss.model import AgentLoss
 from mld_ff.progress import Progress, no_progress
@@ -70,8 +70,8 @@ class AgentsCalculator(Calculator):
 
     implemented_properties: ClassVar[list[str]] = ["forces"]
 
-    def _evaluate(self, topology: Topology, positions: Floats, cell: Floats) -> dict[str, Any]:
-        return {"forces": self.loss.evaluate_agents(topology, positions, cell)}
+    def _evaluate(self, system: System) -> dict[str, Any]:
+        return {"forces": self.loss.evaluate_agents(system)}
 
 
 CALCULATORS: dict[str, type[Calculator]] = {"reciprocal": Calculator, "agents": AgentsCalculator}
@@ -307,19 +307,15 @@ def _steps(atoms: Atoms, integrator: MolecularDynamics, steps: int) -> Iterator[
 def _moment(atoms: Atoms, loss: AgentLoss, topology: Topology) -> dict[str, Any]:
     """One moment of a Series, but for time and work."""
     masses, velocities = atoms.get_masses(), atoms.get_velocities() * ase.units.fs
-    positions, cell = atoms.get_positions(), atoms.cell.array
-    energies, _ = loss.evaluate(topology, positions, cell)
+    system = System(topology, atoms.get_positions(), atoms.cell.array, loss.cutoff_A)
     momentum = masses @ velocities
-    distances = {
-        topology.bonded_names[path]: minimum_image(positions, cell, ij).r
-        for path, ij in topology.bonded.items()
-    }
+    distances = {topology.bonded_names[path]: pairs.r for path, pairs in system.bonded.items()}
     return {
         "momentum_amu_A_per_fs": momentum,
         "drift_A_per_ps": momentum / masses.sum() * A_PER_FS_TO_A_PER_PS,
         "net_force_eV_per_A": atoms.get_forces().sum(axis=0),
         "kinetic_eV": AMU_A2_PER_FS2_TO_EV / 2 * float(masses @ (velocities**2).sum(axis=1)),
-        "loss_eV": sum(energies.values()),
+        "loss_eV": loss.evaluate(system).energy,
         "temperature_K": temperatures(topology.symbols, masses, velocities),
         "mean_A": {name: r.mean() for name, r in distances.items()},
         "deviation_A": {name: r.std() for name, r in distances.items()},

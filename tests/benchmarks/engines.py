@@ -302,9 +302,9 @@ def main() -> None:
     if not asked.uf3 and not asked.pairs:
         print("without UF3: python tests/benchmarks/uf3water.py water.uf3, then --uf3 water.uf3")
     source = open_cp2k(EXAMPLE)
-    losses = {kind: fit(source, Basis(kind=kind)) for kind in ("power", "spline")}
+    losses = {kind: fit(source, Basis(kind=kind)).loss for kind in ("power", "spline")}
     if not asked.pairs:
-        losses["collective"] = fit(source, Basis(collective=6))
+        losses["collective"] = fit(source, Basis(collective=6)).loss
     every: dict[str, list[tuple[int, float]]] = {}
     for copies in asked.copies:
         start = box(copies)

@@ -25,7 +25,7 @@ def water():
 
 @pytest.fixture(scope="module", params=["spline", "power"])
 def loss(request, water):
-    return fit(water, Basis(request.param))
+    return fit(water, Basis(request.param)).loss
 
 
 @pytest.mark.parametrize(

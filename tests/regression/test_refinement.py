@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import evaluate
 
 from mld_ff import MD, AgentLoss, Basis, read_cp2k, refine
 from mld_ff.errors import InputError
@@ -59,7 +60,10 @@ def test_two_rounds_from_thirty_frames(tmp_path):
         return float(
             np.sqrt(
                 (
-                    (np.array([loss.evaluate(topology, x, c)[1] for x, c in pairs]) - unseen.forces)
+                    (
+                        np.array([evaluate(loss, topology, x, c)[1] for x, c in pairs])
+                        - unseen.forces
+                    )
                     ** 2
                 ).mean()
             )

@@ -46,7 +46,7 @@ def reference(water):
 
 @pytest.fixture(scope="module")
 def fitted(water):
-    return fit(water, Basis(collective=6))
+    return fit(water, Basis(collective=6)).loss
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_errors_on_unseen_frames(water, fitted, matched):
     loss = fitted
     assert loss.provenance["rmse_meV_per_A"] <= 115
     assert loss.provenance["collective"]["curve"][-1]["unseen_meV_per_A"] <= 112
-    assert fit(water, Basis(collective=AUTO)).channels == loss.channels
+    assert fit(water, Basis(collective=AUTO)).loss.channels == loss.channels
     assert verify(loss, water).passed
     assert matched.provenance["rmse_meV_per_A"] <= 115
     assert verify(matched, water).passed

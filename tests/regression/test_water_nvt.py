@@ -28,7 +28,7 @@ def water():
 )
 @pytest.mark.parametrize("engine", ["openmm", "lammps"])
 def test_twenty_picoseconds_at_300_K(engine, basis, water, tmp_path, record_property):
-    loss = fit(water, basis)
+    loss = fit(water, basis).loss
     trajectory = run(
         loss, water[-1], engine, tmp_path / "run", MD(300.0, 20.0, 0.5, damping_fs=50.0), "CPU"
     )

@@ -16,7 +16,7 @@ from mld_ff.errors import check_positive
 from mld_ff.files import read_template, write_atomically
 from mld_ff.geometry.pairs import BIN_A
 from mld_ff.geometry.topology import Topology
-from mld_ff.loss.densities import CollectiveTerm
+from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import BondTerm, FreeTerm
 from mld_ff.trajectory import Floats
@@ -120,7 +120,7 @@ def channel_file(number: int) -> str:
     return f"collective.{number}.eam"
 
 
-def embedded_atoms(channels: dict[str, CollectiveTerm], start: Start) -> str:
+def embedded_atoms(channels: dict[str, DensityTerm], start: Start) -> str:
     """One channel of every species as a file of pair style eam/he: densities of either sign, a
     function F(ρ) for every species, and a density for every species at every other.
     """

@@ -17,10 +17,12 @@ from mld_ff.engines.openmm.forcefield import forcefield_xml
 from mld_ff.engines.start import Start
 from mld_ff.errors import check_positive
 from mld_ff.files import read_template, write_atomically
+from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology
-from mld_ff.loss.densities import CollectiveTerm
+from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
-from mld_ff.loss.terms import BondTerm, FreeTerm, PowerTerm, SplineTerm, Term, Wall
+from mld_ff.loss.terms import BondTerm, FreeTerm, PowerTerm, SplineTerm, Term
+from mld_ff.loss.walls import Wall
 from mld_ff.trajectory import Floats, Ints
 from mld_ff.units import (
     A_PER_FS_TO_NM_PER_PS,
@@ -311,9 +313,7 @@ FREE_FORCES: dict[
 """Of every kind of free term: a force with the expression for all terms of one layout."""
 
 
-def _density_force(
-    channels: Mapping[str, CollectiveTerm], topology: Topology
-) -> openmm.CustomGBForce:
+def _density_force(channels: Mapping[str, DensityTerm], topology: Topology) -> openmm.CustomGBForce:
     """A channel of every species: one density for each atom, and what it costs.
 
     All densities stand behind each other in one table, so that every pair costs one lookup in one
@@ -436,7 +436,8 @@ def _state(loss: AgentLoss, start: Start, timestep_fs: float) -> openmm.State:
     context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
     frame = start.frame
     assert frame.velocities is not None
-    _, forces = loss.evaluate(start.topology, frame.positions[0], frame.cell[0])
+    agents = System(start.topology, frame.positions[0], frame.cell[0], loss.cutoff_A)
+    forces = loss.evaluate(agents).forces
     gained = forces / (frame.masses[:, None] * AMU_A2_PER_FS2_TO_EV) * timestep_fs / 2
     context.setPositions(frame.positions[0] * A_TO_NM * unit.nanometer)
     context.setVelocities((frame.velocities[0] - gained) * A_PER_FS_TO_NM_PER_PS)

@@ -1,14 +1,11 @@
-"""Averages: what frames in equilibrium say of the coefficients of pairs, beside the forces on their
-atoms.
+"""Averages: what frames in equilibrium say of the coefficients of pairs, beside the forces.
 
 In equilibrium a frame x has the probability exp(-U(x)/kT)/Z, and U = Σ c_k u_k + … is linear in the
 coefficients of pairs. So the log-likelihood of a run's frames has the gradient (⟨u⟩_model -
-⟨u⟩_run)/kT and the curvature
--cov_model(u)/kT²: it is largest where distances occur as often in the model's own run as in CP2K's.
-(Relative entropy: Shell, J. Chem. Phys. 129, 144108 (2008).) Forces tell slopes, and leave
-combinations of coefficients almost free that
-structure is sensitive to: those are moved, and what that costs in force error is held below a
-limit.
+⟨u⟩_run)/kT and the curvature -cov_model(u)/kT²: it is largest where distances occur as often in the
+model's own run as in the reference. (Relative entropy: Shell, J. Chem. Phys. 129, 144108 (2008).)
+Forces tell slopes, and leave combinations of coefficients almost free that structure is sensitive
+to: those are moved, and what that costs in force error is held below a limit.
 """
 
 from __future__ import annotations
@@ -16,13 +13,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from mld_ff.errors import InputError
+from mld_ff.geometry.system import System, systems
 from mld_ff.geometry.topology import Topology
 from mld_ff.inference.accumulation import Accumulated
-from mld_ff.inference.walls import with_walls
+from mld_ff.loss.densities import strongest_pull
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import PairTerm
 from mld_ff.progress import Progress, no_progress
@@ -53,22 +52,18 @@ class Averages:
     ) -> Averages:
         """Over all frames whose bonds hold. Raises InputError if there are none."""
         columns = _with_pressure if pressure else unit_energies
-        found: list[Averages] = []
+        parts: list[Averages] = []
         done = 0
         for frames in source.chunks():
-            changed = {c.step for c in topology.changes(frames)}
-            rows = [
-                columns(loss, topology, x, cell)
-                for x, cell, step in zip(frames.positions, frames.cell, frames.step, strict=True)
-                if int(step) not in changed
-            ]
+            every = systems(topology, frames, loss.cutoff_A)
+            rows = [columns(loss, system) for system in every if not system.changes]
             if rows:
-                found.append(cls.of_rows(np.array(rows)))
+                parts.append(cls.of_rows(np.array(rows)))
             done += frames.n_frames
             progress("averages", done, source.n_frames)
-        if not found:
+        if not parts:
             raise InputError("bonds are broken in every frame: nothing to average")
-        return pooled(found, [one.frames for one in found])
+        return pooled(parts, [part.frames for part in parts])
 
     @classmethod
     def of_rows(cls, rows: Floats) -> Averages:
@@ -104,65 +99,55 @@ def pooled(parts: Sequence[Averages], weights: Sequence[float] | Floats) -> Aver
     return Averages(mean, covariance, sum(part.frames for part in parts))
 
 
-def unit_energies(loss: AgentLoss, topology: Topology, positions: Floats, cell: Floats) -> Floats:
+def unit_energies(loss: AgentLoss, system: System) -> Floats:
     """Energy (K,) [eV per unit] of every coefficient of the loss's pairs in one frame, walls
     without their cubic part.
 
     The order is that of `pair_coefficients`.
     """
-    pairs = dict(topology.pairs(positions, cell, loss.cutoff_A))
-    return np.concatenate(
-        [_beyond_walls(term, pairs[term.name].r)[0].sum(axis=0) for term in _pair_terms(loss)]
-    )
+    of_terms = [_beyond_walls(t, t.pairs_of(system).r)[0].sum(axis=0) for t in loss.pair_terms]
+    return np.concatenate(of_terms)
 
 
-def _with_pressure(loss: AgentLoss, topology: Topology, positions: Floats, cell: Floats) -> Floats:
+def _with_pressure(loss: AgentLoss, system: System) -> Floats:
     """See Averages, (2K + 1,)."""
-    pairs, volume = dict(topology.pairs(positions, cell, loss.cutoff_A)), abs(np.linalg.det(cell))
+    volume = abs(np.linalg.det(system.cell))
     energies, pressures = [], []
-    for term in _pair_terms(loss):
-        r = pairs[term.name].r
+    for term in loss.pair_terms:
+        r = term.pairs_of(system).r
         energy, slope = _beyond_walls(term, r)
         energies.append(energy.sum(axis=0))
         pressures.append(-r @ slope / (3 * volume))
-    virial = np.zeros((3, 3))
-    loss.evaluate(topology, positions, cell, virial)
-    return np.concatenate([*energies, [-np.trace(virial) / (3 * volume)], *pressures])
+    pressure = -np.trace(loss.evaluate(system).virial) / (3 * volume)
+    return np.concatenate([*energies, [pressure], *pressures])
 
 
 def _beyond_walls(term: PairTerm, r: Floats) -> tuple[Floats, Floats]:
     """The term's functions and their derivatives (P, K), in walls the parabolas that these begin
-    with.
-    """
+    with."""
     values, slopes = term.basis(r), term.basis(r, 1)
     for wall in term.walls:
-        beyond = (wall.edge_A - r) * wall.inward > 0
-        edge, x = np.array([wall.edge_A]), (r[beyond] - wall.edge_A)[:, None]
+        beyond, edge = wall.beyond(r), np.array([wall.edge_A])
+        x = (r[beyond] - wall.edge_A)[:, None]
         energy, slope, curvature = (term.basis(edge, d) for d in range(3))
-        values[beyond], slopes[beyond] = (
-            energy + x * (slope + x / 2 * curvature),
-            slope + x * curvature,
-        )
+        values[beyond] = energy + x * (slope + x / 2 * curvature)
+        slopes[beyond] = slope + x * curvature
     return values, slopes
 
 
 def pair_coefficients(loss: AgentLoss) -> Floats:
     """(K,)."""
-    return np.concatenate([term.coefficients for term in _pair_terms(loss)])
+    return np.concatenate([term.coefficients for term in loss.pair_terms])
 
 
 def with_pair_coefficients(loss: AgentLoss, coefficients: Floats, data: Accumulated) -> AgentLoss:
     """The loss with other coefficients of pairs, and walls that fit them; errors remain those of
-    the fit.
-    """
-    new, channels, at = dict[str, PairTerm](), loss.channels, 0
-    for term in _pair_terms(loss):
+    the fit."""
+    new, at = dict[str, PairTerm](), 0
+    for term in loss.pair_terms:
         own = coefficients[at : at + len(term.coefficients)]
         at += len(own)
         changed = replace(term, coefficients=tuple(own.tolist()))
-        new[term.name] = with_walls(changed, data.survey.distances[term.name], channels)
+        pull = partial(strongest_pull, loss.channels, term.species)
+        new[term.name] = changed.walled(data.survey.distances[term.name], pull)
     return replace(loss, terms=tuple(new.get(t.name, t) for t in loss.terms))
-
-
-def _pair_terms(loss: AgentLoss) -> list[PairTerm]:
-    return [t for t in loss.terms if isinstance(t, PairTerm)]

@@ -29,11 +29,13 @@ from mld_ff.engines.settings import MD
 from mld_ff.errors import CheckFailed, InputError, check_positive
 from mld_ff.files import to_json, write_atomically
 from mld_ff.geometry.pairs import default_cutoff
-from mld_ff.geometry.topology import Topology, find_topology
-from mld_ff.inference import Accumulated, Basis, Problem, Runs, fit, gather
+from mld_ff.geometry.system import changes
+from mld_ff.geometry.topology import Topology, topology_of
+from mld_ff.inference import Basis, Dataset, fit
 from mld_ff.inference.accumulation import MOST_CHANGED
-from mld_ff.inference.blocks import check_same_kinds
-from mld_ff.inference.fitting import measure
+from mld_ff.inference.dataset import check_same_kinds
+from mld_ff.inference.errors import measure
+from mld_ff.inference.fitting import Fit
 from mld_ff.loss.model import AgentLoss
 from mld_ff.production.simulation import find_engine
 from mld_ff.progress import Progress, no_progress
@@ -211,13 +213,13 @@ class _Work:
                 "no run has forces: print &MOTION/&PRINT/&FORCES, or give labelled frames"
                 " (--labels)"
             )
-        self.runs = Runs(with_forces or labels, progress)
+        self.dataset = Dataset(with_forces or labels, progress)
         if with_forces and labels:
-            self.runs = Runs((*with_forces, *labels), progress, only_train=len(labels))
+            self.dataset = Dataset((*with_forces, *labels), progress, only_train=len(labels))
         found = [_read(run) for run in runs]
         self.read = [frames for frames, _, _ in found]
         """Positions of every run."""
-        self.topologies = [_topology(frames) for frames in self.read]
+        self.topologies = [topology_of(frames) for frames in self.read]
         self.start = _sound(found[0][1], self.topologies[0])
         """Of every run of a model."""
         _check_alike(self.read, self.topologies)
@@ -229,16 +231,12 @@ class _Work:
         """By round."""
 
     @cached_property
-    def data(self) -> Accumulated:
-        return gather(self.runs, self.settings.basis)
-
-    @cached_property
-    def fitted(self) -> AgentLoss:
-        return fit(self.runs, self.settings.basis, data=self.data)
+    def fit(self) -> Fit:
+        return fit(self.dataset, self.settings.basis)
 
     @cached_property
     def valley(self) -> Valley:
-        return Valley.of(self.data, self.fitted)
+        return Valley.around(self.fit)
 
     @property
     def kT_eV(self) -> float:
@@ -263,7 +261,7 @@ class _Work:
         unit energies.
         """
         found = [
-            Averages.of(self.fitted, frames, topology, progress=self.progress)
+            Averages.of(self.fit.loss, frames, topology, progress=self.progress)
             for frames, topology in zip(self.read, self.topologies, strict=True)
         ]
         return pooled(found, self.weights).mean
@@ -313,9 +311,8 @@ def _read(run: FrameSource) -> tuple[Trajectory, Trajectory, float | None]:
 
 def _sound(frames: Trajectory, topology: Topology) -> Trajectory:
     """The last of some frames whose bonds hold. Raises InputError."""
-    broken = {change.step for change in topology.changes(frames)}
     for f in reversed(range(frames.n_frames)):
-        if int(frames.step[f]) not in broken:
+        if not changes(topology, frames[f]):
             return frames[f]
     raise InputError(
         "bonds are broken at the end of the first run, where runs of the model would start: cut it"
@@ -357,8 +354,8 @@ def _model(k: int, where: Path, work: _Work) -> AgentLoss:
     """What lies there, from the round before; the fit, for the first."""
     if k > 1 or (where / MODEL).exists():
         return AgentLoss.load(where / MODEL)
-    work.fitted.save(where / MODEL)
-    return work.fitted
+    work.fit.loss.save(where / MODEL)
+    return work.fit.loss
 
 
 def _round(
@@ -401,9 +398,9 @@ def _round(
     }
     if done:
         return row, None
-    following = with_pair_coefficients(loss, step.coefficients, work.data)
-    errors = measure(work.runs, following, Problem.of(work.data).test)
-    return row, replace(following, provenance={**loss.provenance, **errors})
+    following = with_pair_coefficients(loss, step.coefficients, work.fit.data)
+    errors = measure(work.dataset, following, work.fit.problem.test)
+    return row, replace(following, provenance={**loss.provenance, **errors.to_dict()})
 
 
 @dataclass(frozen=True)
@@ -420,7 +417,7 @@ def _seen(where: Path, work: _Work, progress: Progress) -> _Seen:
     loss, frames = AgentLoss.load(where / MODEL), _settled(where, work)
     cuts, told = np.arange(STRETCHES + 1) * frames.n_frames // STRETCHES, dict[str, float]()
     with_pressure, now = work.settings.pressure_bar is not None, pair_coefficients(loss)
-    topology = _topology(work.start)
+    topology = topology_of(work.start)
     try:
         each = [
             Averages.of(loss, frames[a:b], topology, with_pressure, progress)
@@ -487,10 +484,6 @@ def _told(
     return replace(loss, provenance={**loss.provenance, "matched": matched})
 
 
-def _topology(frames: Trajectory) -> Topology:
-    return find_topology(frames.symbols, frames.positions[0], frames.cell[0])
-
-
 def _check_alike(runs: Sequence[Trajectory], topologies: Sequence[Topology]) -> None:
     """Raise InputError unless the runs are of the same molecules in one cell, which stays, and
     last.
@@ -524,7 +517,7 @@ def _check_alike(runs: Sequence[Trajectory], topologies: Sequence[Topology]) -> 
                 f"run {number} is no stretch of time: give labelled frames to the fit alone"
                 " (--labels)"
             )
-        broken = len({change.step for change in topology.changes(frames)})
+        broken = len({change.step for change in changes(topology, frames)})
         if broken > MOST_CHANGED * frames.n_frames:
             raise InputError(
                 f"bonds are broken in {broken} of {frames.n_frames} frames of run {number}: no"

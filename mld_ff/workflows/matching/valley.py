@@ -6,12 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mld_ff.inference.accumulation import Accumulated
-from mld_ff.inference.collective import CollectiveProblem
-from mld_ff.inference.problem import Problem
-from mld_ff.loss.model import AgentLoss
+from mld_ff.inference.fitting import Fit
 from mld_ff.trajectory import Floats
-from mld_ff.workflows.matching.averages import Averages, _pair_terms, pair_coefficients
+from mld_ff.workflows.matching.averages import Averages, pair_coefficients
 
 STRONGEST = 100.0
 """The structure of a frame counts at most as much as the forces of this many."""
@@ -51,36 +48,25 @@ class Valley:
     """Force components of a frame."""
 
     @classmethod
-    def of(cls, data: Accumulated, loss: AgentLoss) -> Valley:
-        """loss: the fit to the data."""
-        problem = Problem.of(data)
-        train, place = problem.train, {name: k for k, name in enumerate(problem.names)}
-        names = [f"{t.name} {c}" for t in _pair_terms(loss) for c in t.coefficient_names]
-        kept = {int(k): n for n, k in enumerate(problem.kept)}
-        here = [k for k, name in enumerate(names) if place[name] in kept]
-        there = [kept[place[names[k]]] for k in here]
-        if data.together is None:
-            equations, fitted = (
-                problem.equations.select(problem.kept),
-                problem.coefficients()[problem.kept],
-            )
-        else:
-            collective = CollectiveProblem.of(data, problem)
-            last = collective.refit(collective.full, train, loss.provenance["collective"]["rank"])
-            equations, fitted = collective.equations, collective.coefficients(last)
-        square = float(equations.residual(train, fitted).sum())
-        gram = equations.gram_bskk[list(train)].sum(axis=(0, 1)) / square
-        slope = 2 * (gram @ fitted - equations.moment_bsk[list(train)].sum(axis=(0, 1)) / square)
+    def around(cls, fit: Fit) -> Valley:
+        """Around the solution of a fit, with the coefficients of its loss's pairs."""
+        problem, train = fit.problem, list(fit.problem.train)
+        equations, solution = fit.equations, fit.solution
+        square = float(equations.residual(train, solution).sum())
+        gram = equations.gram_bskk[train].sum(axis=(0, 1)) / square
+        moment = equations.moment_bsk[train].sum(axis=(0, 1)) / square
+        slope = 2 * (gram @ solution - moment)
         n = len(problem.kept)
         prior = problem.ridge * np.trace(gram[:n, :n]) / n * problem.penalty
-        whole = np.zeros((2, len(names), len(names)))
+        here, there = _common(fit)
+        size = len(pair_coefficients(fit.loss))
+        whole = np.zeros((2, size, size))
         for k, matrix in enumerate((gram, prior)):
             whole[k][np.ix_(here, here)] = matrix[np.ix_(there, there)]
-        slopes = np.zeros(len(names))
+        slopes = np.zeros(size)
         slopes[here] = slope[there]
-        return cls(
-            pair_coefficients(loss), whole[0], slopes, whole[1], 3 * data.survey.topology.n_atoms
-        )
+        components = 3 * fit.data.survey.topology.n_atoms
+        return cls(pair_coefficients(fit.loss), whole[0], slopes, whole[1], components)
 
     def price(self, coefficients: Floats) -> float:
         """See Step."""
@@ -148,3 +134,13 @@ class Valley:
         if length > LONGEST:
             change, length = change * LONGEST / length, LONGEST
         return Step(now + change, length, self.price(now + change))
+
+
+def _common(fit: Fit) -> tuple[list[int], list[int]]:
+    """Places, among the coefficients of the loss's pairs and among the functions that were solved
+    for, of those that are both: walls hide some of the latter, and some are not determined."""
+    place = {name: k for k, name in enumerate(fit.problem.names)}
+    solved = {int(k): n for n, k in enumerate(fit.problem.kept)}
+    names = [f"{t.name} {c}" for t in fit.loss.pair_terms for c in t.coefficient_names]
+    here = [k for k, name in enumerate(names) if place[name] in solved]
+    return here, [solved[place[names[k]]] for k in here]

@@ -58,21 +58,22 @@ def _cp2k_is_there() -> bool:
         return False
 
 
-def _check_labels(where: Path, asked: Trajectory, found: Trajectory, known: Trajectory) -> None:
+def check_labels(where: Path, asked: Trajectory, labelled: Trajectory, known: Trajectory) -> None:
     """Raise unless these are forces of the frames asked for, by the method of the source."""
-    if found.forces is None or found.n_frames != asked.n_frames:
+    if labelled.forces is None or labelled.n_frames != asked.n_frames:
         raise InputError(
-            f"holds {found.n_frames} frames with forces; {asked.n_frames} were to be labelled",
+            f"holds {labelled.n_frames} frames with forces; {asked.n_frames} were to be labelled",
             where,
         )
-    if np.abs(found.positions - asked.positions).max() > 1e-4:
+    if np.abs(labelled.positions - asked.positions).max() > 1e-4:
         raise InputError(
             "holds labels of other frames than those asked for: remove it, or label them again",
             where,
         )
     assert known.forces is not None
     difference, size = (
-        float(np.sqrt((x**2).mean())) for x in (found.forces[0] - known.forces[0], known.forces[0])
+        float(np.sqrt((x**2).mean()))
+        for x in (labelled.forces[0] - known.forces[0], known.forces[0])
     )
     if not difference <= SAME_METHOD * size:
         raise CheckFailed(

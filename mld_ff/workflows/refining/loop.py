@@ -30,17 +30,18 @@ import numpy as np
 from mld_ff.engines.settings import MD
 from mld_ff.errors import CheckFailed, check_positive
 from mld_ff.files import to_json, write_atomically
-from mld_ff.geometry.topology import find_topology
-from mld_ff.inference import Basis, Runs, fit, gather
-from mld_ff.inference.walls import LEAST_STIFFNESS
+from mld_ff.geometry.system import changes, systems
+from mld_ff.geometry.topology import topology_of
+from mld_ff.inference import Basis, Dataset, fit
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import FreeTerm
+from mld_ff.loss.walls import LEAST_STIFFNESS
 from mld_ff.progress import Progress, no_progress
 from mld_ff.sources.cp2k.run.inputs import Reference
 from mld_ff.trajectory import FrameSource, Trajectory, concatenate, spread_frames
 from mld_ff.units import EV_TO_MEV, FS_TO_PS
-from mld_ff.workflows.refining.labels import FORCE_CAP, Labeller, _check_labels, label_with_cp2k
-from mld_ff.workflows.refining.novelty import Judge, Look, _largest_force, look, pick
+from mld_ff.workflows.refining.labels import FORCE_CAP, Labeller, check_labels, label_with_cp2k
+from mld_ff.workflows.refining.novelty import Judge, Look, largest_force, look, pick
 from mld_ff.workflows.rounds import begin, frames_of_run, run_once
 
 STATE = "refine.json"
@@ -54,8 +55,7 @@ the CP2K run itself.
 """
 EXPLORED_A = 0.1
 STARTS = 10
-"""Runs start from one of so many frames spread over the CP2K run, in every round from another one.
-"""
+"""Runs start from one of so many frames spread over the source, each round from another one."""
 
 
 @dataclass(frozen=True)
@@ -148,11 +148,10 @@ def refine(
         learned, _ = _labels(k, where, starts, settings.reference, label, progress)
         labels += [learned] if learned.n_frames else []
     finished = bool(state["rounds"][k - 1]["quiet"])
-    loss = (
-        AgentLoss.load(where / MODEL)
-        if finished
-        else fit(_runs(source, labels, progress), settings.basis)
-    )
+    if finished:
+        loss = AgentLoss.load(where / MODEL)
+    else:
+        loss = fit(_dataset(source, labels, progress), settings.basis).loss
     loss.save(out / MODEL)
     return Refinement(loss, tuple(state["rounds"][:k]), finished)
 
@@ -169,15 +168,13 @@ def _round(
     def tell(what: str, done: int, total: int) -> None:
         progress(f"round {k}: {what}", done, total)
 
-    runs, data = _runs(source, labels, tell), None
-    if (where / MODEL).exists():
-        loss = AgentLoss.load(where / MODEL)
-    else:
-        loss = fit(runs, settings.basis, data=(data := gather(runs, settings.basis)))
-        loss.save(where / MODEL)
+    # after a kill the same fit is made again: equal frames give equal numbers
+    fitted = fit(_dataset(source, labels, tell), settings.basis)
+    loss = fitted.loss
+    loss.save(where / MODEL)
     starts = spread_frames(source, STARTS)
     if not (where / PICKED).exists():
-        judge = Judge(loss, data or gather(runs, settings.basis), source, tell)
+        judge = Judge(fitted, source, tell)
         frame = _start(starts, k)
         nvt = replace(settings.nvt, seed=settings.nvt.seed + k)
         looks = {}
@@ -193,7 +190,8 @@ def _round(
     picked = json.loads((where / PICKED).read_text(encoding="utf-8"))
     told: dict[str, Any] = {
         "round": k,
-        **{key: loss.provenance[key] for key in ("rmse_meV_per_A", "relative_rmse")},
+        "rmse_meV_per_A": fitted.errors.rmse_meV_per_A,
+        "relative_rmse": fitted.errors.relative_rmse,
         **{key: picked[key] for key in ("runs", "new_fraction", "quiet")},
     }
     if picked["quiet"]:
@@ -207,8 +205,8 @@ def _round(
     }
 
 
-def _runs(source: FrameSource, labels: Sequence[Trajectory], progress: Progress) -> Runs:
-    return Runs((source, *labels), progress, only_train=len(labels))
+def _dataset(source: FrameSource, labels: Sequence[Trajectory], progress: Progress) -> Dataset:
+    return Dataset((source, *labels), progress, only_train=len(labels))
 
 
 def _start(starts: Trajectory, k: int) -> Trajectory:
@@ -294,14 +292,14 @@ def _labels(
         frame = frames_of_run(where / row["run"], _start(starts, k))[row["frame"]]
         parts.append(replace(frame, forces=None, energy=None))
     asked = concatenate(parts)
-    found = concatenate(list(label(where / LABELS, reference, asked, progress).chunks()))
-    _check_labels(where / LABELS, asked, found, known)
-    topology = find_topology(known.symbols, known.positions[0], known.cell[0])
+    labelled = concatenate(list(label(where / LABELS, reference, asked, progress).chunks()))
+    check_labels(where / LABELS, asked, labelled, known)
+    topology = topology_of(known)
     keep, left_out = [], []
-    for f in range(1, found.n_frames):
-        assert found.forces is not None
-        force, cap = _largest_force(found.forces[f]), FORCE_CAP * picked["largest_force_eV_per_A"]
-        what = next((c.what for c in topology.changes(found[f])), None)
+    for f in range(1, labelled.n_frames):
+        assert labelled.forces is not None
+        force, cap = largest_force(labelled.forces[f]), FORCE_CAP * picked["largest_force_eV_per_A"]
+        what = next((change.what for change in changes(topology, labelled[f])), None)
         if force > cap:
             what = (
                 f"a force of {force:.1f} eV/Å, more than {FORCE_CAP:g} times the largest of the"
@@ -312,15 +310,12 @@ def _labels(
         else:
             row = picked["frames"][f - 1]
             left_out.append(f"{row['run']} at {row['time_ps']:g} ps: {what}")
-    return replace(found, velocities=None)[np.array(keep, np.int64)], left_out
+    return replace(labelled, velocities=None)[np.array(keep, np.int64)], left_out
 
 
 def _rmse(loss: AgentLoss, frames: Trajectory, first: Trajectory) -> float:
     """Of the forces [eV/Å]; `first` is the frame that tells who is bonded to whom."""
-    topology = find_topology(first.symbols, first.positions[0], first.cell[0])
-    forces = [
-        loss.evaluate(topology, x, cell)[1]
-        for x, cell in zip(frames.positions, frames.cell, strict=True)
-    ]
+    every = systems(topology_of(first), frames, loss.cutoff_A)
+    forces = [loss.evaluate(system).forces for system in every]
     assert frames.forces is not None
     return float(np.sqrt(((np.array(forces) - frames.forces) ** 2).mean()))

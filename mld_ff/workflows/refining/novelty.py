@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
-from mld_ff.inference import Accumulated, Problem
-from mld_ff.inference.blocks import blocks_for_training
-from mld_ff.loss.model import AgentLoss
-from mld_ff.loss.terms import FreeTerm
+from mld_ff.geometry.system import System, systems
+from mld_ff.inference.fitting import Fit
+from mld_ff.inference.problem import Problem
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, FrameSource, Trajectory
 from mld_ff.units import FS_TO_PS
@@ -45,14 +44,14 @@ width of a wall.
 class Leverage:
     """How little the data of a fit determine the forces of a frame."""
 
-    def __init__(self, data: Accumulated, loss: AgentLoss, blocks: Sequence[int]) -> None:
-        """data: some blocks of them count. loss: what was fitted to them, for its ridges.
+    def __init__(self, fit: Fit, blocks: Sequence[int]) -> None:
+        """Some blocks of the data count.
 
         All functions that were accumulated take part, those too that no data touch and that the fit
         dropped: there it is the ridge that limits the variance. Of a collective loss these are the
         whole forms, from which its channels were chosen.
         """
-        self._data = data
+        self._data = data = fit.data
         every = np.arange(data.equations.gram_bskk.shape[2])
         problem = Problem(data.terms, data.equations, tuple(blocks), (), every)
         equations, functions = data.equations, problem.kept
@@ -70,31 +69,27 @@ class Leverage:
         self._gram = gram[np.ix_(self._functions, self._functions)]
         n = len(problem.kept)
         of_pairs, of_forms = self._gram[:n, :n], np.diag(self._gram)[n:]
-        self._gram[:n, :n] += loss.provenance["ridge"] * np.trace(of_pairs) / n * problem.penalty
-        if data.together is not None:
-            self._gram[range(n, len(self._gram)), range(n, len(self._gram))] += (
-                loss.provenance["collective"]["ridge"] * of_forms
-            )
+        self._gram[:n, :n] += fit.problem.ridge * np.trace(of_pairs) / n * problem.penalty
+        if fit.collective is not None:
+            forms = range(n, len(self._gram))
+            self._gram[forms, forms] += fit.collective.problem.ridge * of_forms
         self._factorise()
 
-    def learn(self, positions: Floats, cell: Floats) -> None:
+    def learn(self, system: System) -> None:
         """Count a frame as data, and as known exactly: labels have no noise that seeing it twice
-        would lower.
-        """
-        x = self._design(positions, cell)
+        would lower."""
+        x = self._design(system)
         self._gram = self._gram + EXACT * x.T @ x
         self._factorise()
 
-    def of_atoms(self, positions: Floats, cell: Floats) -> Floats:
-        """Of every atom of a frame (N,), summed over the components of its force. positions (N, 3)
-        [Å], cell [Å].
-        """
-        x = self._design(positions, cell) * self._scale
+    def of_atoms(self, system: System) -> Floats:
+        """Of every atom of a frame (N,), summed over the components of its force."""
+        x = self._design(system) * self._scale
         half = solve_triangular(self._factor, x.T, lower=True, check_finite=False)
         return np.asarray((half**2).sum(axis=0).reshape(-1, 3).sum(axis=1))
 
-    def _design(self, positions: Floats, cell: Floats) -> Floats:
-        return self._data.design(positions, cell)[:, self._functions]
+    def _design(self, system: System) -> Floats:
+        return self._data.design(system)[:, self._functions]
 
     def _factorise(self) -> None:
         self._scale = 1 / np.sqrt(np.diag(self._gram))
@@ -117,11 +112,9 @@ class Range:
 
     def beyond(self, values: Floats) -> float:
         """How far the furthest of some values lies outside of what was sampled."""
-        return (
-            max(self.low - float(values.min()), float(values.max()) - self.high, 0.0)
-            if len(values)
-            else 0.0
-        )
+        if not len(values):
+            return 0.0
+        return max(self.low - float(values.min()), float(values.max()) - self.high, 0.0)
 
     def is_new(self, values: Floats) -> bool:
         return bool(((values < self.new_low) | (values > self.new_high)).any())
@@ -145,89 +138,69 @@ class Verdict:
 class Judge:
     """Tells new and unsound frames from those that a fit has seen."""
 
-    def __init__(
-        self,
-        loss: AgentLoss,
-        data: Accumulated,
-        source: FrameSource,
-        progress: Progress = no_progress,
-    ) -> None:
-        """loss: the fit to `data`. source: what they begin with; the threshold comes from its
-        frames.
-        """
-        self.loss, self.topology = loss, data.survey.topology
-        n_blocks = len(data.frames_per_block)
-        train = list(blocks_for_training(n_blocks))
-        self.leverage = Leverage(data, loss, train)
+    def __init__(self, fit: Fit, source: FrameSource, progress: Progress = no_progress) -> None:
+        """source: what the data of the fit begin with; the threshold comes from its frames."""
+        self.loss, self.topology = fit.loss, fit.data.survey.topology
+        self.reach_A = max(fit.loss.cutoff_A, fit.data.reach_A)
+        self.leverage = Leverage(fit, fit.problem.train)
         self.ranges: dict[str, Range] = {}
-        for name, term in loss.terms_of(self.topology).items():
-            seen = data.survey.distances[name]
-            # a kind of free pair that nobody saw has its wall at the cutoff
-            low, high = seen.shortest, seen.longest
-            if isinstance(term, FreeTerm):
-                low, high = min(low, term.cutoff_A), np.inf
+        for name, term in fit.loss.terms_of(self.topology).items():
+            low, high = term.range_seen(fit.data.survey.distances[name])
             self.ranges[name] = Range(low, high, low - NEW_A, high + NEW_A)
-        for channel in loss.channels:
+        for channel in fit.loss.channels:
             low, high = channel.range
             self.ranges[channel.name] = Range(low, high, low - channel.fade, high + channel.fade)
-        self.threshold, self.largest_force = self._calibrate(data, source, train, progress)
+        self.threshold, self.largest_force = self._calibrate(fit, source, progress)
 
-    def _calibrate(
-        self, data: Accumulated, source: FrameSource, train: list[int], progress: Progress
-    ) -> tuple[float, float]:
+    def systems(self, frames: Trajectory) -> Iterator[System]:
+        """Frames as `judge` and the leverage want them."""
+        return systems(self.topology, frames, self.reach_A)
+
+    def _calibrate(self, fit: Fit, source: FrameSource, progress: Progress) -> tuple[float, float]:
         """Leverage beyond which a frame is new, and the largest force [eV/Å] of the source."""
-        n_blocks, stride = len(data.frames_per_block), -(-source.n_frames // CALIBRATION_FRAMES)
-        found, number, largest = list[float](), 0, 0.0
-        own, own_block = self.leverage, -1
+        n_blocks, train = len(fit.data.frames_per_block), fit.problem.train
+        stride = -(-source.n_frames // CALIBRATION_FRAMES)
+        leverages, number, largest = list[float](), 0, 0.0
+        without_block, current = self.leverage, -1
         for frames in source.chunks():
-            assert frames.forces is not None
-            broken = {change.step for change in self.topology.changes(frames)}
-            for f in range(frames.n_frames):
-                if int(frames.step[f]) not in broken:
-                    largest = max(largest, _largest_force(frames.forces[f]))
+            for system in self.systems(frames):
+                assert system.forces is not None
                 block = number * n_blocks // source.n_frames
-                if block != own_block:
-                    others = [b for b in train if b != block]
-                    own_block, own = (
-                        block,
-                        self.leverage if others == train else Leverage(data, self.loss, others),
-                    )
-                if number % stride == 0 and int(frames.step[f]) not in broken:
-                    found.append(float(own.of_atoms(frames.positions[f], frames.cell[f]).max()))
+                if block != current:
+                    current, others = block, [b for b in train if b != block]
+                    tested = len(others) == len(train)
+                    without_block = self.leverage if tested else Leverage(fit, others)
+                if not system.changes:
+                    largest = max(largest, largest_force(system.forces))
+                    if number % stride == 0:
+                        leverages.append(float(without_block.of_atoms(system).max()))
                 number += 1
             progress("what is new", number, source.n_frames)
-        return max(float(np.percentile(found, PERCENTILE)), LEAST_LEVERAGE), largest
+        threshold = float(np.percentile(leverages, PERCENTILE))
+        return max(threshold, LEAST_LEVERAGE), largest
 
     def judge(self, frame: Trajectory) -> Verdict:
         """Judge one frame."""
-        x, cell = frame.positions[0], frame.cell[0]
-        if not np.isfinite(x).all():
+        if not np.isfinite(frame.positions).all():
             return Verdict(np.inf, True, {}, "positions are not finite")
-        values = list(self._values(x, cell))
-        beyond = {name: depth for name, r in values if (depth := self.ranges[name].beyond(r)) > 0}
+        (system,) = self.systems(frame)
+        values = {name: pairs.r for name, pairs in system.pairs(self.loss.cutoff_A)}
+        values |= self.loss.densities(system)
+        depths = {name: self.ranges[name].beyond(x) for name, x in values.items()}
+        beyond = {name: depth for name, depth in depths.items() if depth > 0}
         for name in self.loss.terms_of(self.topology):
             if beyond.get(name, 0.0) > UNSOUND_A:
-                return Verdict(
-                    np.inf,
-                    True,
-                    beyond,
-                    f"{name} is {beyond[name]:.2f} Å beyond the distances sampled",
-                )
-        if change := next(iter(self.topology.changes(frame)), None):
-            return Verdict(np.inf, True, beyond, change.what)
-        novelty = self.novelty(x, cell)
-        return Verdict(
-            novelty, novelty > 1 or any(self.ranges[name].is_new(r) for name, r in values), beyond
-        )
+                why = f"{name} is {beyond[name]:.2f} Å beyond the distances sampled"
+                return Verdict(np.inf, True, beyond, why)
+        if system.changes:
+            return Verdict(np.inf, True, beyond, system.changes[0].what)
+        novelty = self.novelty(system)
+        leaves = any(self.ranges[name].is_new(x) for name, x in values.items())
+        return Verdict(novelty, novelty > 1 or leaves, beyond)
 
-    def novelty(self, positions: Floats, cell: Floats) -> float:
+    def novelty(self, system: System) -> float:
         """Largest leverage of an atom over the threshold."""
-        return float(self.leverage.of_atoms(positions, cell).max()) / self.threshold
-
-    def _values(self, positions: Floats, cell: Floats) -> Iterator[tuple[str, Floats]]:
-        for name, pairs in self.topology.pairs(positions, cell, self.loss.cutoff_A):
-            yield name, pairs.r
-        yield from self.loss.densities(self.topology, positions, cell).items()
+        return float(self.leverage.of_atoms(system).max()) / self.threshold
 
 
 @dataclass(frozen=True)
@@ -303,16 +276,16 @@ def pick(judge: Judge, looks: Sequence[Look], count: int) -> list[tuple[int, int
     heapq.heapify(heap)
     while heap and len(chosen) < count:
         before, k, f = heapq.heappop(heap)
-        x, cell = looks[k].frames.positions[f], looks[k].frames.cell[f]
+        (system,) = judge.systems(looks[k].frames[f])
         if before > -np.inf:
-            now = -judge.novelty(x, cell)
+            now = -judge.novelty(system)
             if heap and now > heap[0][0]:
                 heapq.heappush(heap, (now, k, f))
                 continue
         chosen.append((k, f))
-        judge.leverage.learn(x, cell)
+        judge.leverage.learn(system)
     return chosen
 
 
-def _largest_force(forces: Floats) -> float:
+def largest_force(forces: Floats) -> float:
     return float(np.linalg.norm(forces, axis=-1).max())

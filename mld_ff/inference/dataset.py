@@ -1,5 +1,5 @@
-"""Runs of one system as a sequence of frames: cut into blocks for training and testing, and into
-parts for workers.
+"""Dataset: frames of one system from one or several sources, cut into blocks for training and
+testing, and into parts for workers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from mld_ff.errors import InputError
-from mld_ff.geometry.topology import Topology, find_topology
+from mld_ff.geometry.topology import Topology, topology_of
 from mld_ff.inference.parallel import spread
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import FrameSource, Trajectory, concatenate
@@ -61,9 +61,10 @@ WHOLE = Part()
 
 
 @dataclass(frozen=True)
-class Runs:
-    """One run, or several of one system (at several temperatures, say). Block b holds the b-th
-    tenth of every run.
+class Dataset:
+    """One source of frames, or several of one system (at several temperatures, say).
+
+    Block b holds the b-th tenth of every source.
     """
 
     sources: tuple[FrameSource, ...]
@@ -71,9 +72,8 @@ class Runs:
     processes: int = 1
     """That share the work of passes over the frames."""
     only_train: int = 0
-    """So many of the runs, the last ones, are never for testing: of the atoms of the first in the
-    same order, their frames spread over the blocks for training.
-    """
+    """So many of the sources, the last ones, are never for testing: of the atoms of the first in
+    the same order, their frames spread over the blocks for training."""
 
     def __post_init__(self) -> None:
         others = self.sources[len(self.sources) - self.only_train :]
@@ -84,16 +84,15 @@ class Runs:
 
     @property
     def tested(self) -> tuple[FrameSource, ...]:
-        """The runs that are for training and testing."""
+        """The sources that are for training and testing."""
         return self.sources[: len(self.sources) - self.only_train]
 
     @classmethod
-    def of(cls, source: Source, progress: Progress = no_progress, processes: int = 1) -> Runs:
-        if isinstance(source, Runs):
+    def of(cls, source: Source, progress: Progress = no_progress, processes: int = 1) -> Dataset:
+        if isinstance(source, Dataset):
             return source
-        return cls(
-            tuple(source) if isinstance(source, Sequence) else (source,), progress, processes
-        )
+        sources = tuple(source) if isinstance(source, Sequence) else (source,)
+        return cls(sources, progress, processes)
 
     @property
     def n_frames(self) -> int:
@@ -127,27 +126,22 @@ class Runs:
 
     @cached_property
     def topologies(self) -> list[Topology]:
-        """Of the first frame of each. Raises InputError if they have not the same kinds of
-        pairs.
-        """
-        firsts = self.firsts[: len(self.tested)]
-        found = [
-            find_topology(first.symbols, first.positions[0], first.cell[0]) for first in firsts
-        ]
-        for topology in found:
-            check_same_kinds(topology, found[0])
-        return found + [found[0]] * self.only_train
+        """Of the first frame of each. Raises InputError if their kinds of pairs differ."""
+        tested = [topology_of(first) for first in self.firsts[: len(self.tested)]]
+        for topology in tested:
+            check_same_kinds(topology, tested[0])
+        return tested + [tested[0]] * self.only_train
 
     def part(self, part: Part) -> list[Range]:
         """The frames of a part."""
         first, last = part.range(self.n_frames)
-        found, before = [], 0
-        for number, run in enumerate(self.sources):
-            start, stop = max(first - before, 0), min(last - before, run.n_frames)
+        ranges, before = [], 0
+        for number, source in enumerate(self.sources):
+            start, stop = max(first - before, 0), min(last - before, source.n_frames)
             if start < stop:
-                found.append((number, start, stop))
-            before += run.n_frames
-        return found
+                ranges.append((number, start, stop))
+            before += source.n_frames
+        return ranges
 
     def blocks(self, blocks: Iterable[int], n_blocks: int) -> list[Range]:
         """The frames of some blocks; not those that are only for training."""
@@ -166,33 +160,34 @@ class Runs:
         work: Work[Shared, Result],
         shared: Shared,
     ) -> Iterator[tuple[int, Result]]:
-        """Block and `work(shared, topology, frames)` of groups of frames, in order; `what` is done
-        is told.
+        """Block and `work(shared, topology, frames)` of groups of frames, in order.
+
+        what: is being done, for the progress.
         """
-        groups = (
-            (number, block, frames)
-            for k in ranges
-            for number, block, frames in self._groups(*k, n_blocks)
-        )
+        groups = (group for one in ranges for group in self._groups(*one, n_blocks))
         done, total = 0, sum(stop - start for _, start, stop in ranges)
-        for block, seen, result in spread(
-            _on_group, (work, shared, self.topologies), groups, self.processes
-        ):
+        state = work, shared, self.topologies
+        for block, seen, result in spread(_on_group, state, groups, self.processes):
             done += seen
             self.progress(what, done, total)
             yield block, result
 
+    def over_all(
+        self, what: str, work: Work[Shared, Result], shared: Shared
+    ) -> Iterator[tuple[int, Result]]:
+        """See `over`: all frames."""
+        return self.over(self.part(WHOLE), self.n_blocks, what, work, shared)
+
     def _groups(self, number: int, start: int, stop: int, n_blocks: int) -> Iterator[Group]:
-        run = self.sources[number]
+        source = self.sources[number]
+        tested = number < len(self.tested)
+        blocks = tuple(range(n_blocks)) if tested else blocks_for_training(n_blocks)
         held: list[Trajectory] = []
         at = start
-        for frames in run.chunks(GROUP, start, stop):
+        for frames in source.chunks(GROUP, start, stop):
             while frames.n_frames:
-                blocks = (
-                    range(n_blocks) if number < len(self.tested) else blocks_for_training(n_blocks)
-                )
-                place = at * len(blocks) // run.n_frames
-                low, high = _block_range(place, run.n_frames, len(blocks))
+                place = at * len(blocks) // source.n_frames
+                low, high = _block_range(place, source.n_frames, len(blocks))
                 end = min(low + ((at - low) // GROUP + 1) * GROUP, high, stop)
                 held.append(frames[: end - at])
                 frames = frames[end - at :]
@@ -209,7 +204,7 @@ def _on_group(
     return block, frames.n_frames, work(shared, topologies[number], frames)
 
 
-Source = FrameSource | Sequence[FrameSource] | Runs
+Source = FrameSource | Sequence[FrameSource] | Dataset
 """One run, or several of one system."""
 
 
