@@ -1,18 +1,30 @@
 """Speed and memory of reading and inference on the shipped example.
 
-python tests/benchmarks/inference.py
+OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python tests/benchmarks/inference.py
 """
 
 from __future__ import annotations
 
 import lzma
-import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+from mld_ff import AgentLoss, Basis, Trajectory, fit, inspect, open_cp2k
+from mld_ff.geometry.system import systems
+from mld_ff.inference import (
+    Dataset,
+    Part,
+    accumulate,
+    read_shards,
+    solve,
+    write_shard,
+)
+from mld_ff.inference.sampling import centred_sums
 
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
 
@@ -36,8 +48,6 @@ def lengthen(directory: Path, frames: int) -> None:
 
 def fit_lengthened(frames: int) -> None:
     """In a process of its own: fit and print seconds and peak memory in MiB."""
-    from mld_ff import Basis, fit, open_cp2k
-
     with tempfile.TemporaryDirectory() as folder:
         lengthen(Path(folder), frames)
         began = time.perf_counter()
@@ -48,9 +58,6 @@ def fit_lengthened(frames: int) -> None:
 
 def shards(frames: int = 6000, jobs: int = 24, wanted: int = 1_000_000) -> None:
     """Rates of accumulation from plain text, and what they make of `wanted` frames."""
-    from mld_ff import Basis, open_cp2k
-    from mld_ff.inference import Part, accumulate, read_shards, solve, write_shard
-
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         lengthen(place, frames)
@@ -89,11 +96,37 @@ def shards(frames: int = 6000, jobs: int = 24, wanted: int = 1_000_000) -> None:
     )
 
 
+def passes(frames: Trajectory) -> None:
+    """Rates of the passes over frames in memory, and of the search for pairs that each makes."""
+    dataset, collective = Dataset.of(frames), Basis(collective=6)
+    sums = centred_sums(dataset, collective)
+    of_pairs, of_channels = fit(frames, Basis()).loss, fit(frames, collective).loss
+    (topology,) = dataset.topologies
+
+    def evaluate(loss: AgentLoss) -> None:
+        for system in systems(topology, frames, loss.cutoff_A):
+            loss.evaluate(system)
+
+    works: dict[str, Callable[[], object]] = {
+        "search for pairs": lambda: [
+            system.neighbours for system in systems(topology, frames, of_pairs.cutoff_A)
+        ],
+        "accumulate, splines": lambda: accumulate(frames, Basis().terms),
+        "accumulate, collective": lambda: accumulate(frames, collective.terms, forms=sums),
+        "evaluate, splines": lambda: evaluate(of_pairs),
+        "evaluate, collective": lambda: evaluate(of_channels),
+        "survey": lambda: inspect(frames),
+    }
+    for what, work in works.items():
+        work()
+        began = time.process_time()
+        work()
+        rate = frames.n_frames / (time.process_time() - began)
+        print(f"in memory, {what}: {rate:.0f} frames/s of CPU time")
+
+
 def main() -> None:
     """All measurements, one line each."""
-    from mld_ff import Basis, open_cp2k
-    from mld_ff.inference import accumulate
-
     began = time.perf_counter()
     trajectory = open_cp2k(EXAMPLE).read()
     rate = trajectory.n_frames / (time.perf_counter() - began)
@@ -103,6 +136,7 @@ def main() -> None:
         accumulate(trajectory, basis.terms)
         rate = trajectory.n_frames / (time.perf_counter() - began)
         print(f"invariants and normal equations, {basis.kind}: {rate:.0f} frames/s")
+    passes(trajectory[::4])
     peaks = {}
     for frames in (600, 6000):
         said = subprocess.check_output([sys.executable, __file__, str(frames)], text=True)
@@ -116,8 +150,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if len(sys.argv) > 1:
         fit_lengthened(int(sys.argv[1]))
     else:
