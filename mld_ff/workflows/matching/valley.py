@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from mld_ff.inference.fitting import Fit
+from mld_ff.inference.normal_equations import Indices
 from mld_ff.trajectory import Floats
 from mld_ff.workflows.matching.averages import Averages, pair_coefficients
 
@@ -77,63 +79,100 @@ class Valley:
         self,
         now: Floats,
         wanted: Floats,
-        found: Averages,
+        averages: Averages,
         kT_eV: float,
         price: float,
         push: float | None = None,
     ) -> Step:
-        """From coefficients (K,) `now`, whose run has the averages `found`, towards those whose run
-        has `wanted` (K,).
+        """From coefficients (K,) `now`, whose run has these averages, towards those whose run has
+        `wanted` (K,).
 
         price: the most that structure may cost, see Step. push: what the pressure is to change by
-        [eV/Å³], whatever that costs; `found` must have the columns for it. A step that is too long
-        to trust is cut short.
+        [eV/Å³], whatever that costs; `averages` must have the columns for it. A step that is too
+        long to trust is cut short.
         """
-        n = len(now)
-        moved = np.flatnonzero(np.diag(self.gram) > 0)
-        gram, prior, covariance = (
-            m[np.ix_(moved, moved)] for m in (self.gram, self.prior, found.covariance)
-        )
-        # with errors of forces as independent as frames are, the likelihood of both has the weight
-        # 1 / components
-        pull = (found.mean[:n] - wanted)[moved] / kT_eV
-        response = (
-            np.zeros(0)
-            if push is None
-            else (found.mean[n + 1 :] - found.covariance[n, :n] / kT_eV)[moved]
-        )
+        pull = self._pull(now, wanted, averages, kT_eV, push)
+        limit = price + self.price(now + pull.change(0.0))
 
-        def towards(weight: float) -> Floats:
-            matrix = gram + prior + weight * covariance / kT_eV**2
-            right = weight * pull - (gram + prior) @ (now - self.fitted)[moved]
-            sides = right[:, None] if push is None else np.stack([right, response], axis=1)
-            scale = 1 / np.sqrt(np.diag(matrix))[:, None]
-            both = (
-                scale * np.linalg.lstsq(matrix * (scale * scale.T), scale * sides, rcond=1e-12)[0]
-            )
-            change = np.zeros(n)
-            change[moved] = both[:, 0]
-            if push is not None:
-                change[moved] += (
-                    both[:, 1] * (push - response @ both[:, 0]) / (response @ both[:, 1])
-                )
-            return change
+        def is_cheap(weight: float) -> bool:
+            return self.price(now + pull.change(weight)) <= limit
 
-        limit = price + self.price(now + towards(0.0))
-        low, high = 0.0, STRONGEST / self.components
-        if self.price(now + towards(high)) > limit:
-            for _ in range(60):
-                middle = (low + high) / 2
-                low, high = (
-                    (low, middle) if self.price(now + towards(middle)) > limit else (middle, high)
-                )
-        else:
-            low = high
-        change = towards(low)
-        length = found.length(change, kT_eV)
+        change = pull.change(_largest(is_cheap, STRONGEST / self.components))
+        length = averages.length(change, kT_eV)
         if length > LONGEST:
             change, length = change * LONGEST / length, LONGEST
         return Step(now + change, length, self.price(now + change))
+
+    def _pull(
+        self, now: Floats, wanted: Floats, averages: Averages, kT_eV: float, push: float | None
+    ) -> _Pull:
+        n = len(now)
+        moved = np.flatnonzero(np.diag(self.gram) > 0)
+        errors = (self.gram + self.prior)[np.ix_(moved, moved)]
+        response = np.zeros(0)
+        if push is not None:
+            direct, fluctuations = averages.mean[n + 1 :], averages.covariance[n, :n]
+            response = (direct - fluctuations / kT_eV)[moved]
+        return _Pull(
+            n,
+            moved,
+            errors,
+            averages.covariance[np.ix_(moved, moved)] / kT_eV**2,
+            errors @ (now - self.fitted)[moved],
+            # with errors of forces as independent as frames are, the likelihood of both has the
+            # weight 1 / components
+            (averages.mean[:n] - wanted)[moved] / kT_eV,
+            response,
+            push,
+        )
+
+
+@dataclass(frozen=True)
+class _Pull:
+    """What draws coefficients, K in all, of which M may move: force errors, structure, pressure."""
+
+    size: int
+    """K."""
+    moved: Indices
+    """Which of the coefficients they are, (M,)."""
+    errors: Floats
+    """Half the curvature of the squared error of forces with its prior, (M, M)."""
+    structure: Floats
+    """Curvature of the log-likelihood of the frames, (M, M)."""
+    back: Floats
+    """Half the slope of the squared error where the coefficients are, (M,)."""
+    onwards: Floats
+    """Slope of the log-likelihood, (M,)."""
+    response: Floats
+    """What the coefficients do to the pressure, (M,)."""
+    push: float | None
+    """What the pressure is to change by."""
+
+    def change(self, weight: float) -> Floats:
+        """Of all coefficients (K,), with this weight of structure beside forces."""
+        matrix = self.errors + weight * self.structure
+        right = weight * self.onwards - self.back
+        sides = right[:, None] if self.push is None else np.stack([right, self.response], axis=1)
+        scale = 1 / np.sqrt(np.diag(matrix))[:, None]
+        scaled = np.linalg.lstsq(matrix * (scale * scale.T), scale * sides, rcond=1e-12)[0]
+        both = scale * scaled
+        change = np.zeros(self.size)
+        change[self.moved] = both[:, 0]
+        if self.push is not None:
+            missing = self.push - self.response @ both[:, 0]
+            change[self.moved] += both[:, 1] * missing / (self.response @ both[:, 1])
+        return change
+
+
+def _largest(is_allowed: Callable[[float], bool], most: float) -> float:
+    """The largest number up to `most` that is allowed, where smaller ones are, by bisection."""
+    if is_allowed(most):
+        return most
+    low, high = 0.0, most
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_allowed(middle) else (low, middle)
+    return low
 
 
 def _common(fit: Fit) -> tuple[list[int], list[int]]:
