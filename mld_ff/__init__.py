@@ -3,7 +3,7 @@
 from mld_ff.calculator import Calculator
 from mld_ff.engines.lammps.export import export_lammps
 from mld_ff.engines.openmm.export import export_openmm
-from mld_ff.engines.settings import MD
+from mld_ff.engines.settings import MD, Device
 from mld_ff.engines.start import start_from
 from mld_ff.errors import CheckFailed, EngineError, InputError, MldError
 from mld_ff.inference import Basis, fit, scan
@@ -26,6 +26,7 @@ __all__ = [
     "Basis",
     "Calculator",
     "CheckFailed",
+    "Device",
     "EngineError",
     "InputError",
     "MldError",

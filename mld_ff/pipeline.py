@@ -12,20 +12,21 @@ from typing import Any
 import numpy as np
 
 from mld_ff import report
-from mld_ff.engines.settings import MD
+from mld_ff.engines.registry import ENGINES, engines_with, fastest, find_engine
+from mld_ff.engines.settings import MD, Device
 from mld_ff.engines.start import start_from
 from mld_ff.errors import CheckFailed, InputError, check_positive
 from mld_ff.inference import Basis, fit
 from mld_ff.inference.basis import AUTO
 from mld_ff.loss.model import AgentLoss
 from mld_ff.production.results import read_log
-from mld_ff.production.simulation import EXPORTS, find_engine, run
+from mld_ff.production.simulation import run
 from mld_ff.progress import Progress, no_progress
 from mld_ff.sources.cp2k import open_cp2k
 from mld_ff.survey import Inspection, inspect
 from mld_ff.trajectory import Floats, Trajectory, spread_frames
 from mld_ff.units import FS_TO_PS
-from mld_ff.verification import ENGINES, Verification, verify
+from mld_ff.verification import Verification, verify
 from mld_ff.workflows.matching.loop import PRICE, Settings, match
 
 MODEL = "model.json"
@@ -36,8 +37,8 @@ FRAMES_DRAWN = 20
 
 @dataclass(frozen=True)
 class Match:
-    """That distances, and a pressure, are matched after the fit (`mld_ff.match`), by LAMMPS if it
-    is among the engines: it runs a collective loss many times faster.
+    """That distances, and a pressure, are matched after the fit (`mld_ff.match`), by the engine
+    that runs a collective loss fastest.
     """
 
     rounds: int = 5
@@ -59,9 +60,9 @@ class Match:
             velocities=False,
             on_escape="warn",
         )
-        engine = "lammps" if "lammps" in config.engines else config.engines[0]
-        platform = config.platform if engine == "openmm" else None
-        return Settings(config.basis, md, engine, platform, self.price, self.pressure_bar)
+        engine = fastest(config.engines)
+        platform = engine.chosen(Device(config.platform)).platform
+        return Settings(config.basis, md, engine.name, platform, self.price, self.pressure_bar)
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,9 @@ class Config:
     output: Path
     basis: Basis
     md: MD
-    engines: tuple[str, ...] = ENGINES
+    engines: tuple[str, ...] = tuple(ENGINES)
     platform: str | None = None
-    """OpenMM's for the run; None for the fastest present."""
+    """Of the runs, for engines that have a choice; None for the fastest present."""
     precision: str | None = None
     """`single`, `mixed` or `double`, where that platform has the choice."""
     skip_ps: float = 0.0
@@ -117,17 +118,20 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
     if unknown := [e for e in engines if e not in ENGINES]:
         raise InputError(f"engines are {', '.join(ENGINES)}; found {unknown[0]!r}", file)
     where = Path(output) if output else file.parent / data.get("output", "output")
-    if "precision" in data and "openmm" not in engines:
+    with_precision = engines_with("precision")
+    if "precision" in data and not any(e.name in engines for e in with_precision):
+        labels = " and ".join(e.label for e in with_precision)
+        names = " and ".join(e.name for e in with_precision)
         raise InputError(
-            "precision is a setting of OpenMM's platforms, and engines are without openmm", file
+            f"precision is a setting of {labels}'s platforms, and engines are without {names}", file
         )
     if isinstance(data.get("fit"), dict) and data["fit"].get("collective") == "auto":
         data["fit"]["collective"] = AUTO
     basis, md = _section(Basis, data, "fit", file), _section(MD, data, "run", file)
-    of_openmm = data.get("platform"), data.get("precision")
+    device = data.get("platform"), data.get("precision")
     matched = _section(Match, data, "match", file) if "match" in data else None
     config = Config(
-        file.parent / data["cp2k"], where, basis, md, tuple(engines), *of_openmm, skip, matched
+        file.parent / data["cp2k"], where, basis, md, tuple(engines), *device, skip, matched
     )
     try:
         if matched:
@@ -188,9 +192,11 @@ def build(config: Config, progress: Progress = no_progress) -> Path:
     out = config.output
     if out.exists() and any(out.iterdir()):
         raise InputError("the output directory is not empty: choose another one or remove it", out)
-    precisions = {"openmm": config.precision}
-    for engine in config.engines:  # what is missing is said before hours of fitting
-        find_engine(engine, config.platform, precisions.get(engine))
+    engines = {name: ENGINES[name] for name in config.engines}
+    asked = Device(config.platform, config.precision)
+    devices = {name: engine.chosen(asked) for name, engine in engines.items()}
+    for name, device in devices.items():  # what is missing is said before hours of fitting
+        find_engine(name, device)
     source = open_cp2k(config.cp2k, skip_fs=config.skip_ps / FS_TO_PS)
     reference = inspect(source, config.basis.cutoff_A, progress)
     if config.match:
@@ -203,8 +209,8 @@ def build(config: Config, progress: Progress = no_progress) -> Path:
     exported_for = (config.md.temperature_K, config.md.timestep_fs, config.md.damping_fs)
     start = start_from(frames[-1], config.md.temperature_K, config.md.seed)
     directories = {engine: out / engine for engine in config.engines}
-    for engine, directory in directories.items():
-        EXPORTS[engine](loss, start, directory, *exported_for)
+    for name, directory in directories.items():
+        engines[name].export(loss, start, directory, *exported_for)
     verification = verify(loss, frames, directories=directories, progress=progress)
     if not verification.passed:
         raise CheckFailed(
@@ -212,14 +218,11 @@ def build(config: Config, progress: Progress = no_progress) -> Path:
             + json.dumps(verification.to_dict(), indent=1)
         )
     runs, speeds = {}, {}
-    for engine in config.engines:
+    for name, device in devices.items():
         began = time.perf_counter()
-        to, precision = out / f"run-{engine}", precisions.get(engine)
-        runs[engine] = run(
-            loss, frames[-1], engine, to, config.md, config.platform, progress, precision=precision
-        )
+        runs[name] = run(loss, frames[-1], name, out / f"run-{name}", config.md, device, progress)
         per_day = config.md.time_ps / (time.perf_counter() - began) * 86.4
-        speeds[engine] = f"{per_day:.0f} ns/day, start-up included"
+        speeds[name] = f"{per_day:.0f} ns/day, start-up included"
     progress("summary", 0, 1)
     _summarise(config, loss, verification, reference, frames, runs, speeds)
     progress("summary", 1, 1)

@@ -1,18 +1,18 @@
-"""Do the engines compute what the model file says? Same frames, numpy against OpenMM and LAMMPS."""
+"""Do the engines compute what the model file says? Same frames, numpy against every engine."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mld_ff.engines.lammps import run as lammps_engine
-from mld_ff.engines.lammps.export import export_lammps
-from mld_ff.engines.openmm import run as openmm_engine
-from mld_ff.engines.openmm.export import export_openmm
+from mld_ff.engines.engine import Engine
+from mld_ff.engines.registry import ENGINES, engine_named
+from mld_ff.engines.settings import Device
 from mld_ff.engines.start import Start, start_from
 from mld_ff.errors import InputError
 from mld_ff.geometry.system import systems
@@ -21,18 +21,11 @@ from mld_ff.loss.model import AgentLoss
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, FrameSource, Trajectory, spread_frames
 
-ENGINES = ("openmm", "lammps")
-FORCE_TOLERANCE_EV_PER_A = {"openmm": 1e-4, "lammps": 2e-4}
-"""OpenMM's CPU platform computes nonbonded forces in float32: 6e-8 of positions of some nm, times
-curvatures of at most some 100 eV/Å², gives 1e-5 eV/Å; ten times that is allowed. LAMMPS computes in
-float64 but looks tables up: its spline in r² through points 0.001 Å apart errs by less than 1e-6
-eV/Å, and at extrema of a force, where the file holds the slope of the energy instead, by up to
-1e-4.
-"""
 ENERGY_TOLERANCE = 1e-5
 """Relative to the sum of the magnitudes of the terms; float32 sums of some 10⁴ pairs lose about
 1e-6.
 """
+CPU = Device("CPU")
 
 
 @dataclass(frozen=True)
@@ -51,12 +44,17 @@ class EngineResult:
     """The largest of every term on the first frame, from the same exports."""
 
     @property
+    def force_tolerance_eV_per_A(self) -> float:
+        """The engine's own."""
+        return ENGINES[self.engine].force_tolerance_eV_per_A
+
+    @property
     def passed(self) -> bool:
         largest = max(
             self.max_force_difference_eV_per_A, *self.terms_force_difference_eV_per_A.values(), 0.0
         )
         return (
-            largest <= FORCE_TOLERANCE_EV_PER_A[self.engine]
+            largest <= self.force_tolerance_eV_per_A
             and self.relative_energy_difference <= ENERGY_TOLERANCE
         )
 
@@ -64,7 +62,7 @@ class EngineResult:
         return {
             **vars(self),
             "passed": self.passed,
-            "force_tolerance_eV_per_A": FORCE_TOLERANCE_EV_PER_A[self.engine],
+            "force_tolerance_eV_per_A": self.force_tolerance_eV_per_A,
         }
 
 
@@ -98,8 +96,7 @@ def verify(
     source: FrameSource,
     n_frames: int = 5,
     directories: dict[str, Path] | None = None,
-    platform: str = "CPU",
-    precision: str | None = None,
+    device: Device = CPU,
     per_term: bool = True,
     progress: Progress = no_progress,
 ) -> Verification:
@@ -107,9 +104,9 @@ def verify(
     forces.
 
     source: frames to evaluate (forces in it are not used). directories: exported files to check, by
-    engine name; an engine without one is checked with a fresh export. Compared are energies and
-    forces; masses, thermostat and run settings of exported files are not. Raises EngineError if an
-    engine is missing, stops or warns.
+    engine name; None checks every engine with a fresh export. Compared are energies and forces;
+    masses, thermostat and run settings of exported files are not. Raises EngineError if an engine
+    is missing, stops or warns.
     """
     if not source.n_frames or n_frames < 1:
         raise InputError(
@@ -118,77 +115,77 @@ def verify(
     frames = spread_frames(source, n_frames)
     start = start_from(frames[0])
     frames = start.engine_frames(frames)
-    expected = [loss.evaluate(s) for s in systems(start.topology, frames, loss.cutoff_A)]
-    results = {}
-    names = list(directories) if directories else list(ENGINES)
+    every = systems(start.topology, frames, loss.cutoff_A)
+    expected = [loss.evaluate(system) for system in every]
+    results, names = {}, list(directories or ENGINES)
     for k, name in enumerate(names):
         progress("verify", k, len(names))
-        results[name] = _check(
-            name,
-            loss,
-            start,
-            frames,
-            expected,
-            (directories or {}).get(name),
-            platform,
-            precision,
-            per_term,
-        )
+        check = _Check(engine_named(name), start, device)
+        directory = directories[name] if directories else None
+        results[name] = check.result(loss, frames, expected, directory, per_term)
     progress("verify", len(names), len(names))
     first = expected[0]
     return Verification(frames.n_frames, first.energy, first.energies, results)
 
 
-def _check(
-    engine: str,
-    loss: AgentLoss,
-    start: Start,
-    frames: Trajectory,
-    expected: list[Evaluation],
-    directory: Path | None,
-    platform: str,
-    precision: str | None,
-    per_term: bool,
-) -> EngineResult:
-    def compute(
-        model: AgentLoss, of: Trajectory, ready: Path | None = None
-    ) -> tuple[Floats, Floats]:
+@dataclass(frozen=True)
+class _Check:
+    """Of one engine."""
+
+    engine: Engine
+    start: Start
+    device: Device
+
+    def result(
+        self,
+        loss: AgentLoss,
+        frames: Trajectory,
+        expected: Sequence[Evaluation],
+        directory: Path | None,
+        per_term: bool,
+    ) -> EngineResult:
+        """Compare frames, with the files in a directory or (None) a fresh export."""
+        if directory:
+            energies, forces = self.engine.evaluate(directory, frames, self.device)
+        else:
+            energies, forces = self._evaluate_export(loss, frames)
+        size = np.array([sum(abs(e) for e in one.energies.values()) for one in expected])
+        total = np.array([one.energy for one in expected])
+        relative = np.abs(energies - total) / np.maximum(size, np.finfo(float).tiny)
+        difference = _lengths(forces - np.array([one.forces for one in expected]))
+        f, atom = np.unravel_index(np.argmax(difference), difference.shape)
+        symbol, number = self.start.topology.symbols[atom], self.start.order[atom] + 1
+        terms, terms_difference = self._terms(loss, frames[0]) if per_term else ({}, {})
+        return EngineResult(
+            engine=self.engine.name,
+            max_force_difference_eV_per_A=float(difference.max()),
+            worst_atom=f"{symbol}{number} in step {frames.step[f]}",
+            relative_energy_difference=float(np.nan_to_num(relative, nan=np.inf).max()),
+            energy_eV=float(energies[0]),
+            terms_eV=terms,
+            terms_force_difference_eV_per_A=terms_difference,
+        )
+
+    def _terms(
+        self, loss: AgentLoss, frame: Trajectory
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Energy and largest force difference of every term, exported alone."""
+        energies, differences = {}, {}
+        (system,) = systems(self.start.topology, frame, loss.cutoff_A)
+        for term in loss.terms:
+            alone = loss.only(term.name)
+            energy, forces = self._evaluate_export(alone, frame)
+            expected = alone.evaluate(system).forces
+            energies[term.name] = float(energy[0])
+            differences[term.name] = float(_lengths(forces[0] - expected).max())
+        return energies, differences
+
+    def _evaluate_export(self, loss: AgentLoss, frames: Trajectory) -> tuple[Floats, Floats]:
         with tempfile.TemporaryDirectory() as folder:
-            where = ready or Path(folder)
-            if engine == "openmm":
-                if ready is None:
-                    export_openmm(model, start, where)
-                return openmm_engine.evaluate(where, of, platform, precision)
-            if ready is None:
-                export_lammps(model, start, where)
-            return lammps_engine.evaluate(where, of)
-
-    energies, forces = compute(loss, frames, directory)
-    size = np.array([sum(abs(e) for e in one.energies.values()) for one in expected])
-    total = np.array([one.energy for one in expected])
-    difference = _difference(forces, np.array([one.forces for one in expected]))
-    f, p = np.unravel_index(np.argmax(difference), difference.shape)
-    where = f"{start.topology.symbols[p]}{start.order[p] + 1} in step {frames.step[f]}"
-    relative = np.abs(energies - total) / np.maximum(size, np.finfo(float).tiny)
-    terms, terms_difference = {}, {}
-    for name in [t.name for t in loss.terms] if per_term else []:
-        alone = loss.only(name)
-        energy, force = compute(alone, frames[0])
-        terms[name] = float(energy[0])
-        (first,) = systems(start.topology, frames[0], loss.cutoff_A)
-        wanted = alone.evaluate(first).forces
-        terms_difference[name] = float(_difference(force[0], wanted).max())
-    return EngineResult(
-        engine=engine,
-        max_force_difference_eV_per_A=float(difference.max()),
-        worst_atom=where,
-        relative_energy_difference=float(np.nan_to_num(relative, nan=np.inf).max()),
-        energy_eV=float(energies[0]),
-        terms_eV=terms,
-        terms_force_difference_eV_per_A=terms_difference,
-    )
+            self.engine.export(loss, self.start, folder)
+            return self.engine.evaluate(Path(folder), frames, self.device)
 
 
-def _difference(forces: Floats, expected: Floats) -> Floats:
-    """Lengths (…, N) of the differences of forces (…, N, 3); infinite where there is no number."""
-    return np.asarray(np.nan_to_num(np.linalg.norm(forces - expected, axis=-1), nan=np.inf))
+def _lengths(vectors: Floats) -> Floats:
+    """Lengths (…, N) of vectors (…, N, 3); infinite where there is no number."""
+    return np.asarray(np.nan_to_num(np.linalg.norm(vectors, axis=-1), nan=np.inf))

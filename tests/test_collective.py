@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 
 from mld_ff.cli.commands import _with_values
 from mld_ff.engines.lammps.export import export_lammps
+from mld_ff.engines.openmm.evaluation import load_system
 from mld_ff.engines.openmm.export import export_openmm
-from mld_ff.engines.openmm.run import load_system
 from mld_ff.engines.start import start_from
 from mld_ff.errors import EngineError, InputError
 from mld_ff.geometry.radial import tail_splines

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from conftest import CUBE, invent, liquid, named_pairs, topology_of
 
-from mld_ff.engines.settings import MD
+from mld_ff.engines.registry import ENGINES
+from mld_ff.engines.settings import MD, Device
 from mld_ff.errors import CheckFailed, EngineError, InputError
 from mld_ff.geometry.system import System
 from mld_ff.loss.model import AgentLoss
@@ -24,8 +25,7 @@ from mld_ff.production.sessions import SESSION, newest_checkpoint
 from mld_ff.production.simulation import run
 from mld_ff.trajectory import Trajectory
 
-ENGINES = ("openmm", "lammps")
-PLATFORM = "Reference"
+PLATFORM = Device("Reference")
 """Deterministic."""
 LONG: dict[str, dict[str, Any]] = {
     "openmm": {
@@ -90,7 +90,7 @@ def test_run_that_was_killed_goes_on(
             and found.source["finished"] is False
         )
         assert found.n_frames >= at // settings.every and found.velocities is not None
-    assert newest_checkpoint(cut, engine) is not None
+    assert newest_checkpoint(cut, ENGINES[engine]) is not None
     found = run(loss, frame, engine, cut, settings, PLATFORM, resume=True)
     assert not (cut / SESSION).exists() and found.source["finished"] is True
     assert np.array_equal(found.step, whole.step)
@@ -176,7 +176,7 @@ def test_energy_is_conserved_without_a_thermostat(
         settings = MD(
             time_ps=0.06, timestep_fs=0.25, every_fs=2.0, damping_fs=20.0, ensemble=ensemble
         )
-        run(power_water, few[3], engine, tmp_path / ensemble, settings, "CPU")
+        run(power_water, few[3], engine, tmp_path / ensemble, settings, Device("CPU"))
         total = read_log(tmp_path / ensemble)["total_eV"]
         ranges[ensemble] = np.ptp(total[len(total) // 4 :])
     assert ranges["nve"] < 0.05 < 0.5 < ranges["nvt"]
@@ -190,7 +190,7 @@ def test_volume_follows_the_pressure(
     dark.
     """
     settings = MD(time_ps=0.1, every_fs=5.0, ensemble="npt", pressure_bar=2e5)
-    found = run(power_water, few[3], engine, tmp_path, settings, "CPU")
+    found = run(power_water, few[3], engine, tmp_path, settings, Device("CPU"))
     log = read_log(tmp_path)
     density = found.masses.sum() * 1.66053907 / np.linalg.det(found.cell)
     assert density == pytest.approx(log["density_g_per_cm3"], rel=1e-4)

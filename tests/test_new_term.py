@@ -14,8 +14,9 @@ import openmm
 import pytest
 from conftest import CUBE, TRICLINIC, invent, liquid
 
-from mld_ff.engines.openmm import export as exporter
-from mld_ff.engines.openmm.export import export_openmm, walled_force
+from mld_ff.engines.openmm.bonds import BOND_ENERGIES
+from mld_ff.engines.openmm.export import export_openmm
+from mld_ff.engines.openmm.free_pairs import FREE_FORCES, walled_force
 from mld_ff.engines.start import start_from
 from mld_ff.loss.model import KINDS, AgentLoss
 from mld_ff.loss.terms import BondTerm, FreeTerm
@@ -99,8 +100,8 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lines that add them."""
     monkeypatch.setitem(KINDS, "exponential", ExponentialTerm)
     monkeypatch.setitem(KINDS, "morse", MorseTerm)
-    monkeypatch.setitem(exporter.FREE_FORCES, ExponentialTerm, exponential_force)
-    monkeypatch.setitem(exporter.BOND_ENERGIES, MorseTerm, morse_energy)
+    monkeypatch.setitem(FREE_FORCES, ExponentialTerm, exponential_force)
+    monkeypatch.setitem(BOND_ENERGIES, MorseTerm, morse_energy)
 
 
 def with_new_terms(loss: AgentLoss) -> AgentLoss:

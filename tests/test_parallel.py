@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mld_ff.engines.lammps.executable import find_lmp
 from mld_ff.engines.lammps.export import export_lammps
-from mld_ff.engines.lammps.run import find_lmp, thermo
+from mld_ff.engines.lammps.thermo import thermo
 from mld_ff.engines.start import start_from
 from mld_ff.loss.model import AgentLoss
 from mld_ff.trajectory import Floats, Trajectory

@@ -1,6 +1,4 @@
-"""Production: short NVT runs of both engines from a frame of CP2K, and what is read back from
-them.
-"""
+"""Production: short NVT runs of every engine from a frame of CP2K, and what is read back."""
 
 from __future__ import annotations
 
@@ -9,23 +7,21 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from conftest import CUBE, TRICLINIC, energy_and_forces, invent, liquid
+from conftest import TRICLINIC, energy_and_forces, invent, liquid
 
-from mld_ff.engines.openmm import run as openmm_engine
-from mld_ff.engines.settings import MD
+from mld_ff.engines.registry import ENGINES
+from mld_ff.engines.settings import MD, Device
 from mld_ff.engines.start import start_from
-from mld_ff.errors import EngineError, InputError
+from mld_ff.errors import InputError
 from mld_ff.loss.model import AgentLoss
 from mld_ff.production.results import read_log, read_run
-from mld_ff.production.sessions import VELOCITIES
 from mld_ff.production.simulation import run
 from mld_ff.trajectory import Trajectory
 
-ENGINES = ("openmm", "lammps")
+CPU = Device("CPU")
 SHORT = MD(time_ps=0.05, timestep_fs=0.5, every_fs=5.0, velocities=True)
 FILES = {
     "openmm": {
@@ -59,7 +55,7 @@ def runs(
     found = {}
     for engine in ENGINES:
         directory = tmp_path_factory.mktemp("runs") / engine
-        found[engine] = directory, run(spline_water, few[10], engine, directory, SHORT, "CPU")
+        found[engine] = directory, run(spline_water, few[10], engine, directory, SHORT, CPU)
     return found
 
 
@@ -70,16 +66,13 @@ def kinetic_eV(frame: Trajectory) -> float:
     return float(0.5 * AMU_A2_PER_FS2_IN_EV * (frame.masses[:, None] * v**2).sum())
 
 
-# --- a run and what comes back --------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 def test_files_of_a_run(
     engine: str, runs: dict[str, tuple[Path, Trajectory]], few: Trajectory
 ) -> None:
     directory, _ = runs[engine]
     there = {file.name for file in directory.iterdir()}
-    assert there >= FILES[engine] | {"run.json", "trajectory.dcd", VELOCITIES[engine]}
+    assert there >= FILES[engine] | {"run.json", "trajectory.dcd", ENGINES[engine].files.velocities}
     record = json.loads((directory / "run.json").read_text())
     assert record["finished"] is True and record["engine"] == engine
     assert record["settings"]["time_ps"] == 0.05 and record["settings"]["temperature_K"] == 300.0
@@ -138,7 +131,7 @@ def test_run_starts_at_the_frame(
     half a step before.
     """
     settings = MD(time_ps=0.002, timestep_fs=0.5, every_fs=0.5)
-    trajectory = run(spline_water, few[10], engine, tmp_path / "run", settings, "CPU")
+    trajectory = run(spline_water, few[10], engine, tmp_path / "run", settings, CPU)
     first = trajectory[trajectory.step.tolist().index(1)]
     order = np.array(json.loads((tmp_path / "run" / "run.json").read_text())["atom_in_source"])
     assert sorted(order.tolist()) == list(range(192))
@@ -198,7 +191,7 @@ def test_velocities_belong_to_the_positions(
     way between its neighbours (LAMMPS), in steps.
     """
     settings = MD(time_ps=0.005, timestep_fs=0.5, every_fs=0.5, velocities=True)
-    found = run(spline_water, few[10], engine, tmp_path / "run", settings, "CPU")
+    found = run(spline_water, few[10], engine, tmp_path / "run", settings, CPU)
     assert found.velocities is not None
     way = np.diff(found.positions, axis=0) / 0.5
     expected = way[:-1] if lag else (way[1:] + way[:-1]) / 2
@@ -214,7 +207,7 @@ def test_run_that_was_interrupted_has_as_many_velocities_as_positions(
 ) -> None:
     """The last line of a file is not always written when an engine is killed."""
     shutil.copytree(runs[engine][0], tmp_path / "cut")
-    file = tmp_path / "cut" / VELOCITIES[engine]
+    file = tmp_path / "cut" / ENGINES[engine].files.velocities
     file.write_bytes(file.read_bytes()[:-7])
     found, whole = read_run(tmp_path / "cut"), runs[engine][1]
     assert (
@@ -224,7 +217,8 @@ def test_run_that_was_interrupted_has_as_many_velocities_as_positions(
     assert np.array_equal(found.positions, whole.positions[:-1])
     file.unlink()
     with pytest.raises(
-        InputError, match=rf"{VELOCITIES[engine]}: cannot be read as a (DCD file|LAMMPS dump)"
+        InputError,
+        match=rf"{ENGINES[engine].files.velocities}: cannot be read as a (DCD file|LAMMPS dump)",
     ):
         read_run(tmp_path / "cut")
 
@@ -245,7 +239,7 @@ def test_thermostat_holds_the_temperature_asked_for(
     engine: str, few: Trajectory, power_water: AgentLoss, tmp_path: Path
 ) -> None:
     settings = MD(temperature_K=360.0, time_ps=0.2, every_fs=2.0, damping_fs=5.0)
-    run(power_water, few[0], engine, tmp_path / "hot", settings, "CPU")
+    run(power_water, few[0], engine, tmp_path / "hot", settings, CPU)
     log = read_log(tmp_path / "hot")
     assert log["temperature_K"][len(log["step"]) // 2 :].mean() == pytest.approx(360, abs=15)
 
@@ -256,7 +250,7 @@ def test_frame_without_velocities_gets_those_of_the_temperature(
 ) -> None:
     frame = replace(few[0], velocities=None)
     settings = MD(temperature_K=350.0, time_ps=0.002, every_fs=0.5)
-    run(power_water, frame, engine, tmp_path / "drawn", settings, "CPU")
+    run(power_water, frame, engine, tmp_path / "drawn", settings, CPU)
     start = start_from(frame, 350.0, settings.seed).frame
     # standard deviation of the temperature of 573 degrees of freedom: 350 K sqrt(2 / 573) = 21 K
     drawn = 2 * kinetic_eV(start) / (3 * 191 * KB_EV)
@@ -292,7 +286,7 @@ def test_mixture_in_a_triclinic_cell(engine: str, tmp_path: Path) -> None:
     frame = liquid(["CH3OH", "H2O", "H2O", "Cl"], TRICLINIC, seed=4)
     loss = invent(frame, cutoff=4.8)
     settings = MD(time_ps=0.005, timestep_fs=0.25, every_fs=1.0)
-    found = run(loss, frame, engine, tmp_path / "run", settings, "CPU")
+    found = run(loss, frame, engine, tmp_path / "run", settings, CPU)
     start = start_from(frame)
     assert found.cell[0] == pytest.approx(start.frame.cell[0], abs=1e-4)
     assert found.symbols == start.frame.symbols
@@ -318,40 +312,12 @@ def test_progress_is_told(
         engine,
         tmp_path / engine,
         settings,
-        "CPU",
+        CPU,
         lambda *what: said.append(what),
     )
     assert said[0] == (engine, 0, 100) and said[-1][1:] == (100, 100) and len(said) > 2
     assert {what.partition(":")[0] for what, _, _ in said} == {engine}
     assert [done for _, done, _ in said] == sorted(done for _, done, _ in said)
-
-
-# --- settings -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "name", ["temperature_K", "time_ps", "timestep_fs", "damping_fs", "every_fs"]
-)
-@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
-def test_settings_must_be_positive(name: str, value: float) -> None:
-    with pytest.raises(InputError, match=rf"^{name} is {value}; it must be a positive number$"):
-        MD(**{name: value})
-
-
-@pytest.mark.parametrize(
-    ("options", "steps", "every"),
-    [
-        ({}, 40000, 20),
-        ({"time_ps": 1.0, "timestep_fs": 2.0, "every_fs": 10.0}, 500, 5),
-        ({"time_ps": 1e-6, "every_fs": 0.1}, 1, 1),
-    ],
-)
-def test_numbers_of_steps(options: dict[str, Any], steps: int, every: int) -> None:
-    settings = MD(**options)
-    assert (settings.steps, settings.every) == (steps, every)
-
-
-# --- what cannot be run ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -366,105 +332,3 @@ def test_directory_that_holds_a_run(
     ):
         run(spline_water, few[0], engine, directory, SHORT)
     assert {file.name: file.stat().st_mtime_ns for file in directory.iterdir()} == before
-
-
-def test_unknown_platform(few: Trajectory, spline_water: AgentLoss, tmp_path: Path) -> None:
-    """Said before anything is written, so that the next attempt finds the directory free."""
-    with pytest.raises(InputError, match=r"OpenMM has no platform 'Abacus' here; present: .*CPU"):
-        run(spline_water, few[0], "openmm", tmp_path / "new", SHORT, "Abacus")
-    assert not (tmp_path / "new" / "run.json").exists()
-
-
-@pytest.mark.parametrize(
-    ("engine", "platform", "precision", "said"),
-    [
-        (
-            "openmm",
-            "CPU",
-            "mixed",
-            "CPU has no choice of precision: single between molecules, else double",
-        ),
-        (
-            "openmm",
-            "Reference",
-            "single",
-            "Reference has no choice of precision: double; CUDA, HIP and OpenCL",
-        ),
-        (
-            "openmm",
-            "CPU",
-            "quadruple",
-            "the precision is 'quadruple'; known: single, mixed, double",
-        ),
-        ("lammps", None, "mixed", "LAMMPS computes in double"),
-    ],
-)
-def test_precision_where_there_is_no_choice(
-    engine: str,
-    platform: str,
-    precision: str,
-    said: str,
-    few: Trajectory,
-    spline_water: AgentLoss,
-    tmp_path: Path,
-) -> None:
-    with pytest.raises(InputError, match=said):
-        run(spline_water, few[0], engine, tmp_path / "new", SHORT, platform, precision=precision)
-    assert not (tmp_path / "new").exists()
-
-
-def test_precision_is_a_property_of_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No GPU is needed to see what a Context is asked for."""
-    asked = []
-    gpu = type("Platform", (), {"getName": lambda self: "CUDA"})()
-    monkeypatch.setattr(openmm_engine, "platform_named", lambda name: gpu)
-    monkeypatch.setattr(
-        openmm_engine.openmm, "Context", lambda *arguments: asked.append(arguments[2:])
-    )
-    for precision in (None, "mixed"):
-        openmm_engine.context_of(openmm_engine.openmm.System(), "CUDA", precision)
-    assert asked == [(gpu, {}), (gpu, {"Precision": "mixed"})]
-
-
-def test_unknown_engine(few: Trajectory, spline_water: AgentLoss, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="gromacs"):
-        run(spline_water, few[0], "gromacs", tmp_path / "new", SHORT)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_model_that_does_not_cover_the_system(
-    engine: str, spline_water: AgentLoss, tmp_path: Path
-) -> None:
-    with pytest.raises(InputError, match="the system holds N; the model knows only O, H"):
-        run(spline_water, liquid(["NH3"], CUBE), engine, tmp_path / "new", SHORT)
-    assert not (tmp_path / "new").exists()
-
-
-def test_directory_without_a_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError) as caught:
-        read_run(tmp_path)
-    assert (
-        str(caught.value)
-        == f"{tmp_path}: holds no run (run.json is missing or broken); make one with `mld-ff run`"
-    )
-
-
-def test_run_shorter_than_the_time_between_frames() -> None:
-    with pytest.raises(
-        InputError, match=r"a run of 0.002 ps ends before its first frame: every_fs is 10"
-    ):
-        MD(time_ps=0.002, every_fs=10.0)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_run_that_explodes(
-    engine: str, few: Trajectory, spline_water: AgentLoss, tmp_path: Path
-) -> None:
-    """A timestep that no molecule stands is said by the engine, and the record says that the run
-    did not finish.
-    """
-    with pytest.raises(EngineError, match=r"LAMMPS stopped|LAMMPS warned|OpenMM stopped"):
-        run(
-            spline_water, few[0], engine, tmp_path / "run", MD(time_ps=5.0, timestep_fs=50.0), "CPU"
-        )
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"] is False

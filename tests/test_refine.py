@@ -21,7 +21,7 @@ from mld_ff.errors import CheckFailed, InputError
 from mld_ff.geometry.system import systems
 from mld_ff.inference import Basis, Dataset, fit
 from mld_ff.loss.model import AgentLoss
-from mld_ff.production.results import read_record
+from mld_ff.production.record import read_record
 from mld_ff.production.simulation import run
 from mld_ff.sources.cp2k.run.inputs import Reference
 from mld_ff.sources.cp2k.run.launch import CP2K_VARIABLE
@@ -61,7 +61,7 @@ def teacher(few: Trajectory) -> Teacher:
 def run_of(loss: AgentLoss, start: Trajectory, directory: Path, settings: MD) -> Trajectory:
     """Frames of a run in LAMMPS, the atoms in the order of the start."""
     frames = run(loss, replace(start, velocities=None), "lammps", directory, settings)
-    return frames.select_atoms(np.argsort(read_record(directory)["atom_in_source"]))
+    return frames.select_atoms(np.argsort(read_record(directory).atom_in_source))
 
 
 @pytest.fixture(scope="module")

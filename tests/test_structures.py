@@ -19,16 +19,17 @@ from ase import Atoms
 from conftest import TRICLINIC, evaluate, invent, liquid
 from openmm import app
 
+from mld_ff.engines.lammps.executable import find_lmp
 from mld_ff.engines.lammps.export import export_lammps
-from mld_ff.engines.lammps.run import find_lmp
 from mld_ff.engines.settings import MD
 from mld_ff.engines.start import Start, start_from
 from mld_ff.engines.structure import FORMATS, write_structure
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import minimum_image
 from mld_ff.loss.model import AgentLoss
+from mld_ff.production.preparation import start_at
 from mld_ff.production.results import read_log
-from mld_ff.production.simulation import run, start_at
+from mld_ff.production.simulation import run
 from mld_ff.sources.packing import Ingredient, find_molecule, pack, replicate
 from mld_ff.sources.structures import read_structure
 from mld_ff.trajectory import Floats, Trajectory

@@ -15,6 +15,7 @@ from conftest import CUBE, TRICLINIC, energy_and_forces, evaluate, invent, liqui
 
 from mld_ff.engines.lammps.export import export_lammps
 from mld_ff.engines.openmm.export import export_openmm
+from mld_ff.engines.settings import Device
 from mld_ff.engines.start import start_from
 from mld_ff.errors import EngineError, InputError
 from mld_ff.loss.model import AgentLoss
@@ -295,7 +296,7 @@ def test_damaged_openmm_file(copy: Path, few: Trajectory, spline_water: AgentLos
 
 def test_unknown_platform(few: Trajectory, spline_water: AgentLoss) -> None:
     with pytest.raises(InputError, match=r"OpenMM has no platform 'Abacus' here; present: .*CPU"):
-        verify(spline_water, few, 1, platform="Abacus")
+        verify(spline_water, few, 1, device=Device("Abacus"))
 
 
 def test_missing_lammps(

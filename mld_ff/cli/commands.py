@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from click import Choice
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -27,13 +28,13 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from mld_ff.cli import text as answers
-from mld_ff.engines.settings import MD
+from mld_ff.engines.registry import ENGINES, fastest
+from mld_ff.engines.settings import MD, Device
 from mld_ff.errors import CheckFailed, InputError, MldError
 from mld_ff.files import to_json
 from mld_ff.inference import SUFFIX, Basis, Part, parse_rank
 from mld_ff.inference import fit as infer
 from mld_ff.loss.model import AgentLoss
-from mld_ff.production.simulation import EXPORTS
 from mld_ff.progress import Progress
 from mld_ff.sources.cp2k import CP2KSource, open_cp2k
 from mld_ff.sources.structures import read_structure
@@ -50,13 +51,6 @@ app = typer.Typer(
 TRACEBACK_VARIABLE = "MLD_FF_TRACEBACK"
 SECONDS_BETWEEN_LINES = 60
 errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-
-
-class Engine(StrEnum):
-    """Engines that run the force field."""
-
-    openmm = "openmm"
-    lammps = "lammps"
 
 
 class Ensemble(StrEnum):
@@ -97,6 +91,8 @@ class Kind(StrEnum):
     power = "power"
 
 
+FASTEST = fastest().name
+Engine = Annotated[str, typer.Option("--engine", click_type=Choice(list(ENGINES)))]
 Json = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON object on standard output and nothing else there."),
@@ -338,7 +334,7 @@ def scan(
 @app.command()
 def export(
     model: Model,
-    engine: Annotated[Engine, typer.Option()],
+    engine: Engine,
     output: Output,
     structure: StructureFile = None,
     coordinates: Coordinates = None,
@@ -352,18 +348,18 @@ def export(
     json_: Json = False,
 ) -> None:
     """Write the files that OpenMM or LAMMPS runs without mld_ff."""
-    from mld_ff.production.simulation import start_at
+    from mld_ff.production.preparation import start_at
 
     with reporting(json_) as (progress, answer):
         loss = AgentLoss.load(model)
         one = _frame(structure, cp2k, frame, file, coordinates)
         start = start_at(loss, one, temperature, minimize=minimize, progress=progress)
-        files = EXPORTS[engine](loss, start, output, temperature, timestep, damping)
+        files = ENGINES[engine].export(loss, start, output, temperature, timestep, damping)
         minimized = start.frame.source.get("minimized", False)
         molecules = start.topology.formulas()
         answer(
             {
-                "engine": engine.value,
+                "engine": engine,
                 "files": [str(f) for f in files],
                 "molecules": molecules,
                 "minimized": minimized,
@@ -403,8 +399,7 @@ def verify(
             source,
             frames,
             given or None,
-            platform,
-            precision,
+            Device(platform, precision),
             progress=progress,
         )
         answer(result.to_dict(), answers.verify_text)
@@ -417,7 +412,7 @@ def verify(
 @app.command()
 def run(
     model: Model,
-    engine: Annotated[Engine, typer.Option()],
+    engine: Engine,
     output: Output,
     structure: StructureFile = None,
     coordinates: Coordinates = None,
@@ -462,7 +457,8 @@ def run(
     """Run molecular dynamics in OpenMM or LAMMPS; after a kill, the same command with --resume goes
     on.
     """
-    from mld_ff.production.results import excursions, read_log, read_record
+    from mld_ff.production.record import read_record
+    from mld_ff.production.results import excursions, read_log
     from mld_ff.production.simulation import run as produce
 
     with reporting(json_) as (progress, answer):
@@ -484,28 +480,27 @@ def run(
         trajectory = produce(
             loss,
             start,
-            engine.value,
+            engine,
             output,
             settings,
-            platform,
+            Device(platform, precision),
             progress,
             minimize,
-            precision,
             resume,
         )
         log, record = read_log(output), read_record(output)
         answer(
             {
-                "engine": engine.value,
-                "device": read_record(output)["device"],
+                "engine": engine,
+                "device": dict(record.device),
                 "directory": str(output),
                 "frames": trajectory.n_frames,
                 "time_ps": float(log["time_ps"][-1]),
                 "mean_temperature_K": float(log["temperature_K"].mean()),
                 "mean_potential_eV": float(log["potential_eV"].mean()),
                 "mean_density_g_per_cm3": float(log["density_g_per_cm3"].mean()),
-                "ns_per_day": record["ns_per_day"],
-                "notes": record["notes"],
+                "ns_per_day": record.ns_per_day,
+                "notes": list(record.notes),
                 "excursions": excursions(loss, trajectory),
             },
             answers.run_text,
@@ -757,7 +752,7 @@ def refine(
     timestep: Timestep = 0.5,
     damping: Damping = 100.0,
     every: Annotated[float, typer.Option(help="fs between frames that are looked at.")] = 20.0,
-    engine: Annotated[Engine, typer.Option()] = Engine.lammps,
+    engine: Engine = FASTEST,
     seed: Annotated[int, typer.Option(help="Of velocities.")] = 1,
     basis: Annotated[Kind, typer.Option(help="Functions of free pairs.")] = Kind.spline,
     exponent: Annotated[
@@ -808,7 +803,7 @@ def refine(
             MD(temperature, time, timestep, damping, every, seed),
             tuple(hot or (400.0,)),
             frames_per_round,
-            engine.value,
+            engine,
         )
         found = improve(_open(cp2k_dir, file, skip), output, settings, rounds, progress=progress)
         answer({"model": str(output / "model.json"), **found.to_dict()}, answers.refine_text)
@@ -851,7 +846,7 @@ def match(
     time: Annotated[float, typer.Option(help="Of every run, ps.")] = 50.0,
     timestep: Timestep = 0.5,
     damping: Damping = 100.0,
-    engine: Annotated[Engine, typer.Option()] = Engine.lammps,
+    engine: Engine = FASTEST,
     platform: Annotated[
         str | None, typer.Option(help="OpenMM's; default: the fastest present.")
     ] = None,
@@ -881,7 +876,7 @@ def match(
         settings = Settings(
             Basis(**_basis(basis, exponent, bond_degree, spacing, cutoff, collective)),
             MD(time_ps=time, timestep_fs=timestep, damping_fs=damping, every_fs=20.0, seed=seed),
-            engine.value,
+            engine,
             platform,
             price,
             pressure,
@@ -1093,7 +1088,8 @@ def _packed(
 
 def _frames_to_label(where: Path, number: int | None, named: list[str] | None) -> Trajectory:
     """All or some frames of a CP2K run, a run of ours, or an extended XYZ file."""
-    from mld_ff.production.results import RECORD, read_run
+    from mld_ff.production.record import RECORD
+    from mld_ff.production.results import read_run
     from mld_ff.sources.structures import read_xyz
     from mld_ff.trajectory import spread_frames
 

@@ -76,3 +76,15 @@ class MD:
     def keep(self) -> int:
         """Steps between checkpoints."""
         return max(1, round(self.checkpoint_ps / (self.timestep_fs * FS_TO_PS)))
+
+
+@dataclass(frozen=True)
+class Device:
+    """What an engine computes on; an engine that has no choice of a field leaves it alone."""
+
+    platform: str | None = None
+    """CPU, CUDA, HIP, OpenCL or Reference (OpenMM); None: the fastest present."""
+    precision: str | None = None
+    """`single`, `mixed` or `double`, where the platform has the choice (OpenMM's CUDA, HIP and
+    OpenCL); None: the platform's own, single.
+    """

@@ -6,18 +6,17 @@ from __future__ import annotations
 
 import shutil
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from MDAnalysis.coordinates.DCD import DCDReader
-
+from mld_ff.engines import dcd
+from mld_ff.engines.engine import TRAJECTORY, Engine
+from mld_ff.engines.settings import MD
 from mld_ff.errors import CheckFailed, EngineError
 from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology
 from mld_ff.loss.model import AgentLoss, Escape
-from mld_ff.production import dcd
-from mld_ff.production.sessions import FIRST_FRAME, TRAJECTORY, first_step, frames_before
+from mld_ff.production.sessions import first_step, frames_before
 from mld_ff.progress import Progress
 from mld_ff.units import FS_TO_PS
 
@@ -32,16 +31,11 @@ class Watch:
     run: Path
     directory: Path
     """Where the session writes: that of the run, or one inside it."""
-    engine: str
+    engine: Engine
     loss: AgentLoss
     topology: Topology
     """Of the atoms in the engine's order."""
-    steps: int
-    """The last one."""
-    every: int
-    timestep_fs: float
-    stop: bool
-    """Whether a pair that leaves the sampled distances ends the run."""
+    settings: MD
     progress: Progress
 
     def __post_init__(self) -> None:
@@ -54,7 +48,7 @@ class Watch:
         self._earlier_seen = self.directory == self.run
         self._began: tuple[int, float] | None = None
 
-    def __call__(self, step: int) -> None:
+    def at_step(self, step: int) -> None:
         """The engine is at a step. Raises EngineError if it cannot write any more, CheckFailed if
         it is to stop.
         """
@@ -62,18 +56,19 @@ class Watch:
         now = time.monotonic()
         self._began = self._began or (step, now)
         done, elapsed = step - self._began[0], now - self._began[1]
-        what = self.engine
+        what = self.engine.name
         if done and elapsed:
-            self.ns_per_day = done * self.timestep_fs * FS_TO_PS / elapsed * PS_PER_S_TO_NS_PER_DAY
+            done_ps = done * self.settings.timestep_fs * FS_TO_PS
+            self.ns_per_day = done_ps / elapsed * PS_PER_S_TO_NS_PER_DAY
             what += f": {self.ns_per_day:.3g} ns/day"
         self.look()
-        self.progress(what, step, self.steps)
+        self.progress(what, step, self.settings.steps)
 
     def check_place(self) -> None:
         """Raise EngineError if there is nowhere to write to any more."""
         if not self.directory.is_dir():
             raise EngineError(
-                f"{self.directory} has vanished while {self.engine} was writing to it"
+                f"{self.directory} has vanished while {self.engine.name} was writing to it"
             )
         if shutil.disk_usage(self.directory).free < LEAST_DISK_BYTES:
             raise EngineError(
@@ -85,7 +80,7 @@ class Watch:
         sessions.
         """
         if (first := first_step(self.directory, self.engine)) is not None:
-            before = frames_before(first, self.engine, self.every)
+            before = frames_before(first, self.engine, self.settings.every)
             self._look_at_earlier(before)
             self._frames += self._look_at(self.directory / TRAJECTORY, self._frames, None, before)
 
@@ -104,35 +99,26 @@ class Watch:
         complete = complete if end is None else min(end, complete)
         if complete <= start:
             return 0
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", DeprecationWarning
-            )  # of a change in MDAnalysis 3 that copies do not feel
-            reader = DCDReader(str(file))
-        with reader:
-            for frame in reader[start:complete]:
-                step = self.every * (before + int(frame.frame) + FIRST_FRAME[self.engine])
-                positions, cell = (
-                    frame.positions.astype(float),
-                    frame.triclinic_dimensions.astype(float),
-                )
-                system = System(self.topology, positions, cell, self.loss.shortest_reach_A)
-                for escape in self.loss.escapes(system):
-                    if self.stop:
-                        raise CheckFailed(
-                            f"a pair left the sampled distances: step {step}, {escape}"
-                        )
-                    number, at, worst = self.escapes.get(escape.term, (0, step, escape))
-                    if escape.outside_A > worst.outside_A:
-                        at, worst = step, escape
-                    self.escapes[escape.term] = number + 1, at, worst
+        first = before + start + self.engine.files.first_frame
+        for number, (positions, cell) in enumerate(dcd.frames_from(file, start, complete), first):
+            system = System(self.topology, positions, cell, self.loss.shortest_reach_A)
+            for escape in self.loss.escapes(system):
+                self._note(self.settings.every * number, escape)
         return complete - start
+
+    def _note(self, step: int, escape: Escape) -> None:
+        if self.settings.on_escape == "stop":
+            raise CheckFailed(f"a pair left the sampled distances: step {step}, {escape}")
+        number, at, worst = self.escapes.get(escape.term, (0, step, escape))
+        if escape.outside_A > worst.outside_A:
+            at, worst = step, escape
+        self.escapes[escape.term] = number + 1, at, worst
 
     def finish(self) -> list[str]:
         """What is to be said of the whole run, one sentence for each term."""
         self.look()
         self._look_at_earlier(None)
-        frames = frames_before(self.steps + 1, self.engine, self.every)
+        frames = frames_before(self.settings.steps + 1, self.engine, self.settings.every)
         return [
             f"in {number} of {frames} frames pairs left the sampled distances, at worst in step"
             f" {step}, {worst}"

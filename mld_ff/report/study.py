@@ -18,7 +18,8 @@ from mld_ff.geometry.pairs import minimum_image
 from mld_ff.geometry.topology import find_topology
 from mld_ff.inference import Scan
 from mld_ff.loss.model import AgentLoss
-from mld_ff.production.results import read_log, read_record, read_run
+from mld_ff.production.record import read_record
+from mld_ff.production.results import read_log, read_run
 from mld_ff.progress import Progress, no_progress
 from mld_ff.report.plots import (
     Band,
@@ -159,7 +160,7 @@ def study(
     if they do not hold the same molecules at the same density.
     """
     run = Path(run)
-    record, trajectory, log = read_record(run), read_run(run), read_log(run)
+    record, trajectory, log = read_record(run).to_dict(), read_run(run), read_log(run)
     reference = source.read()
     engine = str(record["engine"])
     _same_system(reference, trajectory, run)

@@ -11,13 +11,14 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mld_ff.engines.registry import ENGINES
+
 REFERENCE = "CP2K"
 STYLES: dict[str, dict[str, Any]] = {
     REFERENCE: {"color": "black", "lw": 1.8},
-    "openmm": {"color": "C0"},
-    "lammps": {"color": "C1", "ls": "--"},
+    **{e.name: {"color": e.color, "ls": e.linestyle} for e in ENGINES.values()},
 }
-LABELS = {"openmm": "OpenMM", "lammps": "LAMMPS"}
+LABELS = {engine.name: engine.label for engine in ENGINES.values()}
 PANEL = (2.8, 2.4)
 """Width and height of a panel [inch]; two of them make a figure, which reads at half the width of a
 page.

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from mld_ff.engines.settings import MD
+from mld_ff.engines.settings import MD, Device
 from mld_ff.errors import EngineError, InputError
 from mld_ff.files import to_json, write_atomically
 from mld_ff.loss.model import AgentLoss
-from mld_ff.production.results import RECORD, read_record, read_run
+from mld_ff.production.record import RECORD, read_record
+from mld_ff.production.results import read_run
 from mld_ff.production.simulation import run
 from mld_ff.progress import Progress
 from mld_ff.trajectory import Trajectory
@@ -76,14 +77,14 @@ def run_once(
     settings: MD,
     engine: str,
     progress: Progress,
-    platform: str | None = None,
+    device: Device | None = None,
 ) -> str | None:
     """Run unless that has been done; returns the engine's words if it stopped after some frames."""
-    if (there / RECORD).exists() and read_record(there)["finished"]:
+    if (there / RECORD).exists() and read_record(there).finished:
         return None
     shutil.rmtree(there, ignore_errors=True)
     try:
-        run(loss, frame, engine, there, settings, platform, progress)
+        run(loss, frame, engine, there, settings, device, progress)
     except EngineError as error:
         try:
             read_run(there)
@@ -95,7 +96,7 @@ def run_once(
 
 def frames_of_run(there: Path, start: Trajectory) -> Trajectory:
     """What a run wrote, its atoms in the order of `start`, from which it began."""
-    frames, order = read_run(there), np.argsort(read_record(there)["atom_in_source"])
+    frames, order = read_run(there), np.argsort(read_record(there).atom_in_source)
     # the file holds the cell in single precision, and it is that of the start
     cell = np.repeat(start.standard_cell().cell, frames.n_frames, axis=0)
     return replace(

@@ -35,8 +35,8 @@ import numpy as np
 import openmm
 
 from mld_ff import AgentLoss, Basis, export_lammps, fit, open_cp2k, start_from
-from mld_ff.engines.lammps.run import find_lmp
-from mld_ff.engines.openmm.export import openmm_system
+from mld_ff.engines.lammps.executable import find_lmp
+from mld_ff.engines.openmm.system import openmm_system
 from mld_ff.engines.start import Start
 from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mld_ff import MD, Basis, fit, read_cp2k, run
+from mld_ff import MD, Basis, Device, fit, read_cp2k, run
 from mld_ff.production.results import read_log
 
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
@@ -39,7 +39,7 @@ def test_energy_drifts_by_less_than_a_ten_thousandth(
     first tenth.
     """
     settings = MD(time_ps=time_ps, timestep_fs=0.25, every_fs=5.0, ensemble="nve")
-    run(loss, water[-1], engine, tmp_path / "run", settings, platform)
+    run(loss, water[-1], engine, tmp_path / "run", settings, Device(platform))
     log = read_log(tmp_path / "run")
     settled = slice(len(log["step"]) // 10, None)
     time, total = log["time_ps"][settled], log["total_eV"][settled]
@@ -62,7 +62,14 @@ def test_forces_alone_do_not_tell_the_pressure(loss, water, tmp_path):
         f" {nvt['pressure_bar'][200:].mean():.0f} bar"
     ]
     for engine in ("lammps", "openmm"):
-        run(loss, water[-1], engine, tmp_path / engine, MD(time_ps=40.0, ensemble="npt"), "CPU")
+        run(
+            loss,
+            water[-1],
+            engine,
+            tmp_path / engine,
+            MD(time_ps=40.0, ensemble="npt"),
+            Device("CPU"),
+        )
         density = read_log(tmp_path / engine)["density_g_per_cm3"]
         half = density[len(density) // 2 :]
         said.append(f"{engine}, NPT at 1 bar: {half.mean():.3f} ± {half.std():.3f} g/cm³")

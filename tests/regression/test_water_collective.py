@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mld_ff import MD, Basis, fit, inspect, read_cp2k, run, verify
+from mld_ff import MD, Basis, Device, fit, inspect, read_cp2k, run, verify
 from mld_ff.cli.text import match_text
 from mld_ff.inference.basis import AUTO
 from mld_ff.production.results import excursions, read_log
@@ -83,7 +83,7 @@ def test_dynamics(engine, temperature_K, time_ps, copies, water, reference, matc
         )
     settings = MD(temperature_K, time_ps, 0.5, damping_fs=50.0)
     start = replicate(water[-1], (copies,) * 3)
-    trajectory = run(matched, start, engine, tmp_path / "run", settings, "CPU")
+    trajectory = run(matched, start, engine, tmp_path / "run", settings, Device("CPU"))
     found = inspect(trajectory[trajectory.n_frames // 10 :], CUTOFF_A)
     expected = inspect(reference, CUTOFF_A)
     learned = observables(found, expected)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mld_ff import MD, Basis, fit, inspect, read_cp2k, run
+from mld_ff import MD, Basis, Device, fit, inspect, read_cp2k, run
 from mld_ff.production.results import read_log
 from mld_ff.report import observables
 
@@ -30,7 +30,12 @@ def water():
 def test_twenty_picoseconds_at_300_K(engine, basis, water, tmp_path, record_property):
     loss = fit(water, basis).loss
     trajectory = run(
-        loss, water[-1], engine, tmp_path / "run", MD(300.0, 20.0, 0.5, damping_fs=50.0), "CPU"
+        loss,
+        water[-1],
+        engine,
+        tmp_path / "run",
+        MD(300.0, 20.0, 0.5, damping_fs=50.0),
+        Device("CPU"),
     )
     reference = inspect(water)
     found = inspect(trajectory[trajectory.n_frames // 10 :])

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from ase.geometry import cell_to_cellpar
 
-from mld_ff.engines.settings import MD
+from mld_ff.engines.registry import fastest, find_engine
+from mld_ff.engines.settings import MD, Device
 from mld_ff.errors import CheckFailed, InputError, check_positive
 from mld_ff.files import to_json, write_atomically
 from mld_ff.geometry.pairs import default_cutoff
@@ -37,7 +38,6 @@ from mld_ff.inference.dataset import check_same_kinds
 from mld_ff.inference.errors import measure
 from mld_ff.inference.fitting import Fit
 from mld_ff.loss.model import AgentLoss
-from mld_ff.production.simulation import find_engine
 from mld_ff.progress import Progress, no_progress
 from mld_ff.report.observables import mean_abs_dg
 from mld_ff.sources.cp2k import CP2KSource
@@ -80,9 +80,9 @@ class Settings:
     basis: Basis = field(default_factory=Basis)
     md: MD = field(default_factory=lambda: MD(time_ps=50.0, every_fs=20.0))
     """Of every run, at the temperature of the CP2K run."""
-    engine: str = "lammps"
+    engine: str = fastest().name
     platform: str | None = None
-    """OpenMM's; None for the fastest present."""
+    """Of engines that have a choice; None for the fastest present."""
     price: float = PRICE
     """By how much, at most, the squared error of forces may grow for structure: 0.02 is 1 % of the
     error.
@@ -155,7 +155,8 @@ def match(
     runs = tuple(sources) if isinstance(sources, Sequence) else (sources,)
     settings, out = settings or Settings(), Path(directory)
     check_positive(rounds=rounds)
-    find_engine(settings.engine, settings.platform)  # what is missing is said before the fit
+    # what is missing is said before the fit
+    find_engine(settings.engine, Device(settings.platform))
     work = _Work(runs, tuple(labels), settings, progress)
     data = {
         "runs": [_frames_in(run) for run in runs],
@@ -369,7 +370,7 @@ def _round(
     settings = work.settings
     md = replace(settings.md, temperature_K=work.temperature_K)
     if stopped := run_once(
-        where / "run", loss, work.start, md, settings.engine, tell, settings.platform
+        where / "run", loss, work.start, md, settings.engine, tell, Device(settings.platform)
     ):
         raise CheckFailed(
             f"the run of round {k} stopped in {where / 'run'}: {stopped}. If it is the model that"

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from mld_ff.engines.registry import fastest
 from mld_ff.engines.settings import MD
 from mld_ff.errors import CheckFailed, check_positive
 from mld_ff.files import to_json, write_atomically
@@ -71,7 +72,7 @@ class Settings:
     """Temperatures of further runs."""
     frames_per_round: int = 20
     """To label at most."""
-    engine: str = "lammps"
+    engine: str = fastest().name
 
     def __post_init__(self) -> None:
         check_positive(

@@ -1,0 +1,77 @@
+"""Energies and forces of frames, computed by LAMMPS from exported files."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from mld_ff.engines.lammps import dump
+from mld_ff.engines.lammps.executable import launch
+from mld_ff.engines.lammps.thermo import thermo
+from mld_ff.engines.settings import Device
+from mld_ff.errors import EngineError, InputError
+from mld_ff.trajectory import Floats, Trajectory
+
+EVALUATE = """\
+units metal
+atom_style molecular
+boundary p p p
+read_data system.data
+include forcefield.lmp
+neighbor 0.0 bin
+thermo_style custom step pe
+thermo_modify format float %.16g
+thermo 1
+dump forces all custom 1 {out} id fx fy fz
+dump_modify forces sort id format float %.16g
+fix integrator all nve
+rerun {frames} dump x y z ix iy iz box yes
+"""
+EXPORTED = (".table", ".eam", ".lmp", ".data")
+"""Suffixes of the files that it needs."""
+
+
+def evaluate(
+    directory: Path | str, frames: Trajectory, device: Device | None = None
+) -> tuple[Floats, Floats]:
+    """Potential energy (F,) [eV] and forces (F, N, 3) [eV/Å] of frames with the files of
+    `export_lammps`.
+
+    Frames must be in engine form (`Start.engine_frames`). device: LAMMPS has no choice. Raises
+    EngineError if LAMMPS stops or warns.
+    """
+    _check_files(Path(directory), frames)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        for file in Path(directory).iterdir():
+            if file.suffix in EXPORTED:
+                shutil.copy(file, work)
+        text = "".join(dump.frames_text(frames))
+        (work / "frames.lammpstrj").write_text(text, encoding="ascii")
+        (work / "in.evaluate").write_text(
+            EVALUATE.format(out="forces.lammpstrj", frames="frames.lammpstrj")
+        )
+        launch(work, "in.evaluate", {})
+        log = (work / "log.lammps").read_text(encoding="utf-8", errors="replace")
+        return _energies(log), dump.vectors(work / "forces.lammpstrj")
+
+
+def _check_files(directory: Path, frames: Trajectory) -> None:
+    data = directory / "system.data"
+    if not data.is_file():
+        raise InputError("no such file; write it with `mld-ff export --engine lammps`", data)
+    text = data.read_text(encoding="utf-8", errors="replace")
+    atoms = re.search(r"^(\d+) atoms$", text, re.MULTILINE)
+    if atoms is None or int(atoms[1]) != frames.n_atoms:
+        number = atoms[1] if atoms else "no"
+        raise InputError(f"holds {number} atoms, the frames {frames.n_atoms}", data)
+
+
+def _energies(log: str) -> Floats:
+    for names, rows in thermo(log):
+        return np.array(rows)[:, names.index("PotEng")]
+    raise EngineError("LAMMPS printed no thermodynamic output")

@@ -1,0 +1,46 @@
+"""Thermodynamic output in LAMMPS's logs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mld_ff.engines.lammps.executable import HARMLESS
+from mld_ff.errors import InputError
+from mld_ff.trajectory import Floats
+
+COLUMNS = {
+    "step": "Step",
+    "time_ps": "Time",
+    "temperature_K": "Temp",
+    "potential_eV": "PotEng",
+    "total_eV": "TotEng",
+    "density_g_per_cm3": "Density",
+    "pressure_bar": "Press",
+}
+"""Of in.nvt's thermo_style, whose units are metal."""
+
+
+def thermo(text: str) -> Iterator[tuple[list[str], list[list[float]]]]:
+    """Tables of thermodynamic output in LAMMPS's log: column names and rows."""
+    text = "".join(line for line in text.splitlines(keepends=True) if HARMLESS not in line)
+    for table in re.finditer(r"^ *(Step .*)\n((?:[ \d.eE+\-naif]+\n)*)", text, re.MULTILINE):
+        yield table[1].split(), [[float(x) for x in row.split()] for row in table[2].splitlines()]
+
+
+def read_log(log: Path) -> dict[str, Floats]:
+    """Columns of the log of in.nvt (`RunFiles.read_log`)."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", log) from None
+    tables = list(thermo(text))
+    rows = [row for _, rows_of_table in tables for row in rows_of_table]
+    if not rows:
+        raise InputError("holds no thermodynamic output", log)
+    names, _ = tables[0]
+    columns = dict(zip(names, np.array(rows).T, strict=True))
+    return {name: columns[theirs] for name, theirs in COLUMNS.items() if theirs in columns}

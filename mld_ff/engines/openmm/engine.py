@@ -1,0 +1,35 @@
+"""OpenMM, as the rest of mld_ff knows it."""
+
+from __future__ import annotations
+
+from mld_ff.engines.engine import Engine, RunFiles, lazily
+
+HERE = "mld_ff.engines.openmm"
+
+OPENMM = Engine(
+    name="openmm",
+    label="OpenMM",
+    export=lazily(f"{HERE}.export", "export_openmm"),
+    evaluate=lazily(f"{HERE}.evaluation", "evaluate"),
+    find=lazily(f"{HERE}.platforms", "find_device"),
+    run=lazily(f"{HERE}.session", "run_session"),
+    files=RunFiles(
+        log="log.csv",
+        read_log=lazily(f"{HERE}.session", "read_log"),
+        velocities="velocities.dcd",
+        read_velocities=lazily("mld_ff.engines.dcd", "read_velocities"),
+        join_velocities=lazily("mld_ff.engines.dcd", "join"),
+        checkpoints=("checkpoint.chk",),
+        final="final.xml",
+        first_frame=1,
+    ),
+    # The CPU platform computes nonbonded forces in float32: 6e-8 of positions of some nm, times
+    # curvatures of at most some 100 eV/Å², gives 1e-5 eV/Å; ten times that is allowed.
+    force_tolerance_eV_per_A=1e-4,
+    collective_us_per_atom=44.9,
+    color="C0",
+    device_options=("platform", "precision"),
+)
+"""Its velocities are those half a timestep before the positions of the same frame, [Å/ps] in the
+form of a DCD file; its reporters leave out the frame that a session starts from.
+"""

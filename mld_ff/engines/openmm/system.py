@@ -1,0 +1,76 @@
+"""Loss → the Forces and the System of OpenMM, in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openmm
+
+from mld_ff.engines.openmm.bonds import bond_force
+from mld_ff.engines.openmm.densities import density_force
+from mld_ff.engines.openmm.free_pairs import free_force
+from mld_ff.engines.start import Start
+from mld_ff.geometry.topology import Topology
+from mld_ff.loss.densities import DensityTerm
+from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.terms import BondTerm, FreeTerm
+from mld_ff.units import A_TO_NM
+
+CENTRE_OF_MASS_EVERY = 100
+"""Steps between removals of the centre-of-mass motion; its presence makes OpenMM count 3N - 3
+degrees of freedom.
+"""
+
+
+def openmm_system(loss: AgentLoss, start: Start) -> openmm.System:
+    """System with one Force per bonded term, one per kind of free term and one per set of channels,
+    named after their terms.
+
+    Raises InputError if the model does not cover the system, or the cutoff is longer than half the
+    cell.
+    """
+    start.check(loss)
+    system = openmm.System()
+    system.setDefaultPeriodicBoxVectors(*box_vectors(start))
+    for mass in start.frame.masses:
+        system.addParticle(float(mass))
+    groups: dict[float, int] = {}
+    for force in forces_of(loss, start.topology):
+        # GPUs want one cutoff in a group
+        if isinstance(force, (openmm.CustomNonbondedForce, openmm.CustomGBForce)):
+            force.setForceGroup(groups.setdefault(force.getCutoffDistance()._value, len(groups)))
+        system.addForce(force)
+    remover = openmm.CMMotionRemover(CENTRE_OF_MASS_EVERY)
+    remover.setName("centre of mass at rest")
+    system.addForce(remover)
+    return system
+
+
+def box_vectors(start: Start) -> list[openmm.Vec3]:
+    """The cell [nm]."""
+    return [openmm.Vec3(*row) for row in start.frame.cell[0] * A_TO_NM]
+
+
+def forces_of(loss: AgentLoss, topology: Topology) -> list[openmm.Force]:
+    """The Forces of all terms of the system's species, those of free pairs that it does not hold
+    included.
+
+    Raises InputError if the model does not cover the system.
+    """
+    terms = loss.terms_of(topology)
+    forces: list[openmm.Force] = []
+    for path, name in topology.bonded_names.items():
+        term = terms[name]
+        assert isinstance(term, BondTerm)
+        forces.append(bond_force(term, topology.bonded[path]))
+    alike: dict[tuple[Any, ...], list[FreeTerm]] = {}
+    for term in loss.free_terms:
+        if set(term.species) <= set(topology.species):
+            alike.setdefault((type(term), term.layout), []).append(term)
+    forces += [free_force(kind, members, topology) for (kind, _), members in alike.items()]
+    for channels in loss.channels_of(topology):
+        kinds: dict[type[DensityTerm], dict[str, DensityTerm]] = {}
+        for centre, channel in channels.items():
+            kinds.setdefault(type(channel), {})[centre] = channel
+        forces += [density_force(kind, members, topology) for kind, members in kinds.items()]
+    return forces

@@ -1,0 +1,105 @@
+"""run.json: what a run is, written before it begins and completed when it has ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+from mld_ff.engines.registry import engine_named
+from mld_ff.engines.settings import MD
+from mld_ff.errors import InputError
+from mld_ff.files import write_atomically
+
+RECORD = "run.json"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run: engine, settings, where it started, and once it is finished, how it went."""
+
+    engine: str
+    """Its name (`ENGINES`)."""
+    finished: bool
+    settings: MD
+    started_from: Mapping[str, Any]
+    """Where the frame at the start is from (`Trajectory.source`), and its `step` there."""
+    symbols: tuple[str, ...]
+    """Element of every atom, (N,)."""
+    masses_amu: tuple[float, ...]
+    """Mass of every atom, (N,)."""
+    atom_in_source: tuple[int, ...]
+    """Index of every atom in the frame at the start, (N,)."""
+    device: Mapping[str, str] = field(default_factory=dict)
+    """What the engine computed on (`Engine.find`)."""
+    notes: tuple[str, ...] = ()
+    """What a user should know."""
+    wall_s: float | None = None
+    """Wall time of the whole run [s]; None if it was resumed."""
+    ns_per_day: float | None = None
+    """Speed of the last session."""
+
+    def completed(self, notes: list[str], wall_s: float | None, ns_per_day: float | None) -> Self:
+        """The record of the run when it has ended; the notes are added."""
+        notes_of_all = (*self.notes, *notes)
+        return replace(
+            self, finished=True, notes=notes_of_all, wall_s=wall_s, ns_per_day=ns_per_day
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As run.json holds it; how the run went is there once it is finished."""
+        data: dict[str, Any] = {
+            "engine": self.engine,
+            "finished": self.finished,
+            "device": dict(self.device),
+            "settings": vars(self.settings),
+            "started_from": dict(self.started_from),
+            "symbols": list(self.symbols),
+            "masses_amu": list(self.masses_amu),
+            "atom_in_source": list(self.atom_in_source),
+            "notes": list(self.notes),
+        }
+        if self.finished:
+            data |= {"wall_s": self.wall_s, "ns_per_day": self.ns_per_day}
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Fields of later versions are left out. Raises InputError naming the field."""
+        own = fields(cls)
+        needed = [f.name for f in own if f.default is MISSING and f.default_factory is MISSING]
+        if missing := [name for name in needed if name not in data]:
+            raise InputError(f"has no {missing[0]!r}")
+        values = {f.name: data[f.name] for f in own if f.name in data}
+        engine_named(values["engine"])
+        try:
+            values["settings"] = MD(**values["settings"])
+            for name in ("symbols", "masses_amu", "atom_in_source", "notes"):
+                if name in values:
+                    values[name] = tuple(values[name])
+        except TypeError as error:
+            raise InputError(f"does not hold what a run has: {error}") from None
+        return cls(**values)
+
+    def write(self, directory: Path) -> None:
+        """Write run.json."""
+        write_atomically(directory / RECORD, json.dumps(self.to_dict(), indent=1) + "\n")
+
+
+def read_record(directory: Path | str) -> RunRecord:
+    """What run.json says of a run. Raises InputError if there is none, or no whole one."""
+    out = Path(directory)
+    try:
+        data = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        data = None
+    if not isinstance(data, dict):
+        raise InputError(
+            f"holds no run ({RECORD} is missing or broken); make one with `mld-ff run`", out
+        )
+    try:
+        return RunRecord.from_dict(data)
+    except InputError as error:
+        raise InputError(f"{error}; make the run anew with `mld-ff run`", out / RECORD) from None
