@@ -14,6 +14,7 @@ import numpy as np
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import BIN_A, check_cutoff, default_cutoff, neighbour_pairs
 from mld_ff.geometry.topology import Change, Topology, find_topology
+from mld_ff.origin import Remedies
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, FrameSource, Ints, Trajectory
 from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
@@ -104,7 +105,7 @@ class Histogram:
 
 @dataclass
 class ForceQuality:
-    """How far the net force on the box is from zero: what CP2K's real-space grid leaves."""
+    """How far the net force on the box is from zero: the noise that the reference leaves."""
 
     squares: Floats = field(default_factory=lambda: np.zeros(2))
     """Sum of squared force components of hydrogen and of all other atoms."""
@@ -113,10 +114,13 @@ class ForceQuality:
     net_absolute: float = 0.0
     n_net: int = 0
     n_heavy: int = 0
+    remedy: str = Remedies().force_noise
+    """What the source of the frames advises."""
 
     def add(self, frames: Trajectory) -> None:
         if frames.forces is None:
             return
+        self.remedy = frames.origin.remedies.force_noise
         hydrogen = np.array([s == "H" for s in frames.symbols])
         for k, chosen in enumerate((hydrogen, ~hydrogen)):
             self.squares[k] += np.sum(frames.forces[:, chosen] ** 2)
@@ -135,6 +139,8 @@ class ForceQuality:
         self.net_absolute += other.net_absolute
         self.n_net += other.n_net
         self.n_heavy = max(self.n_heavy, other.n_heavy)
+        if other.n_net:
+            self.remedy = other.remedy
 
     @property
     def net_force(self) -> float:
@@ -170,9 +176,7 @@ class ForceQuality:
             f"the net force on the box is {self.net_force:.2f} eV/Å per frame and component where"
             f" it should vanish: noise of about {self.noise:.2f} eV/Å on every heavy atom,"
             f" {100 * self.noise / self.heavy_rms:.0f} % of its force ({self.heavy_rms:.2f} eV/Å),"
-            " which no fit can learn. It comes from CP2K's real-space grid: raise &MGRID CUTOFF"
-            " (400 Ry or more, REL_CUTOFF 50), set &XC_GRID XC_DERIV NN50_SMOOTH, XC_SMOOTH_RHO"
-            " NN50, then compute the forces of these frames again (ENSEMBLE REFTRAJ)."
+            f" which no fit can learn. {self.remedy}"
         )
 
 
@@ -359,5 +363,5 @@ def inspect(
         volume / done,
         density,
         has,
-        source.source.get("temperature_K"),
+        source.origin.temperature_K,
     )

@@ -110,10 +110,10 @@ def test_every_number_is_the_one_that_ase_reads(
 
 
 def test_source_says_where_frames_come_from() -> None:
-    source = open_cp2k(DATA / "npt").source
+    source = open_cp2k(DATA / "npt").origin.to_dict()
     assert set(source["files"]) == {file.name for file in (DATA / "npt").iterdir()} - {"npt.log"}
     assert len(source["sha256"]) == 64
-    assert source["sha256"] != open_cp2k(DATA / "argon").source["sha256"]
+    assert source["sha256"] != open_cp2k(DATA / "argon").origin.sha256
     assert {
         key: source[key]
         for key in ("cp2k_version", "project", "ensemble", "timestep_fs", "temperature_K")
@@ -227,9 +227,9 @@ def test_temperature_from_ener_is_that_of_the_velocities(run: Callable[[str], Pa
     source = open_cp2k(directory)
     assert source.n_frames > 1
     # CP2K's masses of O and H (15.9994, 1.00794) differ from ASE's by up to 6e-5
-    assert source.temperature == pytest.approx(source.read().temperature(), rel=1e-4)
+    assert source.logged_temperature == pytest.approx(source.read().temperature(), rel=1e-4)
     (directory / "w64-1.ener").unlink()
-    assert open_cp2k(directory).temperature is None
+    assert open_cp2k(directory).logged_temperature is None
 
 
 def test_energy_and_time_from_ener(run: Callable[[str], Path]) -> None:
@@ -295,7 +295,7 @@ def test_restart_repeats_frames() -> None:
         "argon-pos-1.xyz: 2 frames dropped that a restart repeated; the last of each step is kept.",
         "argon-frc-1.xyz: 2 frames dropped that a restart repeated; the last of each step is kept.",
     ]
-    assert source.source["frames_dropped"] == {
+    assert source.origin.frames_dropped == {
         "positions: repeated after a restart": 2,
         "forces: repeated after a restart": 2,
     }
@@ -339,7 +339,7 @@ def test_half_written_last_frame(run: Callable[[str], Path], cut: int) -> None:
         "argon-pos-1.xyz: the last frame (line 51) is half-written and was dropped." in source.notes
     )
     assert "argon-frc-1.xyz: 1 frame dropped whose step is not in argon-pos-1.xyz." in source.notes
-    assert source.source["frames_dropped"]["positions: half-written, at the end"] == 1
+    assert source.origin.frames_dropped["positions: half-written, at the end"] == 1
 
 
 ARGON = frames_of(DATA / "argon" / "argon-pos-1.xyz", 3)
@@ -471,7 +471,7 @@ def test_two_projects_in_one_directory(run: Callable[[str], Path]) -> None:
         " directory"
     )
     source = open_cp2k(directory, positions=directory / "reftraj-pos-1.xyz")
-    assert source.source["files"] == [
+    assert list(source.origin.files) == [
         "reftraj-pos-1.xyz",
         "reftraj-frc-1.xyz",
         "reftraj-1.ener",
@@ -514,11 +514,9 @@ def test_several_inputs(run: Callable[[str], Path]) -> None:
 def test_a_damaged_log_keeps_nothing_from_us(run: Callable[[str], Path]) -> None:
     directory = run("npt")
     (directory / "old.log.gz").write_bytes(b"junk")
-    assert open_cp2k(directory).source["cp2k_version"] == "2023.1"
+    assert open_cp2k(directory).origin.version == "2023.1"
     (directory / "older.out").write_text(" CP2K| version string:    CP2K version 8.2\n")
-    assert (
-        open_cp2k(directory).source["cp2k_version"] is None
-    )  # two versions: which one is not known
+    assert open_cp2k(directory).origin.version is None  # two versions: which one is not known
 
 
 def test_system_that_is_not_periodic_is_noted(run: Callable[[str], Path]) -> None:

@@ -149,7 +149,7 @@ def accumulate(
     for block, piece in runs.over(ranges, n_blocks, what, _accumulate, shared):
         total.merge(piece, block)
     told = [
-        {**run.source, "frames": run.n_frames, "first_step": int(frame.step[0])}
+        {**run.origin.to_dict(), "frames": run.n_frames, "first_step": int(frame.step[0])}
         for run, frame in zip(runs.sources, runs.firsts, strict=True)
     ]
     total.shares = (Share(tuple(told), part),)

@@ -17,6 +17,7 @@ from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
 from mld_ff.geometry.topology import find_topology
 from mld_ff.loss.model import AgentLoss
+from mld_ff.origin import Origin
 from mld_ff.production.sessions import (
     FIRST_FRAME,
     LOG,
@@ -82,7 +83,7 @@ def read_run(directory: Path | str) -> Trajectory:
         step=step,
         velocities=velocities,
         energy=energy,
-        source={"files": [TRAJECTORY], "engine": record["engine"], "finished": record["finished"]},
+        origin=Origin(files=(TRAJECTORY,), engine=engine, finished=record["finished"]),
     )
 
 

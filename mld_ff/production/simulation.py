@@ -100,7 +100,7 @@ def run(
         "finished": False,
         "device": device,
         "settings": vars(settings),
-        "started_from": {**start.frame.source, "step": int(frame.step[0])},
+        "started_from": {**start.frame.origin.to_dict(), "step": int(frame.step[0])},
         "symbols": list(start.topology.symbols),
         "masses_amu": start.frame.masses.tolist(),
         "atom_in_source": start.order.tolist(),
@@ -123,7 +123,7 @@ def run(
         record["started_from"] = before["started_from"]
     if checkpoint is None:
         start = start_at(loss, frame, settings.temperature_K, settings.seed, minimize, progress)
-        record["started_from"] = {**start.frame.source, "step": int(frame.step[0])}
+        record["started_from"] = {**start.frame.origin.to_dict(), "step": int(frame.step[0])}
         EXPORTS[engine](
             loss, start, out, settings.temperature_K, settings.timestep_fs, settings.damping_fs
         )

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mld_ff.errors import InputError
-from mld_ff.sources.cp2k.read.textfiles import open_binary
 from mld_ff.sources.cp2k.read.units import Quantity, unit_factor
+from mld_ff.sources.textfiles import open_binary
 
 _VARIABLE = re.compile(r"\$\{\s*(\w+)\s*(?:-([^}]*))?\}|\$(\w+)")
 _COMMENT = re.compile(r"[#!].*")

@@ -15,7 +15,7 @@ from mld_ff.errors import InputError
 from mld_ff.sources.cp2k.read.discover import RunFiles
 from mld_ff.sources.cp2k.read.settings import RunSettings, read_settings
 from mld_ff.sources.cp2k.read.tables import read_cells
-from mld_ff.sources.cp2k.read.textfiles import open_binary
+from mld_ff.sources.textfiles import open_binary
 from mld_ff.trajectory import Floats, Ints
 
 _VERSION = re.compile(rb"CP2K version ([\w.]+)")

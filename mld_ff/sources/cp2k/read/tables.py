@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mld_ff.errors import InputError
-from mld_ff.sources.cp2k.read.textfiles import open_binary
+from mld_ff.sources.textfiles import open_binary
 from mld_ff.trajectory import Floats, Ints
 from mld_ff.units import HARTREE_TO_EV
 
