@@ -68,8 +68,8 @@ class Origin:
 
     @property
     def name(self) -> str:
-        """Who computed the forces, at the beginning of a sentence."""
-        return self.program or "The reference"
+        """Who computed the forces, within a sentence."""
+        return self.program or "the reference"
 
     @property
     def thermostat_K(self) -> float | None:

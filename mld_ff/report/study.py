@@ -178,7 +178,8 @@ def study(
     origin = source.origin
     if not origin.is_dynamics:
         found.notes.append(
-            f"{origin.name} computed its frames one by one ({origin.remedies.one_by_one}), not as"
+            f"{origin.name[0].upper() + origin.name[1:]} computed its frames one by one"
+            f" ({origin.remedies.one_by_one}), not as"
             " dynamics: temperature, diffusion, density of states and everything against time are"
             " left out, and its structure is that of whatever made the frames."
         )

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from io import StringIO
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import units
@@ -125,7 +124,7 @@ class ExtXYZSource(FileSource):
             if all(name in head.names for head in heads)
         }
         for quantity in names.keys() - self._names.keys():
-            notes.append(f"The {quantity} are not known for every frame and were left out.")
+            notes.append(f"Some frames have no {quantity}: they were left out of all.")
         self._cell = np.array([head.cell for head in heads])
         self._time, no_dynamics = _times(heads)
         text = next(_texts(file))
@@ -164,7 +163,7 @@ class ExtXYZSource(FileSource):
             here = slice(first, min(first + size, stop))
             yield self._trajectory(here, list(islice(frames, here.stop - first)))
 
-    def _read(self, text: _Text) -> dict[str, Any]:
+    def _read(self, text: _Text) -> dict[str, Floats]:
         """The numbers of a frame, by the names of Trajectory's fields."""
         atoms = _atoms(text, self._file)
         if tuple(atoms.get_chemical_symbols()) != self.symbols:
@@ -173,22 +172,22 @@ class ExtXYZSource(FileSource):
                 self._file,
                 text.line,
             )
-        numbers = {"positions": atoms.positions}
-        for quantity, name in self._names.items():
-            numbers[quantity] = _values(atoms, quantity, name)
-        for quantity, values in numbers.items():
-            if not np.isfinite(values).all():
+        numbers = {}
+        for quantity, name in {"positions": "positions", **self._names}.items():
+            values = _values(atoms, quantity, name)
+            if values is None or not np.isfinite(values).all():
                 raise InputError(
                     f"frame {text.number}: expected finite numbers, found others among its"
                     f" {quantity}",
                     self._file,
                     text.line,
                 )
+            numbers[quantity] = values
         return numbers
 
-    def _trajectory(self, here: slice, frames: list[dict[str, Any]]) -> Trajectory:
+    def _trajectory(self, here: slice, frames: list[dict[str, Floats]]) -> Trajectory:
         arrays = {
-            quantity: np.array([numbers[quantity] for numbers in frames], dtype=np.float64)
+            quantity: np.array([numbers[quantity] for numbers in frames])
             for quantity in ("positions", *self._names)
         }
         return Trajectory(
@@ -219,7 +218,7 @@ def _names_taken(heads: list[_Head], notes: list[str]) -> dict[str, str]:
         if known:
             taken[quantity] = known[0]
         if known and known[0] != names[0]:
-            notes.append(f"The {quantity} were taken from `{known[0]}`.")
+            notes.append(f"`{known[0]}` was taken as {quantity}.")
     return taken
 
 
@@ -341,13 +340,16 @@ def _atoms(text: _Text, file: Path) -> Atoms:
         ) from None
 
 
-def _values(atoms: Atoms, quantity: str, name: str) -> Any:
-    """One quantity of a frame in eV, Å, fs."""
-    if name == "momenta":
-        return atoms.get_velocities() * units.fs
+def _values(atoms: Atoms, quantity: str, name: str) -> Floats | None:
+    """One quantity of a frame in eV, Å, fs; None if that is not what the name holds."""
     results = {} if atoms.calc is None else atoms.calc.results
-    values = {**atoms.arrays, **atoms.info, **results}[name]
-    if quantity == "stress":
-        values = np.asarray(values, dtype=np.float64)
-        return voigt_6_to_full_3x3_stress(values) if values.size == 6 else values.reshape(3, 3)
-    return values
+    try:
+        values = np.array({**atoms.arrays, **atoms.info, **results}[name], dtype=np.float64)
+        if name == "momenta":
+            return np.asarray(atoms.get_velocities() * units.fs)
+        if quantity == "stress":
+            full = voigt_6_to_full_3x3_stress(values) if values.size == 6 else values
+            return np.asarray(full.reshape(3, 3))
+        return values.reshape(()) if quantity == "energy" else values.reshape(len(atoms), 3)
+    except (KeyError, TypeError, ValueError):
+        return None
