@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mld_ff.geometry.histogram import Histogram
 from mld_ff.geometry.pairs import BIN_A
 from mld_ff.geometry.topology import Topology
 from mld_ff.inference.accumulation import Accumulated, Centred, accumulate
@@ -25,7 +26,7 @@ from mld_ff.loss.densities import CollectiveTerm
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import FreeTerm, PairTerm
 from mld_ff.progress import Progress, no_progress
-from mld_ff.survey import Histogram, Survey, neighbour_distances
+from mld_ff.survey import Survey, neighbour_distances
 from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import EV_TO_MEV
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from mld_ff.geometry.histogram import Histogram
 from mld_ff.geometry.pairs import BIN_A
 from mld_ff.loss.densities import CollectiveTerm
 from mld_ff.loss.terms import BondTerm, FreeTerm, PairTerm, SplineTerm, wall_stiffness
-from mld_ff.survey import Histogram
 
 WALL_DEPTH_A = 0.1
 """Walls begin this far outside the shortest sampled distance, so that they push back by the time it
