@@ -272,9 +272,9 @@ def _texts(file: Path, notes: list[str] | None = None) -> Iterator[_Text]:
         while (header := lines.take(1)) and header[0].strip():
             line, number = lines.number, number + 1
             if not header[0].strip().isdigit() or int(header[0]) == 0:
-                found = header[0].decode("utf-8", "replace").strip()[:60]
+                text = header[0].decode("utf-8", "replace").strip()[:60]
                 raise InputError(
-                    f"expected the number of atoms of frame {number}, found '{found}'", file, line
+                    f"expected the number of atoms of frame {number}, found '{text}'", file, line
                 )
             n_atoms = int(header[0])
             comment, *rows = lines.take(1 + n_atoms) or [b""]

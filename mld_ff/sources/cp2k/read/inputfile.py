@@ -67,10 +67,10 @@ class Section:
 
     def all(self, *path: str) -> list[Section]:
         """Every section at this path; a section that is repeated gives several."""
-        found = [self]
+        level = [self]
         for name in path:
-            found = [inner for outer in found for inner in outer.sections if inner.name == name]
-        return found
+            level = [inner for outer in level for inner in outer.sections if inner.name == name]
+        return level
 
     def get(self, *path: str) -> Keyword | None:
         """The keyword at this path of section names and, last, any of its names joined by `|`; the

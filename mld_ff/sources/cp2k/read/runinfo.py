@@ -120,12 +120,12 @@ def _kind_of_run(settings: RunSettings) -> str:
 
 def cp2k_version(logs: list[Path]) -> str | None:
     """The program version that the heads of the log files agree on."""
-    found = set()
+    versions = set()
     for log in logs:
         with (
             suppress(InputError),
             open_binary(log) as stream,
         ):  # a damaged log must not keep the frames from us
             match = _VERSION.search(b"".join(islice(stream, _HEAD_LINES)))
-            found |= {match[1].decode()} if match else set()
-    return found.pop() if len(found) == 1 else None
+            versions |= {match[1].decode()} if match else set()
+    return versions.pop() if len(versions) == 1 else None

@@ -73,8 +73,8 @@ def _read_table(
             if not row.endswith(b"\n"):
                 break  # the run is going on and this row may lack its end
             if not usable:
-                found = row.decode("utf-8", "replace").strip()
-                raise InputError(f"expected {meaning}, found '{found[:60]}'", path, number)
+                text = row.decode("utf-8", "replace").strip()
+                raise InputError(f"expected {meaning}, found '{text[:60]}'", path, number)
             steps.append(step)
             values.extend(numbers)
     kept, last = np.unique(np.array(steps, dtype=np.int64)[::-1], return_index=True)
