@@ -22,7 +22,7 @@ from mld_ff.loss.model import AgentLoss
 from mld_ff.production.results import read_log
 from mld_ff.production.simulation import run
 from mld_ff.progress import Progress, no_progress
-from mld_ff.sources.cp2k import open_cp2k
+from mld_ff.sources import open_source
 from mld_ff.survey import Inspection, inspect
 from mld_ff.trajectory import Floats, Trajectory, spread_frames
 from mld_ff.units import FS_TO_PS
@@ -197,7 +197,7 @@ def build(config: Config, progress: Progress = no_progress) -> Path:
     devices = {name: engine.chosen(asked) for name, engine in engines.items()}
     for name, device in devices.items():  # what is missing is said before hours of fitting
         find_engine(name, device)
-    source = open_cp2k(config.cp2k, skip_fs=config.skip_ps / FS_TO_PS)
+    source = open_source(config.cp2k, skip_fs=config.skip_ps / FS_TO_PS)
     reference = inspect(source, config.basis.cutoff_A, progress)
     if config.match:
         settings = config.match.settings(config)

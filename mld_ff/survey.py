@@ -4,16 +4,17 @@ force noise.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from mld_ff.errors import InputError
+from mld_ff.geometry.histogram import Histogram
 from mld_ff.geometry.pairs import BIN_A, check_cutoff, default_cutoff
 from mld_ff.geometry.system import Change, System, systems
 from mld_ff.geometry.topology import Topology, find_topology
+from mld_ff.origin import Remedies
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, FrameSource, Ints, Trajectory
 from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
@@ -26,85 +27,8 @@ NOISE_LIMIT = 0.05
 
 
 @dataclass
-class Histogram:
-    """Counts of distances in bins of BIN_A from 0 on."""
-
-    counts: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    shortest: float = np.inf
-    longest: float = 0.0
-    total: float = 0.0
-    total_squares: float = 0.0
-
-    def add(self, r: Floats) -> None:
-        if not len(r):
-            return
-        more = np.bincount((r / BIN_A).astype(np.int64), minlength=len(self.counts))
-        more[: len(self.counts)] += self.counts
-        self.counts = more
-        self.shortest, self.longest = (
-            min(self.shortest, float(r.min())),
-            max(self.longest, float(r.max())),
-        )
-        self.total += float(r.sum())
-        self.total_squares += float(r @ r)
-
-    def merge(self, other: Histogram) -> None:
-        """Add what another histogram counted."""
-        few, many = sorted((self.counts, other.counts), key=len)
-        self.counts = many.copy()
-        self.counts[: len(few)] += few
-        self.shortest, self.longest = (
-            min(self.shortest, other.shortest),
-            max(self.longest, other.longest),
-        )
-        self.total += other.total
-        self.total_squares += other.total_squares
-
-    @property
-    def n(self) -> int:
-        return int(self.counts.sum())
-
-    @property
-    def mean(self) -> float:
-        return self.total / self.n if self.n else math.nan
-
-    @property
-    def deviation(self) -> float:
-        return math.sqrt(max(self.total_squares / self.n - self.mean**2, 0)) if self.n else math.nan
-
-    def distance_below(self, n: int) -> float:
-        """Upper edge [Å] of the bin that holds the n-th shortest distance."""
-        return float((np.searchsorted(np.cumsum(self.counts), n) + 1) * BIN_A)
-
-    def to_dict(self, width: float) -> dict[str, Any]:
-        """The histogram in bins `width` [Å] wide, from the first that holds anything; empty if
-        nothing was seen.
-        """
-        if not self.n:
-            return {
-                "shortest_A": None,
-                "longest_A": None,
-                "start_A": 0.0,
-                "width_A": width,
-                "counts": [],
-            }
-        per_bin = round(width / BIN_A)
-        padded = (
-            np.pad(self.counts, (0, -len(self.counts) % per_bin)).reshape(-1, per_bin).sum(axis=1)
-        )
-        first = int(np.flatnonzero(padded)[0])
-        return {
-            "shortest_A": round(self.shortest, 6),
-            "longest_A": round(self.longest, 6),
-            "start_A": round(first * width, 6),
-            "width_A": width,
-            "counts": padded[first:].tolist(),
-        }
-
-
-@dataclass
 class ForceQuality:
-    """How far the net force on the box is from zero: what CP2K's real-space grid leaves."""
+    """How far the net force on the box is from zero: the noise that the reference leaves."""
 
     squares: Floats = field(default_factory=lambda: np.zeros(2))
     """Sum of squared force components of hydrogen and of all other atoms."""
@@ -113,10 +37,13 @@ class ForceQuality:
     net_absolute: float = 0.0
     n_net: int = 0
     n_heavy: int = 0
+    remedy: str = Remedies().force_noise
+    """What the source of the frames advises."""
 
     def add(self, frames: Trajectory) -> None:
         if frames.forces is None:
             return
+        self.remedy = frames.origin.remedies.force_noise
         hydrogen = np.array([s == "H" for s in frames.symbols])
         for k, chosen in enumerate((hydrogen, ~hydrogen)):
             self.squares[k] += np.sum(frames.forces[:, chosen] ** 2)
@@ -135,6 +62,8 @@ class ForceQuality:
         self.net_absolute += other.net_absolute
         self.n_net += other.n_net
         self.n_heavy = max(self.n_heavy, other.n_heavy)
+        if other.n_net:
+            self.remedy = other.remedy
 
     @property
     def net_force(self) -> float:
@@ -170,9 +99,7 @@ class ForceQuality:
             f"the net force on the box is {self.net_force:.2f} eV/Å per frame and component where"
             f" it should vanish: noise of about {self.noise:.2f} eV/Å on every heavy atom,"
             f" {100 * self.noise / self.heavy_rms:.0f} % of its force ({self.heavy_rms:.2f} eV/Å),"
-            " which no fit can learn. It comes from CP2K's real-space grid: raise &MGRID CUTOFF"
-            " (400 Ry or more, REL_CUTOFF 50), set &XC_GRID XC_DERIV NN50_SMOOTH, XC_SMOOTH_RHO"
-            " NN50, then compute the forces of these frames again (ENSEMBLE REFTRAJ)."
+            f" which no fit can learn. {self.remedy}"
         )
 
 
@@ -227,31 +154,27 @@ class Inspection:
     density: float
     """[g/cm³]."""
     has: dict[str, bool]
+    """Whether the frames hold `forces`, `velocities`, `energy`."""
     target_K: float | None = None
-    """Temperature that the source's thermostat was set to."""
+    """Temperature [K] that the source says its run was set to."""
 
     def radial_distribution(self, name: str, width_A: float = 0.05) -> tuple[Floats, Floats]:
         """r (B,) [Å] and g(r) (B,) of a free term up to the cutoff; 1 where pairs are as dense as
         in an ideal gas.
         """
-        topology, counts = self.survey.topology, self.survey.distances[name].counts
-        per_bin = round(width_A / BIN_A)
-        n = round(self.survey.cutoff_A / BIN_A) // per_bin
-        binned = (
-            np.pad(counts, (0, max(n * per_bin - len(counts), 0)))[: n * per_bin]
-            .reshape(n, per_bin)
-            .sum(axis=1)
-        )
+        topology = self.survey.topology
+        n = round(self.survey.cutoff_A / BIN_A) // round(width_A / BIN_A)
+        counts = self.survey.distances[name].binned(width_A, n)
         edges = width_A * np.arange(n + 1)
         a, b = name.removeprefix("free:").split("-")
         n_a, n_b = topology.symbols.count(a), topology.symbols.count(b)
         pairs = n_a * (n_a - 1) / 2 if a == b else n_a * n_b
         shell = 4 / 3 * np.pi * np.diff(edges**3)
-        return (edges[1:] + edges[:-1]) / 2, binned / (self.frames * pairs * shell / self.volume)
+        return (edges[1:] + edges[:-1]) / 2, counts / (self.frames * pairs * shell / self.volume)
 
     def to_dict(self) -> dict[str, Any]:
         survey, topology = self.survey, self.survey.topology
-        t = survey.temperatures
+        t, quality = survey.temperatures, survey.forces if self.has["forces"] else None
         return {
             "frames": self.frames,
             "time_fs": list(self.time_fs),
@@ -265,40 +188,44 @@ class Inspection:
             ),
             "cutoff_A": survey.cutoff_A,
             "distances_A": {
-                name: {
-                    "shortest": h.shortest,
-                    "longest": h.longest,
-                    "mean": h.mean,
-                    "std": h.deviation,
-                    "count": h.n,
-                }
-                for name, h in survey.distances.items()
-                if h.n
+                name: histogram.summary()
+                for name, histogram in survey.distances.items()
+                if histogram.n
             },
-            "net_force_eV_per_A": survey.forces.net_force if self.has["forces"] else None,
-            "force_noise_eV_per_A": survey.forces.noise if self.has["forces"] else None,
-            "force_rms_heavy_eV_per_A": survey.forces.heavy_rms if self.has["forces"] else None,
+            "net_force_eV_per_A": quality and quality.net_force,
+            "force_noise_eV_per_A": quality and quality.noise,
+            "force_rms_heavy_eV_per_A": quality and quality.heavy_rms,
             "broken_bonds": [vars(c) for c in survey.changes[:BROKEN_LISTED]],
             "frames_with_broken_bonds": len({c.step for c in survey.changes}),
             "warnings": self.warnings(),
         }
 
     def warnings(self) -> list[str]:
-        found = [self.survey.forces.warning()] if self.has["forces"] else []
-        mean = float(np.mean(self.survey.temperatures)) if self.survey.temperatures else None
-        if mean and self.target_K and abs(mean / self.target_K - 1) > TEMPERATURE_LIMIT:
-            found.append(
-                f"the mean temperature is {mean:.0f} K, the thermostat was set to {self.target_K:g}"
-                " K: leave out the equilibration (--skip)"
-            )
-        if changes := self.survey.changes:
-            c = changes[0]
-            steps = len({x.step for x in changes})
-            found.append(
-                f"bonds of the first frame break in {steps} of {self.frames} frames, first at step"
-                f" {c.step} ({c.time_fs:g} fs): {c.what}. A fit leaves such frames out"
-            )
-        return [text for text in found if text]
+        """What a user should know before a fit, one sentence each."""
+        of_forces = self.survey.forces.warning() if self.has["forces"] else None
+        every = (of_forces, self._temperature_warning(), self._changes_warning())
+        return [warning for warning in every if warning]
+
+    def _temperature_warning(self) -> str | None:
+        if not self.survey.temperatures or not self.target_K:
+            return None
+        mean = float(np.mean(self.survey.temperatures))
+        if abs(mean / self.target_K - 1) <= TEMPERATURE_LIMIT:
+            return None
+        return (
+            f"the mean temperature is {mean:.0f} K, the thermostat was set to {self.target_K:g}"
+            " K: leave out the equilibration (--skip)"
+        )
+
+    def _changes_warning(self) -> str | None:
+        if not self.survey.changes:
+            return None
+        first = self.survey.changes[0]
+        frames = len({change.step for change in self.survey.changes})
+        return (
+            f"bonds of the first frame break in {frames} of {self.frames} frames, first at step"
+            f" {first.step} ({first.time_fs:g} fs): {first.what}. A fit leaves such frames out"
+        )
 
 
 def inspect(
@@ -329,12 +256,12 @@ def inspect(
     density = float(first.masses.sum()) / (volume / done) * AMU_PER_A3_TO_G_PER_CM3
     has = {name: getattr(first, name) is not None for name in ("forces", "velocities", "energy")}
     return Inspection(
-        survey,
-        done,
-        (survey.times[0], survey.times[-1]),
-        first.cell[0],
-        volume / done,
-        density,
-        has,
-        source.source.get("temperature_K"),
+        survey=survey,
+        frames=done,
+        time_fs=(survey.times[0], survey.times[-1]),
+        cell=first.cell[0],
+        volume=volume / done,
+        density=density,
+        has=has,
+        target_K=source.origin.temperature_K,
     )

@@ -1,6 +1,4 @@
-"""Trajectory: the one type that CP2K output is read into and that engine runs are read back
-into.
-"""
+"""Trajectory: the one type that every source is read into and that runs are read back into."""
 
 from __future__ import annotations
 
@@ -12,15 +10,19 @@ import numpy as np
 from ase.cell import Cell
 from numpy.typing import NDArray
 
+from mld_ff.origin import Origin
 from mld_ff.units import AMU_A2_PER_FS2_TO_EV, KB_EV_PER_K
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+_PER_FRAME = ("positions", "cell", "time", "step", "forces", "velocities", "energy", "stress")
 
 
 class FrameSource(Protocol):
-    """What inference streams over: a Trajectory in memory, or files that are read piece by
-    piece.
+    """Frames of one system: a Trajectory in memory, or files that are read piece by piece.
+
+    Files do best to inherit from `mld_ff.sources.source.FileSource`, which knows what follows from
+    the rest.
     """
 
     @property
@@ -30,17 +32,35 @@ class FrameSource(Protocol):
     def masses(self) -> Floats: ...
 
     @property
-    def source(self) -> dict[str, Any]: ...
+    def origin(self) -> Origin: ...
+
+    @property
+    def notes(self) -> list[str]:
+        """What was decided while opening, one sentence each."""
 
     @property
     def n_frames(self) -> int: ...
 
     @property
-    def half_width(self) -> float: ...
+    def half_width(self) -> float:
+        """Half the smallest width of the cell in any frame [Å]."""
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Wall time of an MD step by the source's own account."""
+
+    @property
+    def logged_temperature(self) -> Floats | None:
+        """Kinetic temperature [K] of every frame (F,) by the source's own account, which may know
+        it of frames without velocities.
+        """
 
     def chunks(
         self, size: int = ..., start: int = ..., stop: int | None = ...
     ) -> Iterator[Trajectory]: ...
+
+    def read(self) -> Trajectory:
+        """All frames at once."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +88,21 @@ class Trajectory:
     """[Å/fs], (F, N, 3)."""
     energy: Floats | None = None
     """Potential energy [eV], (F,)."""
-    source: dict[str, Any] = field(default_factory=dict)
-    """Where the frames come from: file names, hash, program version, frames dropped and why."""
+    stress: Floats | None = None
+    """[eV/Å³], (F, 3, 3); positive where the cell would shrink (ASE's sign)."""
+    origin: Origin = field(default_factory=Origin)
+
+    @property
+    def notes(self) -> list[str]:
+        return []
+
+    @property
+    def seconds_per_step(self) -> None:
+        return None
+
+    @property
+    def logged_temperature(self) -> None:
+        return None
 
     @property
     def n_frames(self) -> int:
@@ -99,10 +132,10 @@ class Trajectory:
         if isinstance(index, (int, np.integer)):
             i = range(self.n_frames)[index]
             index = slice(i, i + 1)
-        names = ("positions", "cell", "time", "step", "forces", "velocities", "energy")
-        picked: dict[str, Any] = {
-            n: None if (a := getattr(self, n)) is None else a[index] for n in names
-        }
+        picked: dict[str, Any] = {}
+        for name in _PER_FRAME:
+            array = getattr(self, name)
+            picked[name] = None if array is None else array[index]
         return replace(self, **picked)
 
     def select_atoms(self, order: Ints) -> Trajectory:
@@ -131,11 +164,17 @@ class Trajectory:
         for f, cell in enumerate(self.cell):
             cells[f], rotations[f] = _reduced(cell)
 
-        def turn(array: Floats | None) -> Floats | None:
-            if array is None or (rotations == np.eye(3)).all():
-                return array
-            return np.asarray(np.einsum("fpc,fcd->fpd", array, rotations))
+        if (rotations == np.eye(3)).all():
+            return replace(self, cell=cells)
 
+        def turn(vectors: Floats | None) -> Floats | None:
+            if vectors is None:
+                return None
+            return np.asarray(np.einsum("fpc,fcd->fpd", vectors, rotations))
+
+        stress = self.stress
+        if stress is not None:
+            stress = np.asarray(np.einsum("fac,fab,fbd->fcd", rotations, stress, rotations))
         positions = turn(self.positions)
         assert positions is not None
         return replace(
@@ -144,6 +183,7 @@ class Trajectory:
             positions=positions,
             forces=turn(self.forces),
             velocities=turn(self.velocities),
+            stress=stress,
         )
 
     def chunks(
@@ -153,6 +193,10 @@ class Trajectory:
         stop = self.n_frames if stop is None else stop
         for first in range(start, stop, size):
             yield self[first : min(first + size, stop)]
+
+    def read(self) -> Trajectory:
+        """Itself."""
+        return self
 
     def temperature(self) -> Floats:
         """Kinetic temperature [K] per frame, (F,); 3N - 3 degrees of freedom (the centre of mass is
@@ -197,15 +241,13 @@ def _reduced(cell: Floats) -> tuple[Floats, Floats]:
 
 
 def concatenate(parts: list[Trajectory]) -> Trajectory:
-    """Join trajectories of the same atoms along the frames."""
-    first = parts[0]
+    """Join trajectories of the same atoms along the frames; what one of them lacks is left out."""
 
     def join(name: str) -> Any:
         arrays = [getattr(part, name) for part in parts]
-        return None if arrays[0] is None else np.concatenate(arrays)
+        return None if any(a is None for a in arrays) else np.concatenate(arrays)
 
-    names = ("positions", "cell", "time", "step", "forces", "velocities", "energy")
-    return replace(first, **{name: join(name) for name in names})
+    return replace(parts[0], **{name: join(name) for name in _PER_FRAME})
 
 
 def spread_frames(source: FrameSource, n: int) -> Trajectory:

@@ -24,6 +24,7 @@ from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import BondTerm, FreeTerm, PowerTerm, SplineTerm, Term
 from mld_ff.sources.cp2k import read_cp2k
+from mld_ff.sources.packing import Ingredient, find_molecule, pack
 from mld_ff.trajectory import Floats, Trajectory
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENMM_CPU_THREADS"):
@@ -108,6 +109,11 @@ def liquid(
         fractional = x @ np.linalg.inv(cell)
         x = (fractional - np.floor(fractional)) @ cell
     return frame_of(symbols, x, cell)
+
+
+def waters(count: int, density: float = 0.997, seed: int = 1) -> Trajectory:
+    """A box of packed water."""
+    return pack([Ingredient(find_molecule("H2O"), count)], density, seed)
 
 
 def topology_of(frame: Trajectory) -> Topology:

@@ -203,7 +203,7 @@ def test_refusal_as_json_is_one_object_too():
 
 
 def test_an_error_of_our_own_is_no_traceback_either(monkeypatch):
-    monkeypatch.setattr("mld_ff.cli.commands.open_cp2k", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("mld_ff.cli.commands.open_source", lambda *_, **__: 1 / 0)
     done = CliRunner().invoke(app, ["inspect", "x"])
     assert done.exit_code == 1
     assert "unexpected ZeroDivisionError" in done.stderr

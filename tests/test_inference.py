@@ -47,10 +47,10 @@ class Pieces:
     size: int
 
     def __post_init__(self) -> None:
-        self.symbols, self.masses, self.source = (
+        self.symbols, self.masses, self.origin = (
             self.frames.symbols,
             self.frames.masses,
-            self.frames.source,
+            self.frames.origin,
         )
         self.n_frames, self.half_width = self.frames.n_frames, self.frames.half_width
 

@@ -87,12 +87,12 @@ def test_run_that_was_killed_goes_on(
         found = read_run(cut)
         assert (
             np.array_equal(found.step, whole.step[: found.n_frames])
-            and found.source["finished"] is False
+            and found.origin.finished is False
         )
         assert found.n_frames >= at // settings.every and found.velocities is not None
     assert newest_checkpoint(cut, ENGINES[engine]) is not None
     found = run(loss, frame, engine, cut, settings, PLATFORM, resume=True)
-    assert not (cut / SESSION).exists() and found.source["finished"] is True
+    assert not (cut / SESSION).exists() and found.origin.finished is True
     assert np.array_equal(found.step, whole.step)
     assert read_log(cut)["time_ps"] == pytest.approx(0.0005 * read_log(cut)["step"])
     for mine, other in ((read_log(cut), read_log(tmp_path / "whole")), (vars(found), vars(whole))):
@@ -126,9 +126,7 @@ def test_finished_run_is_made_longer(
     short, more = (MD(time_ps=t, timestep_fs=0.5, every_fs=2.0) for t in (0.0105, 0.02))
     run(loss, frame, engine, tmp_path, short, PLATFORM)
     before = (tmp_path / "trajectory.dcd").read_bytes()
-    assert (
-        run(loss, frame, engine, tmp_path, short, PLATFORM, resume=True).source["finished"] is True
-    )
+    assert run(loss, frame, engine, tmp_path, short, PLATFORM, resume=True).origin.finished is True
     assert (tmp_path / "trajectory.dcd").read_bytes() == before
     found = run(loss, frame, engine, tmp_path, more, PLATFORM, resume=True)
     first = {"openmm": 1, "lammps": 0}[engine]

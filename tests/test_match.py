@@ -26,11 +26,12 @@ from mld_ff.inference import Basis, Problem, fit
 from mld_ff.inference.collective import CollectiveProblem
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import BondTerm, FreeTerm, PairTerm
+from mld_ff.origin import Origin
 from mld_ff.pipeline import build, read_config
 from mld_ff.production.results import read_log
 from mld_ff.progress import no_progress
 from mld_ff.report.summary import write_summary
-from mld_ff.sources.cp2k import CP2KSource
+from mld_ff.sources.source import FileSource
 from mld_ff.survey import inspect
 from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import EV_PER_A3_TO_BAR, KB_EV_PER_K
@@ -418,7 +419,7 @@ def test_bad_input_is_refused(
     ):
         match(few, matched[0], replace(SETTINGS, price=0.5))
     with pytest.raises(InputError, match="begun with another CP2K run"):
-        match(replace(few, source={"sha256": "other"}), matched[0], SETTINGS)
+        match(replace(few, origin=Origin(sha256="other")), matched[0], SETTINGS)
     swollen = replace(few, cell=few.cell * np.linspace(1, 1.01, 40)[:, None, None])
     with pytest.raises(InputError, match=r"cell of run 1 .* needs runs at one constant volume"):
         match(swollen, tmp_path / "a", SETTINGS)
@@ -429,15 +430,16 @@ def test_bad_input_is_refused(
     with pytest.raises(InputError, match="no run has forces"):
         match(replace(few, forces=None), tmp_path / "d", SETTINGS)
     assert not (tmp_path / "d").exists(), "a directory was begun before the input was looked at"
-    hot = replace(few, source={**few.source, "temperature_K": 400.0})
+    hot = replace(few, origin=replace(few.origin, temperature_K=400.0))
     with pytest.raises(InputError, match="run 2 is of 400 K, the first of 300 K"):
         match([few, hot], tmp_path / "e", SETTINGS)
     with pytest.raises(InputError, match="temperature of run 1 is not known"):
-        match(replace(few, source={}, velocities=None), tmp_path / "f", SETTINGS)
+        match(replace(few, origin=Origin(), velocities=None), tmp_path / "f", SETTINGS)
     with pytest.raises(
         InputError, match=r"run 1 holds frames that CP2K computed one by one \(REFTRAJ\)"
     ):
-        match(replace(few, source={**few.source, "ensemble": "REFTRAJ"}), tmp_path / "i", SETTINGS)
+        single = replace(few, origin=replace(few.origin, is_dynamics=False))
+        match(single, tmp_path / "i", SETTINGS)
     with pytest.raises(InputError, match="engine is 'gromacs'"):
         match(few, tmp_path / "g", replace(SETTINGS, engine="gromacs"))
     one = few.select_atoms(topology_of(few[0]).molecules[0])
@@ -458,7 +460,7 @@ def test_a_build_matches_where_it_is_asked_to(
         pass
 
     def asked(
-        source: CP2KSource, directory: Path, settings: Settings, rounds: int, **_: Any
+        source: FileSource, directory: Path, settings: Settings, rounds: int, **_: Any
     ) -> None:
         assert source.n_frames == 57 and directory == tmp_path / "out" / "match" and rounds == 3
         assert settings.basis == BASIS and settings.engine == "lammps" and settings.platform is None
@@ -509,5 +511,5 @@ def test_forces_of_a_run_that_was_killed_are_kept(tmp_path: Path) -> None:
     assert next(open_for_matching(without).chunks()).forces is None
 
 
-def open_for_matching(directory: Path) -> CP2KSource:
+def open_for_matching(directory: Path) -> FileSource:
     return _open(directory, None, require_forces=None)

@@ -79,7 +79,7 @@ def test_files_of_a_run(
     assert record["device"].get("platform") == {"openmm": "CPU"}.get(engine)
     assert engine == "lammps" or re.fullmatch(r"1 thread|\d+ threads", record["device"]["device"])
     assert record["started_from"]["step"] == few.step[10]
-    assert record["started_from"]["sha256"] == few.source["sha256"]
+    assert record["started_from"]["sha256"] == few.origin.sha256
     assert not [name for name in there if name.startswith(".")], "left-overs of writing"
 
 
@@ -97,7 +97,11 @@ def test_trajectory_of_a_run(engine: str, runs: dict[str, tuple[Path, Trajectory
     )
     assert trajectory.symbols == ("O", "H", "H") * 64
     assert trajectory.masses[:2] == pytest.approx([15.999, 1.008], abs=1e-3)
-    assert trajectory.source == {"files": ["trajectory.dcd"], "engine": engine, "finished": True}
+    assert trajectory.origin.to_dict() == {
+        "files": ["trajectory.dcd"],
+        "engine": engine,
+        "finished": True,
+    }
     again = read_run(directory)
     assert np.array_equal(again.positions, trajectory.positions)
     assert again.energy is not None and trajectory.energy is not None

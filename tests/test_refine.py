@@ -21,6 +21,7 @@ from mld_ff.errors import CheckFailed, InputError
 from mld_ff.geometry.system import systems
 from mld_ff.inference import Basis, Dataset, fit
 from mld_ff.loss.model import AgentLoss
+from mld_ff.origin import Origin
 from mld_ff.production.record import read_record
 from mld_ff.production.simulation import run
 from mld_ff.sources.cp2k.run.inputs import Reference
@@ -256,7 +257,7 @@ def test_other_settings_and_other_data_are_refused(
     ):
         refine(source, out, other, 1, teacher)
     with pytest.raises(InputError, match="begun with another CP2K run"):
-        refine(replace(source, source={"sha256": "other"}), out, SETTINGS, 1, teacher)
+        refine(replace(source, origin=Origin(sha256="other")), out, SETTINGS, 1, teacher)
     (tmp_path / "notes.txt").write_text("mine")
     done = CliRunner().invoke(app, ["refine", str(EXAMPLE), "-o", str(tmp_path), "--json"])
     assert (

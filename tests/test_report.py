@@ -383,7 +383,7 @@ def dense(ran) -> CP2KSource:
     everything.
     """
     source = open_cp2k(EXAMPLE)
-    frames = replace(read_run(ran), source=source.source)
+    frames = replace(read_run(ran), origin=source.origin)
     source.read = lambda: frames  # type: ignore[method-assign]
     return source
 
@@ -448,7 +448,7 @@ def test_report_of_little_and_of_molecules_other_than_water(tmp_path):
         "CP2K has only 18 frames: its numbers have no errors, and nothing can be said"
     )
     assert all(c["within"] is None for c in data["observables"].values())
-    source.source["ensemble"] = "REFTRAJ"
+    source.origin = replace(source.origin, is_dynamics=False)
     found = study(source, tmp_path / "run")
     assert set(found.series) == {"rdf", "bonded", "angles"}
     assert "CP2K computed its frames one by one (REFTRAJ), not as dynamics" in found.notes[-1]

@@ -81,7 +81,7 @@ def test_files(few, tmp_path: Path):
     assert set(found["best_exponent"]) == set(found["relative_rmse"]) == {"O", "H"}
     assert all(f.stat().st_size > 1000 for f in files)
     again = load_scan(tmp_path)
-    assert again.to_dict() == found and again.source == few.source
+    assert again.to_dict() == found and again.source == few.origin.to_dict()
     (tmp_path / "scan.json").write_text('{"species": []}')
     with pytest.raises(InputError, match="holds no scan"):
         load_scan(tmp_path)

@@ -35,6 +35,7 @@ from mld_ff.inference import (
     write_shard,
 )
 from mld_ff.loss.model import AgentLoss
+from mld_ff.origin import Origin
 from mld_ff.sources.cp2k import open_cp2k
 from mld_ff.trajectory import Trajectory
 
@@ -60,8 +61,8 @@ def assert_same_coefficients(found: AgentLoss, expected: AgentLoss) -> None:
 @pytest.fixture(scope="module")
 def two(few: Trajectory) -> list[Trajectory]:
     """Two runs, told apart by their sources as runs in files are."""
-    cold = replace(few[:20], source={**few.source, "sha256": "cold"})
-    return [cold, replace(few[20:], source={**few.source, "sha256": "warm"})]
+    cold = replace(few[:20], origin=replace(few.origin, sha256="cold"))
+    return [cold, replace(few[20:], origin=replace(few.origin, sha256="warm"))]
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +291,7 @@ def test_missing_parts_and_parts_that_come_twice(
     alone = shard("alone.npz", two[0])
     assert refusal([*third, alone]).endswith("this run was accumulated twice; take one")
     skipped = replace(
-        two[0][3:], source={**two[0].source, "frames_dropped": {"skipped as equilibration": 3}}
+        two[0][3:], origin=replace(two[0].origin, frames_dropped={"skipped as equilibration": 3})
     )
     assert refusal([alone, shard("skipped.npz", skipped, read_shard(alone))]).endswith(
         "twice; take one"
@@ -306,10 +307,10 @@ def test_functions_that_differ(shard: Callable[..., Path], two: list[Trajectory]
     assert said.endswith(f"accumulate it again with --like {cold}")
     other = shard("other.npz", two[1], Basis("power").terms)
     assert "other functions" in refusal([cold, other])
-    short = shard("short.npz", replace(two[1][:8], source={}), read_shard(cold))
+    short = shard("short.npz", replace(two[1][:8], origin=Origin()), read_shard(cold))
     assert read_shards([cold, short]).frames == 20 + 8
     assert "has 4 blocks of frames" in refusal(
-        [cold, shard("few.npz", replace(two[1][:8], source={}))]
+        [cold, shard("few.npz", replace(two[1][:8], origin=Origin()))]
     )
 
 

@@ -339,8 +339,8 @@ def test_contacts_are_relaxed_before_a_run(power_water: AgentLoss, cubic: Start)
 
     assert largest_force(pushed) > 10
     moved = start_at(power_water, pushed)
-    assert moved.frame.source["minimized"] is True
+    assert moved.frame.origin.minimized is True
     assert largest_force(moved.frame) < 1
     for frame in (calm, replace(pushed, velocities=cubic.frame.velocities)):
-        assert "minimized" not in start_at(power_water, frame).frame.source
-    assert "minimized" not in start_at(power_water, pushed, minimize=False).frame.source
+        assert not start_at(power_water, frame).frame.origin.minimized
+    assert not start_at(power_water, pushed, minimize=False).frame.origin.minimized

@@ -36,7 +36,9 @@ from mld_ff.inference import SUFFIX, Basis, Part, parse_rank
 from mld_ff.inference import fit as infer
 from mld_ff.loss.model import AgentLoss
 from mld_ff.progress import Progress
-from mld_ff.sources.cp2k import CP2KSource, open_cp2k
+from mld_ff.sources import open_source
+from mld_ff.sources.registry import kind_of
+from mld_ff.sources.source import FileSource
 from mld_ff.sources.structures import read_structure
 from mld_ff.survey import inspect as survey
 from mld_ff.trajectory import FrameSource, Trajectory
@@ -97,7 +99,10 @@ Json = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON object on standard output and nothing else there."),
 ]
-Cp2kDir = Annotated[Path, typer.Argument(metavar="CP2K_DIR", help="Directory of the CP2K run.")]
+Cp2kDir = Annotated[
+    Path,
+    typer.Argument(metavar="CP2K_DIR", help="Directory of a CP2K run, or an extended XYZ file."),
+]
 File = Annotated[
     list[str] | None,
     typer.Option(
@@ -201,7 +206,10 @@ def inspect(
     with reporting(json_) as (progress, answer):
         source = _open(cp2k_dir, file, skip, require_forces=False)
         found = survey(source, cutoff, progress).to_dict()
-        answer({**found, "notes": source.notes, "source": source.source}, answers.inspection_text)
+        answer(
+            {**found, "notes": source.notes, "source": source.origin.to_dict()},
+            answers.inspection_text,
+        )
 
 
 @app.command()
@@ -355,7 +363,7 @@ def export(
         one = _frame(structure, cp2k, frame, file, coordinates)
         start = start_at(loss, one, temperature, minimize=minimize, progress=progress)
         files = ENGINES[engine].export(loss, start, output, temperature, timestep, damping)
-        minimized = start.frame.source.get("minimized", False)
+        minimized = start.frame.origin.minimized
         molecules = start.topology.formulas()
         answer(
             {
@@ -1005,7 +1013,7 @@ def _basis(
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _notes(sources: list[CP2KSource]) -> list[str]:
+def _notes(sources: list[FileSource]) -> list[str]:
     return [
         f"run {k}: {n}" if len(sources) > 1 else n
         for k, s in enumerate(sources, 1)
@@ -1013,28 +1021,35 @@ def _notes(sources: list[CP2KSource]) -> list[str]:
     ]
 
 
-ROLES = ("positions", "forces", "velocities", "energies", "cells", "input")
-
-
 def _open(
     directory: Path,
     named: list[str] | None,
     skip_ps: float = 0.0,
     require_forces: bool | None = True,
-) -> CP2KSource:
-    """require_forces: None for those runs alone that have a file of them."""
-    files: dict[str, Any] = {}
-    for item in named or []:
+) -> FileSource:
+    """Whatever CP2K_DIR names. require_forces: as in `open_source`."""
+    files, skip_fs = _named_files(directory, named or []), skip_ps / FS_TO_PS
+    return open_source(directory, require_forces=require_forces, skip_fs=skip_fs, files=files)
+
+
+def _named_files(directory: Path, named: list[str]) -> dict[str, Path]:
+    """By role; a name is looked up in the directory first."""
+    if not named:
+        return {}
+    kind, files = kind_of(directory), dict[str, Path]()
+    if not kind.roles:
+        raise InputError(
+            f"--file names files of a directory; this is {kind.name}: leave it out", directory
+        )
+    for item in named:
         role, _, name = item.partition("=")
-        if role not in ROLES or not name:
+        if role not in kind.roles or not name:
             raise InputError(
-                f"--file takes ROLE=FILE with a role of {', '.join(ROLES)}; found {item!r}"
+                f"--file takes ROLE=FILE with a role of {', '.join(kind.roles)}; found {item!r}"
             )
         inside = directory / name
         files[role] = inside if inside.exists() else Path(name)
-    if require_forces is None:
-        require_forces = open_cp2k(directory, require_forces=False, **files).has_forces_file
-    return open_cp2k(directory, require_forces=require_forces, skip_fs=skip_ps / FS_TO_PS, **files)
+    return files
 
 
 def _frame(
@@ -1090,12 +1105,11 @@ def _frames_to_label(where: Path, number: int | None, named: list[str] | None) -
     """All or some frames of a CP2K run, a run of ours, or an extended XYZ file."""
     from mld_ff.production.record import RECORD
     from mld_ff.production.results import read_run
-    from mld_ff.sources.structures import read_xyz
     from mld_ff.trajectory import spread_frames
 
-    if where.is_dir():
-        ours = (where / RECORD).exists()
-        found: FrameSource = read_run(where) if ours else _open(where, named, require_forces=False)
+    source: FrameSource
+    if (where / RECORD).exists():
+        source = read_run(where)
     else:
-        found = read_xyz(where)
-    return spread_frames(found, number or found.n_frames)
+        source = _open(where, named, require_forces=False)
+    return spread_frames(source, number or source.n_frames)

@@ -181,7 +181,7 @@ def accumulate(
     for block, piece in dataset.over(ranges, n_blocks, what, _accumulate, shared):
         total.merge(piece, block)
     told = [
-        {**source.source, "frames": source.n_frames, "first_step": int(frame.step[0])}
+        {**source.origin.to_dict(), "frames": source.n_frames, "first_step": int(frame.step[0])}
         for source, frame in zip(dataset.sources, dataset.firsts, strict=True)
     ]
     total.shares = (Share(tuple(told), part),)

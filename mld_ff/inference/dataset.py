@@ -118,10 +118,9 @@ class Dataset:
     def firsts(self) -> list[Trajectory]:
         """The first frame of each. Raises InputError if it has no forces."""
         firsts = [next(run.chunks(1))[0] for run in self.sources]
-        if any(first.forces is None for first in firsts):
-            raise InputError(
-                "the trajectory holds no forces: print &MOTION/&PRINT/&FORCES in the CP2K run"
-            )
+        for first in firsts:
+            if first.forces is None:
+                raise InputError(f"the trajectory holds no forces: {first.origin.remedies.forces}")
         return firsts
 
     @cached_property

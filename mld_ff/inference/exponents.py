@@ -155,7 +155,7 @@ def scan(
         own = [problem.relative_rmse(problem.coefficients(s))[s] for s in range(len(species))]
         agents[n, m] = agents[m, n] = own
         progress("exponents", done, len(points))
-    found = Scan(species, tuple(exponents), plane, agents, (), source.source)
+    found = Scan(species, tuple(exponents), plane, agents, (), source.origin.to_dict())
     best = _problem(data, sorted(set(found.best_pair)))
     return replace(found, sensitivities=tuple(_sensitivities(best, species)))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mld_ff.geometry.histogram import Histogram
 from mld_ff.inference.accumulation import Accumulated, accumulate
 from mld_ff.inference.basis import Basis
 from mld_ff.inference.collective import CollectiveFit, CollectiveProblem, channel_terms
@@ -22,7 +23,7 @@ from mld_ff.loss.densities import DensityTerm, strongest_pull
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import PairTerm
 from mld_ff.progress import Progress, no_progress
-from mld_ff.survey import Histogram, Survey
+from mld_ff.survey import Survey
 from mld_ff.trajectory import Floats
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mld_ff.geometry.histogram import Histogram
 from mld_ff.geometry.pairs import BIN_A
 from mld_ff.geometry.system import systems
 from mld_ff.geometry.topology import Topology
@@ -24,7 +25,6 @@ from mld_ff.inference.basis import Basis
 from mld_ff.inference.dataset import Dataset
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
-from mld_ff.survey import Histogram
 from mld_ff.trajectory import Floats, Trajectory
 
 FADE = 0.05

@@ -15,6 +15,7 @@ import numpy as np
 
 from mld_ff.errors import InputError
 from mld_ff.files import write_atomically
+from mld_ff.geometry.histogram import Histogram
 from mld_ff.geometry.system import Change
 from mld_ff.geometry.topology import Topology
 from mld_ff.inference.accumulation import Accumulated, Share
@@ -22,7 +23,7 @@ from mld_ff.inference.dataset import Part, check_same_kinds
 from mld_ff.inference.normal_equations import NormalEquations
 from mld_ff.loss.model import terms_from
 from mld_ff.loss.terms import PairTerm
-from mld_ff.survey import BROKEN_LISTED, ForceQuality, Histogram, Survey
+from mld_ff.survey import BROKEN_LISTED, ForceQuality, Survey
 
 FORMAT, VERSION = "mld_ff normal equations", 1
 SUFFIX = ".npz"

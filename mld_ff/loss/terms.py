@@ -22,6 +22,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from mld_ff.errors import InputError
+from mld_ff.geometry.histogram import Histogram
 from mld_ff.geometry.pairs import BIN_A, NO_PAIRS, Pairs
 from mld_ff.geometry.radial import bspline_basis, power_basis
 from mld_ff.geometry.system import System
@@ -36,7 +37,6 @@ from mld_ff.loss.walls import (
     outer_edges,
     wall_stiffness,
 )
-from mld_ff.survey import Histogram
 from mld_ff.trajectory import Floats
 
 INNERMOST_A = 0.3

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mld_ff.geometry.histogram import Histogram
 from mld_ff.geometry.pairs import BIN_A
-from mld_ff.survey import Histogram
 from mld_ff.trajectory import Floats
 
 DEPTH_A = 0.1

@@ -15,6 +15,7 @@ from mld_ff.errors import InputError
 from mld_ff.geometry.system import systems
 from mld_ff.geometry.topology import find_topology
 from mld_ff.loss.model import AgentLoss
+from mld_ff.origin import Origin
 from mld_ff.production.record import read_record
 from mld_ff.production.sessions import SESSION, first_step, frames_before
 from mld_ff.trajectory import Floats, FrameSource, Ints, Trajectory
@@ -51,7 +52,7 @@ def read_run(directory: Path | str) -> Trajectory:
         step=step,
         velocities=velocities,
         energy=_energies_at(step, _read_log(out, engine)),
-        source={"files": [TRAJECTORY], "engine": record.engine, "finished": record.finished},
+        origin=Origin(files=(TRAJECTORY,), engine=record.engine, finished=record.finished),
     )
 
 

@@ -111,7 +111,7 @@ def _new_record(
 
 
 def _origin(start: Start, step: int) -> dict[str, Any]:
-    return {**start.frame.source, "step": step}
+    return {**start.frame.origin.to_dict(), "step": step}
 
 
 def _npt_note(loss: AgentLoss) -> str:

@@ -144,7 +144,7 @@ def _speed(found: Study) -> str:
         (
             REFERENCE,
             "cp2k",
-            "median of the seconds per step in its .ener file, on the machine that it ran on",
+            found.origin.remedies.timing,
         ),
         (
             LABELS.get(found.engine, found.engine),
@@ -168,9 +168,7 @@ def _speed(found: Study) -> str:
             " cores.</p>"
         )
     missing = (
-        "CP2K left no .ener file with its timing"
-        if "cp2k_steps_per_s" not in s
-        else "the run did not finish"
+        found.origin.remedies.no_timing if "cp2k_steps_per_s" not in s else "the run did not finish"
     )
     return told + f"<p>How much faster the learned run is, is not known: {missing}.</p>"
 

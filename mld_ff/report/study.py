@@ -18,6 +18,7 @@ from mld_ff.geometry.pairs import minimum_image
 from mld_ff.geometry.topology import find_topology
 from mld_ff.inference import Scan
 from mld_ff.loss.model import AgentLoss
+from mld_ff.origin import Origin
 from mld_ff.production.record import read_record
 from mld_ff.production.results import read_log, read_run
 from mld_ff.progress import Progress, no_progress
@@ -48,9 +49,8 @@ from mld_ff.report.statistics import (
     structure,
 )
 from mld_ff.report.style import LABELS, REFERENCE
-from mld_ff.sources.cp2k import CP2KSource
 from mld_ff.survey import Inspection, inspect
-from mld_ff.trajectory import Floats, Ints, Trajectory
+from mld_ff.trajectory import Floats, FrameSource, Ints, Trajectory
 from mld_ff.units import FS_TO_PS
 
 EQUILIBRATION = 0.1
@@ -104,6 +104,8 @@ class Study:
     engine: str
     loss: AgentLoss
     speed: dict[str, float]
+    origin: Origin = field(default_factory=Origin)
+    """Of the reference."""
     scan: Scan | None = None
     recomputed: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What `compare_forces` says of each run that holds forces of the same frames, by its name."""
@@ -145,7 +147,7 @@ class Study:
 
 
 def study(
-    source: CP2KSource,
+    source: FrameSource,
     run: Path | str,
     cutoff_A: float | None = None,
     seed: int = 1,
@@ -167,21 +169,25 @@ def study(
     loss = AgentLoss.load(run / "model.json")
     frames = {REFERENCE: reference, engine: trajectory[int(EQUILIBRATION * trajectory.n_frames) :]}
     again = {name: compare_forces(reference, frames) for name, frames in (recomputed or {}).items()}
-    found = Study(engine, loss, _speeds(source, record), scan, again)
+    found = Study(engine, loss, _speeds(source, record), source.origin, scan, again)
     if matched := loss.provenance.get("matched"):
         found.notes.append(f"The model's {matched['note']}.")
     _check_scan(found)
     _too_short(found, frames)
     _compare_structure(found, frames, cutoff_A, progress)
     heat = {engine: (log["time_ps"], log["temperature_K"])}
-    if source.source["ensemble"] == "REFTRAJ":
+    origin = source.origin
+    if not origin.is_dynamics:
         found.notes.append(
-            "CP2K computed its frames one by one (REFTRAJ), not as dynamics: temperature,"
-            " diffusion, density of states and everything against time are left out, and its"
-            " structure is that of whatever made the frames."
+            f"{origin.name[0].upper() + origin.name[1:]} computed its frames one by one"
+            f" ({origin.remedies.one_by_one}), not as"
+            " dynamics: temperature, diffusion, density of states and everything against time are"
+            " left out, and its structure is that of whatever made the frames."
         )
         return found
-    temperature = source.temperature if reference.velocities is None else reference.temperature()
+    temperature = (
+        source.logged_temperature if reference.velocities is None else reference.temperature()
+    )
     if temperature is not None:
         heat = {REFERENCE: ((reference.time - reference.time[0]) * FS_TO_PS, temperature), **heat}
     _compare_heat(found, frames, heat, float(record["settings"]["temperature_K"]))
@@ -216,12 +222,12 @@ def _same_system(reference: Trajectory, learned: Trajectory, run: Path) -> None:
         )
 
 
-def _speeds(source: CP2KSource, record: Mapping[str, Any]) -> dict[str, float]:
+def _speeds(source: FrameSource, record: Mapping[str, Any]) -> dict[str, float]:
     """Steps per second and ns/day of CP2K (its own timing) and of the learned run, and their
     ratio.
     """
     speed = {}
-    seconds, timestep = source.seconds_per_step, source.source["timestep_fs"]
+    seconds, timestep = source.seconds_per_step, source.origin.timestep_fs
     if seconds and timestep:
         speed["cp2k_steps_per_s"] = 1 / seconds
         speed["cp2k_ns_per_day"] = 86400 / seconds * timestep * 1e-6
@@ -341,8 +347,7 @@ def _compare_heat(
     }
     if REFERENCE not in heat:
         found.notes.append(
-            "CP2K's kinetic energy is not known: neither velocities nor an .ener file of these"
-            " frames."
+            f"{REFERENCE}'s kinetic energy is not known: {found.origin.remedies.kinetic_energy}."
         )
 
 
@@ -417,16 +422,8 @@ def _compare_diffusion(found: Study, frames: Mapping[str, Trajectory]) -> None:
 
 
 def _compare_spectra(
-    found: Study, frames: Mapping[str, Trajectory], source: CP2KSource, record: Mapping[str, Any]
+    found: Study, frames: Mapping[str, Trajectory], source: FrameSource, record: Mapping[str, Any]
 ) -> None:
-    def print_more(stride_fs: float) -> str:
-        timestep = source.source["timestep_fs"]
-        n = max(1, int(stride_fs / timestep)) if timestep and math.isfinite(stride_fs) else 1
-        return (
-            f"Let CP2K print positions and velocities every {n} steps or more often (`mld-ff"
-            f" reference … --every {n}`)."
-        )
-
     def run_again(stride_fs: float) -> str:
         timestep = record["settings"]["timestep_fs"]
         every = max(1, int(stride_fs / timestep)) * timestep if math.isfinite(stride_fs) else 10.0
@@ -435,7 +432,7 @@ def _compare_spectra(
     shown, against = spectra(
         {_name(label): t for label, t in frames.items()},
         float(record["settings"]["temperature_K"]),
-        {REFERENCE: print_more, _name(found.engine): run_again},
+        {REFERENCE: source.origin.denser, _name(found.engine): run_again},
     )
     found.notes += against
     if not shown:
@@ -471,7 +468,7 @@ def _draw_same_start(
     """
     began = np.flatnonzero(reference.step == record["started_from"]["step"])
     after = reference[int(began[0]) :] if len(began) else reference[:0]
-    same_files = record["started_from"].get("sha256") == reference.source.get("sha256")
+    same_files = record["started_from"].get("sha256") == reference.origin.sha256
     if not same_files or after.n_frames < 10:
         found.notes.append(
             "Bonds from the same start are left out: the learned run did not start from a frame of"

@@ -20,6 +20,7 @@ from scipy.spatial.transform import Rotation
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import Pairs, neighbour_pairs
+from mld_ff.origin import Origin
 from mld_ff.trajectory import Floats, Ints, Trajectory
 from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
 
@@ -59,12 +60,12 @@ def find_molecule(name: str) -> Atoms:
             f"names look like {', '.join(near)}"
         )
     try:
-        found = read(name)
+        atoms = read(name)
     except Exception as error:  # ASE's parsers raise whatever their parsing hits
         raise InputError(
             f"ASE cannot read a molecule from it: {type(error).__name__}: {error}", name
         ) from None
-    return Atoms(found.get_chemical_symbols(), found.get_positions())
+    return Atoms(atoms.get_chemical_symbols(), atoms.get_positions())
 
 
 def pack(ingredients: Sequence[Ingredient], density: float, seed: int = 1) -> Trajectory:
@@ -113,7 +114,7 @@ def _frame(atoms: Atoms, positions: Floats, cell: Floats) -> Trajectory:
         cell=cell[None],
         time=np.zeros(1),
         step=np.zeros(1, np.int64),
-        source={"packed": True},
+        origin=Origin(packed=True),
     )
 
 
@@ -206,5 +207,5 @@ def replicate(frame: Trajectory, times: tuple[int, int, int]) -> Trajectory:
     ).repeat(times)
     return replace(
         _frame(atoms, atoms.positions, atoms.cell.array),
-        source={**frame.source, "repeated": list(times)},
+        origin=replace(frame.origin, repeated=times),
     )

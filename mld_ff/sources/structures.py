@@ -17,14 +17,13 @@ import ase.io
 import ase.units
 import MDAnalysis
 import numpy as np
-from ase import units
 from ase.data import atomic_masses, atomic_numbers, chemical_symbols
 from ase.geometry import cellpar_to_cell
-from ase.io import read
 from MDAnalysis.guesser.default_guesser import DefaultGuesser
 from openmm import app, unit
 
 from mld_ff.errors import InputError
+from mld_ff.origin import Origin
 from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import A_PER_FS_TO_A_PER_PS
 
@@ -53,7 +52,7 @@ BOX_REMEDY = (
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Content:
     """What one file holds, in Å, fs and amu; the rest is None."""
 
     symbols: tuple[str, ...] | None = None
@@ -73,8 +72,8 @@ def read_structure(file: Path | str, coordinates: Path | str | None = None) -> T
     or coordinates or box are missing.
     """
     file = Path(file)
-    found = _read(file)
-    symbols, where = found.symbols, file
+    content = _read(file)
+    symbols, where = content.symbols, file
     if symbols is None:
         raise InputError(
             "holds coordinates but no atoms: give it beside the file that does (PSF, prmtop)", file
@@ -87,28 +86,32 @@ def read_structure(file: Path | str, coordinates: Path | str | None = None) -> T
             raise InputError(
                 f"holds coordinates of {n or 'no'} atoms, {file.name} {len(symbols)} atoms", where
             )
-        cell = found.cell if second.cell is None else second.cell
-        found = replace(found, positions=second.positions, velocities=second.velocities, cell=cell)
-    if found.positions is None:
+        content = replace(
+            content,
+            positions=second.positions,
+            velocities=second.velocities,
+            cell=content.cell if second.cell is None else second.cell,
+        )
+    if content.positions is None:
         raise InputError(
             "holds no coordinates: give a second file that does (restart, PDB, GRO, DCD, …) as"
             " --coordinates",
             file,
         )
-    if found.cell is None or not abs(np.linalg.det(found.cell)) > 0:
+    if content.cell is None or not abs(np.linalg.det(content.cell)) > 0:
         raise InputError(f"holds no periodic box; {BOX_REMEDY}", where)
-    velocities = found.velocities
+    velocities = content.velocities
     if velocities is not None and not np.any(velocities):
         velocities = None  # writers without velocities leave zeros; nobody starts at 0 K
     return Trajectory(
         symbols=symbols,
-        masses=_standard_masses(symbols) if found.masses is None else found.masses,
-        positions=found.positions[None],
-        cell=found.cell[None],
+        masses=_standard_masses(symbols) if content.masses is None else content.masses,
+        positions=content.positions[None],
+        cell=content.cell[None],
         time=np.zeros(1),
         step=np.zeros(1, np.int64),
         velocities=None if velocities is None else velocities[None],
-        source={"files": [f.name for f in dict.fromkeys((file, where))]},
+        origin=Origin(files=tuple(f.name for f in dict.fromkeys((file, where)))),
     )
 
 
@@ -116,7 +119,7 @@ def _standard_masses(symbols: tuple[str, ...]) -> Floats:
     return np.asarray(atomic_masses[[atomic_numbers[s] for s in symbols]])
 
 
-def _read(file: Path, n_atoms: int = 0) -> _Found:
+def _read(file: Path, n_atoms: int = 0) -> _Content:
     """A file by its suffix or its content; n_atoms: how many a file of coordinates is expected to
     hold.
     """
@@ -133,7 +136,7 @@ def _read(file: Path, n_atoms: int = 0) -> _Found:
             if suffix in MDANALYSIS:
                 return _mdanalysis(file, MDANALYSIS[suffix])
             if suffix in TRAJECTORIES:
-                return _Found()
+                return _Content()
             with file.open(encoding="utf-8", errors="replace") as text:
                 head = text.read(HEAD)
             if LAMMPS_DATA.search(head):
@@ -146,15 +149,13 @@ def _read(file: Path, n_atoms: int = 0) -> _Found:
         raise
     except Exception as error:  # parsers raise whatever their parsing hits
         raise InputError(f"cannot be read: {type(error).__name__}: {error}", file) from None
-    frames = read_xyz(file)
-    velocities = None if frames.velocities is None else frames.velocities[-1]
-    return _Found(frames.symbols, frames.masses, frames.positions[-1], frames.cell[-1], velocities)
+    return _ase(file)
 
 
 # --- readers --------------------------------------------------------------------------------------
 
 
-def _mdanalysis(file: Path, kind: str) -> _Found:
+def _mdanalysis(file: Path, kind: str) -> _Content:
     universe = MDAnalysis.Universe(str(file), topology_format=kind, to_guess=())
     atoms = universe.atoms
     masses = np.array(atoms.masses, dtype=float) if hasattr(atoms, "masses") else None
@@ -162,51 +163,51 @@ def _mdanalysis(file: Path, kind: str) -> _Found:
         file, list(atoms.names), list(atoms.resnames), list(getattr(atoms, "elements", [])), masses
     )
     if file.suffix.lower() in WITHOUT_COORDINATES:
-        return _Found(symbols, masses)
+        return _Content(symbols, masses)
     return replace(_timestep(universe.trajectory[-1]), symbols=symbols, masses=masses)
 
 
-def _coordinates(file: Path, n_atoms: int) -> _Found:
+def _coordinates(file: Path, n_atoms: int) -> _Content:
     """The last frame of a trajectory."""
     return _timestep(MDAnalysis.Universe.empty(n_atoms).load_new(str(file)).trajectory[-1])
 
 
-def _timestep(step: Any) -> _Found:
+def _timestep(step: Any) -> _Content:
     velocities = (
         np.array(step.velocities, dtype=float) / A_PER_FS_TO_A_PER_PS
         if step.has_velocities
         else None
     )
     cell = None if step.dimensions is None else cellpar_to_cell(step.dimensions.astype(float))
-    return _Found(None, None, np.array(step.positions, dtype=float), cell, velocities)
+    return _Content(None, None, np.array(step.positions, dtype=float), cell, velocities)
 
 
-def _amber_restart(file: Path) -> _Found:
-    found = app.AmberInpcrdFile(str(file))
-    positions = np.array(found.positions.value_in_unit(unit.angstrom))
+def _amber_restart(file: Path) -> _Content:
+    restart = app.AmberInpcrdFile(str(file))
+    positions = np.array(restart.positions.value_in_unit(unit.angstrom))
     velocities = cell = None
-    if found.velocities is not None:
-        velocities = np.array(found.velocities.value_in_unit(unit.angstrom / unit.femtosecond))
-    if found.boxVectors is not None:
-        cell = np.array(found.boxVectors.value_in_unit(unit.angstrom))
-    return _Found(None, None, positions, cell, velocities)
+    if restart.velocities is not None:
+        velocities = np.array(restart.velocities.value_in_unit(unit.angstrom / unit.femtosecond))
+    if restart.boxVectors is not None:
+        cell = np.array(restart.boxVectors.value_in_unit(unit.angstrom))
+    return _Content(None, None, positions, cell, velocities)
 
 
-def _mmcif(file: Path) -> _Found:
-    found = app.PDBxFile(str(file))
-    atoms = list(found.topology.atoms())
+def _mmcif(file: Path) -> _Content:
+    pdbx = app.PDBxFile(str(file))
+    atoms = list(pdbx.topology.atoms())
     elements = ["" if atom.element is None else atom.element.symbol for atom in atoms]
     symbols = _symbols(
         file, [a.name for a in atoms], [a.residue.name for a in atoms], elements, None
     )
-    vectors = found.topology.getPeriodicBoxVectors()
+    vectors = pdbx.topology.getPeriodicBoxVectors()
     cell = None if vectors is None else np.array(vectors.value_in_unit(unit.angstrom))
-    return _Found(
-        symbols, None, found.getPositions(asNumpy=True).value_in_unit(unit.angstrom), cell
+    return _Content(
+        symbols, None, pdbx.getPositions(asNumpy=True).value_in_unit(unit.angstrom), cell
     )
 
 
-def _lammps(file: Path, head: str) -> _Found:
+def _lammps(file: Path, head: str) -> _Content:
     units = LAMMPS_UNITS.search(head.partition("\n")[0])
     try:
         atoms = ase.io.read(str(file), format="lammps-data", units=units[1] if units else "metal")
@@ -219,7 +220,22 @@ def _lammps(file: Path, head: str) -> _Found:
     types = [f"type {k}" for k in atoms.arrays["type"]]
     symbols = _symbols(file, types, [""] * len(types), [], masses)
     velocities = atoms.get_velocities() * ase.units.fs if units and atoms.has("momenta") else None
-    return _Found(symbols, masses, atoms.positions, np.array(atoms.cell), velocities)
+    return _Content(symbols, masses, atoms.positions, np.array(atoms.cell), velocities)
+
+
+def _ase(file: Path) -> _Content:
+    """Extended XYZ, CIF, POSCAR and all else that ASE reads."""
+    try:
+        atoms = ase.io.read(str(file))
+    except Exception as error:  # ASE's parsers raise whatever their parsing hits
+        raise InputError(f"ASE cannot read it: {type(error).__name__}: {error}", file) from None
+    if atoms.cell.rank < 3:
+        raise InputError(
+            'frames need a cell: write extended XYZ, with Lattice="ax ay az bx …" in Å', file
+        )
+    velocities = atoms.get_velocities() * ase.units.fs if atoms.has("momenta") else None
+    symbols = tuple(atoms.get_chemical_symbols())
+    return _Content(symbols, atoms.get_masses(), atoms.positions, np.array(atoms.cell), velocities)
 
 
 # --- elements -------------------------------------------------------------------------------------
@@ -270,43 +286,3 @@ def _symbol(
             f"the element of {what} is not known: give the element column of a PDB", file
         )
     return guess
-
-
-def read_xyz(file: Path | str) -> Trajectory:
-    """Frames of any file with a cell that ASE reads: extended XYZ (`Lattice="…"` in the comment
-    lines), CIF, POSCAR, ….
-
-    Velocities are those of the file, if all frames have some.
-
-    Raises InputError if it cannot be read, has no cell, or its frames differ in their atoms.
-    """
-    try:
-        frames = read(str(file), index=":")
-    except FileNotFoundError:
-        raise InputError("no such file", file) from None
-    except Exception as error:  # ASE's parsers raise whatever their parsing hits
-        raise InputError(f"ASE cannot read it: {type(error).__name__}: {error}", file) from None
-    if not frames or any(atoms.cell.rank < 3 for atoms in frames):
-        raise InputError(
-            'frames need a cell: write extended XYZ, with Lattice="ax ay az bx …" in Å', file
-        )
-    symbols = tuple(frames[0].get_chemical_symbols())
-    for k, atoms in enumerate(frames):
-        if tuple(atoms.get_chemical_symbols()) != symbols:
-            raise InputError(
-                f"frame {k + 1} has other atoms than the first, or in another order", file
-            )
-    return Trajectory(
-        symbols=symbols,
-        masses=frames[0].get_masses(),
-        positions=np.array([atoms.positions for atoms in frames]),
-        cell=np.array([np.array(atoms.cell) for atoms in frames]),
-        time=np.zeros(len(frames)),
-        step=np.arange(len(frames)),
-        velocities=(
-            np.array([atoms.get_velocities() * units.fs for atoms in frames])
-            if all(atoms.has("momenta") for atoms in frames)
-            else None
-        ),
-        source={"files": [Path(file).name]},
-    )

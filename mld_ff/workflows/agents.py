@@ -243,7 +243,7 @@ def learn(
     plot_learning(learning).savefig(out / FIGURE, dpi=150)
     record = {
         "finished": True,
-        "started_from": {**frame.source, "step": int(frame.step[0])},
+        "started_from": {**frame.origin.to_dict(), "step": int(frame.step[0])},
         **learning.to_dict(),
     }
     write_atomically(out / RECORD, json.dumps(record, allow_nan=False) + "\n")

@@ -39,5 +39,5 @@ def relaxed(
     openmm.LocalEnergyMinimizer.minimize(context, DOWNHILL_EV_PER_A * EV_PER_A_TO_KJ_PER_MOL_PER_NM)
     positions = context.getState(positions=True).getPositions(asNumpy=True)._value / A_TO_NM
     return replace(
-        frame, positions=np.array(positions)[None], source={**frame.source, "minimized": True}
+        frame, positions=np.array(positions)[None], origin=replace(frame.origin, minimized=True)
     )

@@ -40,7 +40,6 @@ from mld_ff.inference.fitting import Fit
 from mld_ff.loss.model import AgentLoss
 from mld_ff.progress import Progress, no_progress
 from mld_ff.report.observables import mean_abs_dg
-from mld_ff.sources.cp2k import CP2KSource
 from mld_ff.survey import Inspection, inspect
 from mld_ff.trajectory import Floats, FrameSource, Trajectory, concatenate
 from mld_ff.units import EV_PER_A3_TO_BAR, FS_TO_PS, KB_EV_PER_K
@@ -183,7 +182,7 @@ def _frames_in(source: FrameSource) -> dict[str, Any]:
     """What tells whether it is the same."""
     first = next(source.chunks(1))
     return {
-        "sha256": source.source.get("sha256"),
+        "sha256": source.origin.sha256,
         "frames": source.n_frames,
         "first_step": int(first.step[0]),
     }
@@ -203,15 +202,16 @@ class _Work:
         if not runs:
             raise InputError("give at least one run to match")
         for number, run in enumerate(runs, 1):
-            if run.source.get("ensemble") == "REFTRAJ":
+            if not run.origin.is_dynamics:
                 raise InputError(
-                    f"run {number} holds frames that CP2K computed one by one (REFTRAJ), no"
-                    " dynamics: give them to the fit alone (--labels)"
+                    f"run {number} holds frames that {run.origin.name} computed one by one"
+                    f" ({run.origin.remedies.one_by_one}), no dynamics: give them to the fit alone"
+                    " (--labels)"
                 )
         with_forces = tuple(run for run in runs if next(run.chunks(1)).forces is not None)
         if not with_forces + labels:
             raise InputError(
-                "no run has forces: print &MOTION/&PRINT/&FORCES, or give labelled frames"
+                f"no run has forces: {runs[0].origin.remedies.forces}, or give labelled frames"
                 " (--labels)"
             )
         self.dataset = Dataset(with_forces or labels, progress)
@@ -325,30 +325,24 @@ def _temperature(runs: Sequence[FrameSource], means: Sequence[float | None]) -> 
     """What the thermostat of the first run is set to, else its mean. Raises InputError if the runs
     differ.
     """
-    found = list[float]()
+    first: float | None = None
     for number, (run, average) in enumerate(zip(runs, means, strict=True), 1):
-        target = (
-            run.source.get("temperature_K")
-            if str(run.source.get("ensemble", "")).startswith("NVT")
-            else None
-        )
-        of_energies = run.temperature if isinstance(run, CP2KSource) else None
-        if average is None and of_energies is not None:
-            average = float(np.mean(of_energies))
-        kelvin = average if target is None else float(target)
+        kelvin = run.origin.thermostat_K or average
+        if kelvin is None and run.logged_temperature is not None:
+            kelvin = float(np.mean(run.logged_temperature))
         if kelvin is None:
             raise InputError(
-                f"the temperature of run {number} is not known: it has no velocities, no .ener file"
-                " and no input with a thermostat; keep one of them beside it"
+                f"the temperature of run {number} is not known: {run.origin.remedies.temperature}"
             )
-        found.append(kelvin)
-        if abs(found[-1] / found[0] - 1) > SAME_TEMPERATURE:
+        first = first or kelvin
+        if abs(kelvin / first - 1) > SAME_TEMPERATURE:
             raise InputError(
-                f"run {number} is of {found[-1]:.0f} K, the first of {found[0]:.0f} K: runs are"
+                f"run {number} is of {kelvin:.0f} K, the first of {first:.0f} K: runs are"
                 " matched at one temperature; forces of another one can take part in the fit"
                 " (--labels)"
             )
-    return found[0]
+    assert first is not None
+    return first
 
 
 def _model(k: int, where: Path, work: _Work) -> AgentLoss:
@@ -469,7 +463,7 @@ def _told(
     matched: dict[str, Any] = {
         "temperature_K": work.temperature_K,
         "time_ps": ps,
-        "runs": [run.source for run in runs],
+        "runs": [run.origin.to_dict() for run in runs],
         **{
             key: last[key]
             for key in ("price", "mean_abs_dg", "pressure_bar", "error_bar")

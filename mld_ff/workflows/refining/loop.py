@@ -39,9 +39,10 @@ from mld_ff.loss.terms import FreeTerm
 from mld_ff.loss.walls import LEAST_STIFFNESS
 from mld_ff.progress import Progress, no_progress
 from mld_ff.sources.cp2k.run.inputs import Reference
+from mld_ff.sources.cp2k.run.labels import label_with_cp2k
 from mld_ff.trajectory import FrameSource, Trajectory, concatenate, spread_frames
 from mld_ff.units import EV_TO_MEV, FS_TO_PS
-from mld_ff.workflows.refining.labels import FORCE_CAP, Labeller, check_labels, label_with_cp2k
+from mld_ff.workflows.refining.labels import FORCE_CAP, Labeller, check_labels
 from mld_ff.workflows.refining.novelty import Judge, Look, largest_force, look, pick
 from mld_ff.workflows.rounds import begin, frames_of_run, run_once
 
@@ -134,7 +135,7 @@ def refine(
     or a model fails before it gives anything to learn from.
     """
     settings, out = settings or Settings(), Path(directory)
-    mine = {"settings": settings.to_dict(), "data": source.source.get("sha256")}
+    mine = {"settings": settings.to_dict(), "data": source.origin.sha256}
     state = begin(out / STATE, FORMAT, VERSION, mine)
     labels: list[Trajectory] = []
     check_positive(rounds=rounds)

@@ -25,6 +25,8 @@ SOUGHT = (
     "PROJ-pos-1.xyz, PROJ-frc-1.xyz, PROJ-vel-1.xyz, PROJ-1.ener, PROJ-1.cell, PROJ-1.restart,"
     " *.inp"
 )
+ROLES = ("positions", "forces", "velocities", "energies", "cells", "input")
+"""Of files that can be named one by one."""
 _ONE_PER_RUN = ("positions", "forces", "velocities", "energies", "cells", "restart")
 
 
@@ -90,6 +92,11 @@ class RunFiles:
             )
         if matching:
             self.one[role] = matching[0]
+
+
+def is_cp2k(path: Path) -> bool:
+    """Whether it is a directory, or a file by one of CP2K's names."""
+    return path.is_dir() or role_of(path) is not None
 
 
 def role_of(file: Path) -> str | None:

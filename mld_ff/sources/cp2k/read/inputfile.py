@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mld_ff.errors import InputError
-from mld_ff.sources.cp2k.read.textfiles import open_binary
 from mld_ff.sources.cp2k.read.units import Quantity, unit_factor
+from mld_ff.sources.textfiles import open_binary
 
 _VARIABLE = re.compile(r"\$\{\s*(\w+)\s*(?:-([^}]*))?\}|\$(\w+)")
 _COMMENT = re.compile(r"[#!].*")
@@ -67,10 +67,10 @@ class Section:
 
     def all(self, *path: str) -> list[Section]:
         """Every section at this path; a section that is repeated gives several."""
-        found = [self]
+        level = [self]
         for name in path:
-            found = [inner for outer in found for inner in outer.sections if inner.name == name]
-        return found
+            level = [inner for outer in level for inner in outer.sections if inner.name == name]
+        return level
 
     def get(self, *path: str) -> Keyword | None:
         """The keyword at this path of section names and, last, any of its names joined by `|`; the

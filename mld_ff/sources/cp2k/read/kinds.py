@@ -65,11 +65,11 @@ def _check_same_atoms(first: XYZIndex, other: XYZIndex, known: dict[bytes, AtomK
             other.path,
             other.first_row - 2,
         )
-    for atom, (label, found) in enumerate(zip(first.labels, other.labels, strict=True)):
-        if known[label].element != known[found].element:
+    for atom, (expected, label) in enumerate(zip(first.labels, other.labels, strict=True)):
+        if known[expected].element != known[label].element:
             raise InputError(
-                f"atom {atom + 1}: expected {known[label].element} as in"
-                f" {first.path.name}:{first.first_row + atom}, found {known[found].element}; the"
+                f"atom {atom + 1}: expected {known[expected].element} as in"
+                f" {first.path.name}:{first.first_row + atom}, found {known[label].element}; the"
                 " files must come from the same run",
                 other.path,
                 other.first_row + atom,

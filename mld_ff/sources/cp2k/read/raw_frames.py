@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mld_ff.errors import InputError
-from mld_ff.sources.cp2k.read.textfiles import Lines, open_binary
+from mld_ff.sources.textfiles import Lines, open_binary
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,58 +15,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mld_ff.errors import InputError
+from mld_ff.origin import Origin
+from mld_ff.sources.cp2k.read.advice import FORCES_SECTION, REMEDIES
 from mld_ff.sources.cp2k.read.discover import RunFiles
 from mld_ff.sources.cp2k.read.join import Join, join_frames
 from mld_ff.sources.cp2k.read.kinds import resolve_atoms
 from mld_ff.sources.cp2k.read.runinfo import cp2k_version, find_settings, resolve_cell
 from mld_ff.sources.cp2k.read.settings import RunSettings
 from mld_ff.sources.cp2k.read.tables import read_energies, read_seconds, read_temperatures
-from mld_ff.sources.cp2k.read.textfiles import sha256
 from mld_ff.sources.cp2k.read.xyz import XYZIndex, read_frames, read_index
-from mld_ff.trajectory import Floats, Ints, Trajectory, concatenate, half_width
+from mld_ff.sources.source import CHUNK, FileSource
+from mld_ff.sources.textfiles import sha256
+from mld_ff.trajectory import Floats, Ints, Trajectory, half_width
 from mld_ff.units import HARTREE_TO_EV
 
 StrPath = str | os.PathLike[str]
 
-FORCES_SECTION = """\
-&MOTION
-  &PRINT
-    &FORCES
-      &EACH
-        MD 1
-      &END EACH
-    &END FORCES
-  &END PRINT
-&END MOTION"""
 _CP2K_TIMESTEP = 0.5
 
 
-class CP2KSource:
-    """The frames of a CP2K run, streamed; made by `open_cp2k`. Satisfies
-    `mld_ff.trajectory.FrameSource`.
+class CP2KSource(FileSource):
+    """The frames of a CP2K run, streamed; made by `open_cp2k`.
 
     Memory is that of one chunk, besides some tens of bytes for every frame (its step, time, energy,
     cell).
     """
 
-    symbols: tuple[str, ...]
-    """Element of every atom, (N,)."""
-    masses: Floats
-    """[amu], (N,)."""
-    source: dict[str, Any]
-    """`files`, `sha256`, `cp2k_version`, `project`, `ensemble`, `timestep_fs`, `temperature_K`,
-    `frames_dropped`.
-    """
-    notes: list[str]
-    """What was decided while opening, one sentence each: frames dropped and why, labels, files left
-    out.
-    """
-
     def __init__(
-        self, files: RunFiles, require_forces: bool, explicit: frozenset[str], skip_fs: float = 0.0
+        self,
+        files: RunFiles,
+        require_forces: bool | None,
+        explicit: frozenset[str],
+        skip_fs: float = 0.0,
     ) -> None:
         self.notes = []
         self._files = files
+        if require_forces is None:
+            require_forces = "forces" in files.one
         self._settings = find_settings(files, self.notes)
         if require_forces and "forces" not in files.one:
             raise InputError(
@@ -94,16 +79,11 @@ class CP2KSource:
         self._time, self._energy = self._times_and_energies()
         if skip_fs:
             self._skip(skip_fs)
-        self.source = self._describe()
+        self.origin = self._describe()
 
     @property
     def n_frames(self) -> int:
         return len(self._join.step)
-
-    @property
-    def has_forces_file(self) -> bool:
-        """Whether there is one, even if forces were left out because some frames lack them."""
-        return "forces" in self._indices
 
     @cached_property
     def seconds_per_step(self) -> float | None:
@@ -116,15 +96,15 @@ class CP2KSource:
         return float(np.median(seconds[seconds > 0])) if (seconds > 0).any() else None
 
     @cached_property
-    def temperature(self) -> Floats | None:
+    def logged_temperature(self) -> Floats | None:
         """Kinetic temperature [K] of every frame (F,) by the .ener file; None where it does not
         hold all of them.
         """
         if "energies" not in self._files.one:
             return None
         steps, values = read_temperatures(self._files.one["energies"])
-        found = _filled(np.full(self.n_frames, np.nan), self._join.step, steps, values)
-        return found if np.isfinite(found).all() else None
+        of_frames = _filled(np.full(self.n_frames, np.nan), self._join.step, steps, values)
+        return of_frames if np.isfinite(of_frames).all() else None
 
     @cached_property
     def half_width(self) -> float:
@@ -132,7 +112,7 @@ class CP2KSource:
         return half_width(self._cells.at(self._join.step))
 
     def chunks(
-        self, size: int = 64, start: int = 0, stop: int | None = None
+        self, size: int = CHUNK, start: int = 0, stop: int | None = None
     ) -> Iterator[Trajectory]:
         """Successive trajectories of at most `size` of the frames from `start` to before `stop`,
         each read and checked as it is asked for; those before are passed over, which takes a tenth
@@ -156,10 +136,6 @@ class CP2KSource:
             }
             yield self._trajectory(some, arrays)
 
-    def read(self) -> Trajectory:
-        """All frames at once."""
-        return concatenate(list(self.chunks()))
-
     def _trajectory(self, frames: slice, arrays: dict[str, Floats]) -> Trajectory:
         step = self._join.step[frames]
         return Trajectory(
@@ -172,7 +148,7 @@ class CP2KSource:
             forces=arrays.get("forces"),
             velocities=arrays.get("velocities"),
             energy=None if self._energy is None else self._energy[frames],
-            source=self.source,
+            origin=self.origin,
         )
 
     def _frames(
@@ -239,19 +215,22 @@ class CP2KSource:
         self._time = self._time[keep]
         self._energy = None if self._energy is None else self._energy[keep]
 
-    def _describe(self) -> dict[str, Any]:
+    def _describe(self) -> Origin:
         used = [*self._files.one.values(), *self._files.inputs]
         settings: RunSettings = self._settings
-        return {
-            "files": [_relative(file, self._files.where) for file in used],
-            "sha256": sha256(used),
-            "cp2k_version": cp2k_version(self._files.logs),
-            "project": settings.project or self._files.project,
-            "ensemble": settings.ensemble,
-            "timestep_fs": settings.timestep,
-            "temperature_K": settings.temperature,
-            "frames_dropped": self._join.dropped,
-        }
+        return Origin(
+            files=tuple(_relative(file, self._files.where) for file in used),
+            sha256=sha256(used),
+            program="CP2K",
+            version=cp2k_version(self._files.logs),
+            project=settings.project or self._files.project,
+            ensemble=settings.ensemble,
+            timestep_fs=settings.timestep,
+            temperature_K=settings.temperature,
+            frames_dropped=self._join.dropped,
+            is_dynamics=settings.ensemble != "REFTRAJ",
+            remedies=REMEDIES,
+        )
 
 
 def open_cp2k(
@@ -263,7 +242,7 @@ def open_cp2k(
     energies: StrPath | None = None,
     cells: StrPath | None = None,
     input: StrPath | None = None,
-    require_forces: bool = True,
+    require_forces: bool | None = True,
     skip_fs: float = 0.0,
 ) -> CP2KSource:
     """Open the output of a CP2K run; positions and forces of the same steps are matched.
@@ -278,7 +257,8 @@ def open_cp2k(
         recognised. Velocities that cover only some of the frames are left out, and notes say so;
         named here, they keep only the frames that have velocities. The same holds of forces if they
         are not required.
-    require_forces: whether a run without forces is an error.
+    require_forces: whether a run without forces is an error; None: use forces where there is a file
+        of them.
     skip_fs: frames of this first stretch of time are left out (equilibration).
 
     Raises InputError for whatever cannot be used, with file, line and remedy. Numbers are checked
@@ -317,6 +297,3 @@ def _filled(values: Floats, steps: Ints, table_step: Ints, table_values: Floats)
 
 def _relative(file: Path, where: Path | None) -> str:
     return str(file.relative_to(where)) if where and file.is_relative_to(where) else file.name
-
-
-__all__ = ["FORCES_SECTION", "CP2KSource", "open_cp2k", "read_cp2k"]

@@ -15,7 +15,7 @@ from mld_ff.errors import InputError
 from mld_ff.sources.cp2k.read.discover import RunFiles
 from mld_ff.sources.cp2k.read.settings import RunSettings, read_settings
 from mld_ff.sources.cp2k.read.tables import read_cells
-from mld_ff.sources.cp2k.read.textfiles import open_binary
+from mld_ff.sources.textfiles import open_binary
 from mld_ff.trajectory import Floats, Ints
 
 _VERSION = re.compile(rb"CP2K version ([\w.]+)")
@@ -120,12 +120,12 @@ def _kind_of_run(settings: RunSettings) -> str:
 
 def cp2k_version(logs: list[Path]) -> str | None:
     """The program version that the heads of the log files agree on."""
-    found = set()
+    versions = set()
     for log in logs:
         with (
             suppress(InputError),
             open_binary(log) as stream,
         ):  # a damaged log must not keep the frames from us
             match = _VERSION.search(b"".join(islice(stream, _HEAD_LINES)))
-            found |= {match[1].decode()} if match else set()
-    return found.pop() if len(found) == 1 else None
+            versions |= {match[1].decode()} if match else set()
+    return versions.pop() if len(versions) == 1 else None

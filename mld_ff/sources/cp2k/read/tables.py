@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mld_ff.errors import InputError
-from mld_ff.sources.cp2k.read.textfiles import open_binary
+from mld_ff.sources.textfiles import open_binary
 from mld_ff.trajectory import Floats, Ints
 from mld_ff.units import HARTREE_TO_EV
 
@@ -73,8 +73,8 @@ def _read_table(
             if not row.endswith(b"\n"):
                 break  # the run is going on and this row may lack its end
             if not usable:
-                found = row.decode("utf-8", "replace").strip()
-                raise InputError(f"expected {meaning}, found '{found[:60]}'", path, number)
+                text = row.decode("utf-8", "replace").strip()
+                raise InputError(f"expected {meaning}, found '{text[:60]}'", path, number)
             steps.append(step)
             values.extend(numbers)
     kept, last = np.unique(np.array(steps, dtype=np.int64)[::-1], return_index=True)

@@ -95,9 +95,9 @@ def unit_factor(
     while at < len(text):
         term = _TERM.match(text, at)
         if term is None or term[2].lower() not in _UNITS:
-            found = text if term is None else term[2]
+            unknown = text if term is None else term[2]
             raise InputError(
-                f"unit '{found}' is not known; those known are {', '.join(_UNITS)}, "
+                f"unit '{unknown}' is not known; those known are {', '.join(_UNITS)}, "
                 "joined by * and /, with integer powers after ^",
                 file,
                 line,

@@ -145,10 +145,10 @@ def filled(template: str, values: Mapping[str, object]) -> str:
     """A template with the defaults of its lines `@SET NAME ${NAME-default}` replaced."""
     text = read_template(template)
     for name, value in values.items():
-        text, found = re.subn(
+        text, times = re.subn(
             rf"(?m)^(@SET\s+{name}\s+\${{{name}-)[^}}]*}}", rf"\g<1>{value}}}", text
         )
-        assert found == 1, f"{template} sets {name} {found} times"
+        assert times == 1, f"{template} sets {name} {times} times"
     return text
 
 
@@ -173,13 +173,10 @@ def _write(directory: Path, files: Mapping[str, str]) -> list[Path]:
     if len(same) == len(files):
         return [directory / name for name in files]
     if ours or foreign:
-        found = (
-            [name for name in files if name in ours and name not in same]
-            or [f for f in foreign]
-            or sorted(ours)
-        )
+        changed = [name for name in files if name in ours and name not in same]
+        there = changed or foreign or sorted(ours)
         raise InputError(
-            f"holds another input or run already ({', '.join(found[:4])}); choose another"
+            f"holds another input or run already ({', '.join(there[:4])}); choose another"
             " directory, remove this one, or continue what is there with --resume",
             directory,
         )

@@ -27,8 +27,8 @@ def find_cp2k() -> list[str]:
     """
     for candidate in (os.environ.get(CP2K_VARIABLE, ""), *NAMES):
         words = shlex.split(candidate)
-        if words and (found := shutil.which(words[0])):
-            return [found, *words[1:]]
+        if words and (executable := shutil.which(words[0])):
+            return [executable, *words[1:]]
     raise InputError(
         "no CP2K found: `apt-get install cp2k` (or `conda install -c conda-forge cp2k`), or set "
         f"{CP2K_VARIABLE} to its executable"

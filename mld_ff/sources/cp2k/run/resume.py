@@ -168,11 +168,8 @@ def _blocks(file: Path) -> list[tuple[int, str]]:
         return [(0 if line.startswith("#") else int(line.split()[0]), line) for line in lines]
     height = int(lines[0]) + 2 if lines else 1
     frames = ["".join(lines[k : k + height]) for k in range(0, len(lines) - height + 1, height)]
-    return [
-        (int(found[1]), frame)
-        for frame in frames
-        if (found := re.search(r"\bi\s*=\s*(\d+)", frame))
-    ]
+    steps = [re.search(r"\bi\s*=\s*(\d+)", frame) for frame in frames]
+    return [(int(step[1]), frame) for step, frame in zip(steps, frames, strict=True) if step]
 
 
 def _last_step(table: Path) -> int:
@@ -199,17 +196,17 @@ def _latest_restart(out: Path) -> tuple[str, int]:
     for name in ("md-1.restart", "md-1.restart.bak-1"):
         if (out / name).exists():
             text = (out / name).read_text(encoding="utf-8", errors="replace")
-            found = parse_input(out / name).get("MOTION", "MD", "STEP_START_VAL")
-            if found and re.search(r"\n &END FORCE_EVAL\n(.*\n &END \w+\n)?\Z", text, re.DOTALL):
-                return name, int(found.value)
+            step = parse_input(out / name).get("MOTION", "MD", "STEP_START_VAL")
+            if step and re.search(r"\n &END FORCE_EVAL\n(.*\n &END \w+\n)?\Z", text, re.DOTALL):
+                return name, int(step.value)
     return "", 0
 
 
 def _integer(root: Section, *path: str) -> int:
-    found = root.get(*path)
-    if found is None or not found.value.isdigit():
+    keyword = root.get(*path)
+    if keyword is None or not keyword.value.isdigit():
         raise InputError(
             f"expected a whole number for {' / '.join(path)}, found"
-            f" {found.value if found else 'nothing'}"
+            f" {keyword.value if keyword else 'nothing'}"
         )
-    return int(found.value)
+    return int(keyword.value)

@@ -1,0 +1,37 @@
+"""What to tell CP2K where something is missing or wrong."""
+
+from __future__ import annotations
+
+from mld_ff.origin import Remedies
+
+FORCES_SECTION = """\
+&MOTION
+  &PRINT
+    &FORCES
+      &EACH
+        MD 1
+      &END EACH
+    &END FORCES
+  &END PRINT
+&END MOTION"""
+
+REMEDIES = Remedies(
+    forces="print &MOTION/&PRINT/&FORCES in the CP2K run",
+    force_noise=(
+        "It comes from CP2K's real-space grid: raise &MGRID CUTOFF (400 Ry or more, REL_CUTOFF 50),"
+        " set &XC_GRID XC_DERIV NN50_SMOOTH, XC_SMOOTH_RHO NN50, then compute the forces of these"
+        " frames again (ENSEMBLE REFTRAJ)."
+    ),
+    temperature=(
+        "it has no velocities, no .ener file and no input with a thermostat; keep one of them"
+        " beside it"
+    ),
+    kinetic_energy="neither velocities nor an .ener file of these frames",
+    denser=(
+        "Let CP2K print positions and velocities every {steps} steps or more often (`mld-ff"
+        " reference … --every {steps}`)."
+    ),
+    one_by_one="REFTRAJ",
+    timing=("median of the seconds per step in its .ener file, on the machine that it ran on"),
+    no_timing="CP2K left no .ener file with its timing",
+)

@@ -1,0 +1,223 @@
+"""Which files of a CP2K run are taken, and what is said if it is not plain."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cp2k_output import (
+    DATA,
+    edit,
+    message,
+    unpacked,
+)
+
+from mld_ff.sources.cp2k import open_cp2k, read_cp2k
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[[str], Path]:
+    """Copy a run of tests/data/cp2k to where it may be changed; large files are unpacked."""
+    return lambda name: unpacked(name, tmp_path)
+
+
+def test_missing_forces(run: Callable[[str], Path]) -> None:
+    directory = run("water64")
+    (directory / "w64-frc-1.xyz").unlink()
+    assert (
+        message(directory)
+        == f"{directory}: positions are there, but no forces (w64-frc-1.xyz); CP2K prints them if"
+        " its input has\n&MOTION\n  &PRINT\n    &FORCES\n      &EACH\n        MD 1\n      &END"
+        " EACH\n    &END FORCES\n  &END PRINT\n&END MOTION\n(or name the file with forces=FILE)"
+    )
+
+
+def test_missing_positions(run: Callable[[str], Path]) -> None:
+    directory = run("argon")
+    (directory / "argon-pos-1.xyz").rename(directory / "argon-pos-1.dcd")
+    assert (
+        message(directory)
+        == f"{directory}: no positions of CP2K found: sought PROJ-pos-1.xyz, PROJ-frc-1.xyz,"
+        " PROJ-vel-1.xyz, PROJ-1.ener, PROJ-1.cell, PROJ-1.restart, *.inp (each also .gz, .bz2,"
+        " .xz); there is argon-1.ener, argon-frc-1.xyz, argon-pos-1.dcd, argon.inp (a .dcd file"
+        " cannot be read: let CP2K print FORMAT XMOL). CP2K prints positions with &MOTION /"
+        " &PRINT / &TRAJECTORY; name a file with another name with positions=FILE"
+    )
+
+
+def test_directory_without_output(tmp_path: Path) -> None:
+    assert "no positions of CP2K found: sought PROJ-pos-1.xyz" in message(tmp_path)
+    assert "; there is nothing. " in message(tmp_path)
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    assert message(tmp_path / "x") == f"{tmp_path / 'x'}: no such file or directory"
+    assert (
+        message(None, positions=tmp_path / "y")
+        == f"{tmp_path / 'y'}: positions=no such file or directory"
+    )
+    assert (
+        message(None, positions=tmp_path)
+        == f"{tmp_path}: positions=this is a directory, expected a file"
+    )
+    (tmp_path / "frames.txt").touch()
+    assert message([tmp_path / "frames.txt"]).startswith(
+        f"{tmp_path / 'frames.txt'}: the name does not tell what this file holds; names known are"
+        " PROJ-pos-1.xyz, "
+    )
+
+
+def test_two_projects_in_one_directory(run: Callable[[str], Path]) -> None:
+    directory = run("argon")
+    shutil.copytree(DATA / "reftraj", directory, dirs_exist_ok=True)
+    assert (
+        message(directory)
+        == f"{directory}: found the output of 2 projects (argon-pos-1.xyz, reftraj-pos-1.xyz); name"
+        " the one to read, for example positions=argon-pos-1.xyz, or put each run into its own"
+        " directory"
+    )
+    source = open_cp2k(directory, positions=directory / "reftraj-pos-1.xyz")
+    assert list(source.origin.files) == [
+        "reftraj-pos-1.xyz",
+        "reftraj-frc-1.xyz",
+        "reftraj-1.ener",
+        "reftraj.inp",
+    ]
+    assert source.notes[0] == "argon.inp: not used, its PROJECT is argon, not reftraj."
+
+
+def test_same_file_twice(run: Callable[[str], Path]) -> None:
+    directory = run("argon")
+    forces = directory / "argon-frc-1.xyz"
+    forces.with_suffix(".xyz.gz").write_bytes(gzip.compress(forces.read_bytes()))
+    assert (
+        message(directory)
+        == f"{directory}: found several files with forces: argon-frc-1.xyz, argon-frc-1.xyz.gz; "
+        "name the one to read with forces=FILE"
+    )
+    assert open_cp2k(directory, forces=forces).n_frames == 9
+
+
+def test_restart_backups_are_ignored(run: Callable[[str], Path]) -> None:
+    directory = run("npt")
+    shutil.copy(directory / "npt-1.restart", directory / "npt-1.restart.bak-1")
+    assert open_cp2k(directory).n_frames == 4
+
+
+def test_several_inputs(run: Callable[[str], Path]) -> None:
+    directory = run("argon")
+    shutil.copy(directory / "argon.inp", directory / "again.inp")
+    assert open_cp2k(directory).n_frames == 9  # they say the same
+    edit(directory / "again.inp", "ABC 13 13 13", "ABC 14 14 14")
+    assert (
+        message(directory)
+        == f"{directory}: several inputs fit and differ: again.inp, argon.inp; name the one with"
+        " input=FILE"
+    )
+    assert read_cp2k(directory, input=directory / "again.inp").cell[0, 0, 0] == 14
+
+
+def test_a_damaged_log_keeps_nothing_from_us(run: Callable[[str], Path]) -> None:
+    directory = run("npt")
+    (directory / "old.log.gz").write_bytes(b"junk")
+    assert open_cp2k(directory).origin.version == "2023.1"
+    (directory / "older.out").write_text(" CP2K| version string:    CP2K version 8.2\n")
+    assert open_cp2k(directory).origin.version is None  # two versions: which one is not known
+
+
+def test_system_that_is_not_periodic_is_noted(run: Callable[[str], Path]) -> None:
+    directory = run("argon")
+    edit(directory / "argon.inp", "ABC 13 13 13", "ABC 13 13 13\nPERIODIC none")
+    assert (
+        open_cp2k(directory).notes[0]
+        == "The input says PERIODIC NONE; the frames are given with their cell all the same."
+    )
+
+
+def test_no_cell(run: Callable[[str], Path]) -> None:
+    directory = run("argon")
+    edit(directory / "argon.inp", "PROJECT argon", "PROJECT other")
+    assert (
+        message(directory)
+        == f"{directory}: no cell found: sought PROJ-1.cell, and &FORCE_EVAL / &SUBSYS / &CELL in"
+        " *.inp and PROJ-1.restart (read: none of them is there); put the CP2K input beside the"
+        " trajectory or name it with input=FILE, or let CP2K print &MOTION / &PRINT / &CELL"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind"),
+    [
+        ("ENSEMBLE NVE", "ENSEMBLE NPT_I", "ENSEMBLE NPT_I"),
+        ("ENSEMBLE NVE", "ENSEMBLE REFTRAJ\n&REFTRAJ\nVARIABLE_VOLUME\n&END", "ENSEMBLE REFTRAJ"),
+        ("ENSEMBLE NVE\n", "\n&END MD\n&MD\n", None),
+    ],
+)
+def test_cell_that_changes_without_cell_file(
+    run: Callable[[str], Path], old: str, new: str, kind: str | None
+) -> None:
+    directory = run("argon")
+    edit(directory / "argon.inp", old, new)
+    if kind is None:
+        edit(directory / "argon.inp", "RUN_TYPE MD", "RUN_TYPE CELL_OPT")
+    assert (
+        message(directory)
+        == f"{directory}: the cell changes in this run ({kind or 'RUN_TYPE CELL_OPT'}), and there"
+        " is no PROJ-1.cell; CP2K prints it with &MOTION / &PRINT / &CELL, as often as"
+        " &TRAJECTORY (or name the file with cells=FILE)"
+    )
+
+
+def test_empty_and_damaged_files(run: Callable[[str], Path]) -> None:
+    directory = run("water64")
+    forces, cell = directory / "w64-frc-1.xyz", directory / "w64-1.cell"
+    text = forces.read_bytes()
+    forces.write_bytes(b"")
+    assert message(directory) == f"{forces}: the file is empty; has CP2K begun to write it?"
+    forces.write_bytes(text[:2000])
+    assert (
+        message(directory)
+        == f"{forces}:1: the file ends within its first frame, which is half-written; let CP2K"
+        " run on"
+    )
+    forces.write_bytes(text.replace(b"     192\n", b"     193\n"))
+    assert (
+        message(directory)
+        == f"{forces}:1: no frame of this file has as many atoms as its first line says"
+    )
+    forces.write_bytes(text)
+    cell.write_text("# nothing yet\n")
+    assert (
+        message(directory)
+        == f"{cell}: there is no row in this file; let CP2K run on, or remove it if the cell is"
+        " fixed"
+    )
+    cell.write_text("       0       0.000       x\n")
+    assert (
+        message(directory)
+        == f"{cell}:1: expected step, time, nine cell components and the volume, found '0      "
+        " 0.000       x'"
+    )
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2"])
+def test_truncated_compressed_file(run: Callable[[str], Path], suffix: str) -> None:
+    directory = run("water64")
+    plain = directory / "w64-frc-1.xyz"
+    packed = directory / f"w64-frc-1.xyz{suffix}"
+    pack = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}[suffix]
+    packed.write_bytes(pack(plain.read_bytes())[:-500])
+    plain.unlink()
+    assert (
+        message(directory)
+        == f"{packed}: this {suffix} file is truncated or damaged (Compressed file ended before the"
+        " end-of-stream marker was reached); copy it again, or compress the file anew once CP2K"
+        " has finished writing it"
+    )
+    packed.write_bytes(b"not compressed at all")
+    assert message(directory).startswith(f"{packed}: this {suffix} file is truncated or damaged (")
