@@ -8,9 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
-
-from mld_ff.cli.commands import app
+from command_line import invoke
 
 ROOT = Path(__file__).parents[1]
 CP2K = ROOT / "examples/water/cp2k"
@@ -25,8 +23,8 @@ def refusal(*arguments: object) -> str:
     """What a command that must refuse its input says, within this process; standard output stays
     empty.
     """
-    done = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert done.exit_code == 2, done.output
+    done = invoke(*arguments)
+    assert done.exit_code == 2, done.stdout
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     return done.stderr
@@ -203,7 +201,7 @@ def test_refusal_as_json_is_one_object_too():
 
 
 def test_an_error_of_our_own_is_no_traceback_either(monkeypatch):
-    monkeypatch.setattr("mld_ff.cli.commands.open_cp2k", lambda *_, **__: 1 / 0)
-    done = CliRunner().invoke(app, ["inspect", "x"])
+    monkeypatch.setattr("mld_ff.cli.options.open_cp2k", lambda *_, **__: 1 / 0)
+    done = invoke("inspect", "x")
     assert done.exit_code == 1
     assert "unexpected ZeroDivisionError" in done.stderr

@@ -19,11 +19,10 @@ import pytest
 from ase import Atoms
 from ase.io import write
 from ase.neighborlist import neighbor_list
+from command_line import Done, invoke
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner, Result
 
-from mld_ff.cli.commands import app
 from mld_ff.errors import EngineError, InputError
 from mld_ff.geometry.topology import find_topology
 from mld_ff.sources.cp2k import open_cp2k, read_cp2k
@@ -385,8 +384,8 @@ def test_what_cp2k_says_when_it_stops(tmp_path):
 # --- the command ----------------------------------------------------------------------------------
 
 
-def mld_ff(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["reference", *map(str, arguments)])
+def mld_ff(*arguments: object) -> Done:
+    return invoke("reference", *arguments)
 
 
 def test_the_command_labels_frames(tmp_path):

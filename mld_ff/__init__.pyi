@@ -1,0 +1,48 @@
+from .calculator import Calculator
+from .engines.lammps.export import export_lammps
+from .engines.openmm.export import export_openmm
+from .engines.settings import MD
+from .engines.start import start_from
+from .errors import CheckFailed, EngineError, InputError, MldError
+from .inference import Basis, fit, scan
+from .loss.model import AgentLoss
+from .pipeline import build, read_config
+from .production.results import read_run
+from .production.simulation import run
+from .sources.cp2k import open_cp2k, read_cp2k
+from .sources.structures import read_structure
+from .survey import inspect
+from .trajectory import Trajectory
+from .verification import verify
+from .workflows.agents import learn
+from .workflows.matching.loop import match
+from .workflows.refining.loop import refine
+
+__all__ = [
+    "MD",
+    "AgentLoss",
+    "Basis",
+    "Calculator",
+    "CheckFailed",
+    "EngineError",
+    "InputError",
+    "MldError",
+    "Trajectory",
+    "build",
+    "export_lammps",
+    "export_openmm",
+    "fit",
+    "inspect",
+    "learn",
+    "match",
+    "open_cp2k",
+    "read_config",
+    "read_cp2k",
+    "read_run",
+    "read_structure",
+    "refine",
+    "run",
+    "scan",
+    "start_from",
+    "verify",
+]

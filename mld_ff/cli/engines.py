@@ -1,0 +1,21 @@
+"""Options of engines."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from mld_ff.verification import ENGINES
+
+EngineName = Annotated[str, Parameter(choices=ENGINES, help="That runs the model.")]
+Platform = Annotated[
+    str | None,
+    Parameter(
+        help="OpenMM's: CPU, CUDA, HIP, OpenCL or Reference. If not given, the fastest present."
+    ),
+]
+Precision = Annotated[
+    Literal["single", "mixed", "double"] | None,
+    Parameter(help="Of CUDA, HIP or OpenCL. If not given, OpenMM's own, single."),
+]
