@@ -1,22 +1,20 @@
-"""Verbs that hand a learned loss to engines, run it and tell what came of it."""
+"""Verbs that hand a learned loss to engines: export, verify, run."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from mld_ff import pipeline, verification
+from mld_ff import verification
 from mld_ff.cli import text
 from mld_ff.cli.console import Answer, verb
 from mld_ff.cli.engines import EngineName, Platform, Precision
-from mld_ff.cli.fields import Each, Options, Whole, default_of
+from mld_ff.cli.fields import Each, Options, default_of
 from mld_ff.cli.options import (
     BEGINNING,
     FILES,
-    READING,
     Beginning,
     Count,
     Cp2kDir,
@@ -29,10 +27,8 @@ from mld_ff.loss.model import AgentLoss
 from mld_ff.production import simulation
 from mld_ff.production.results import excursions, read_log, read_record
 from mld_ff.progress import Progress
-from mld_ff.report import load_scan, study, write_report
 from mld_ff.trajectory import Trajectory
 from mld_ff.verification import ENGINES
-from mld_ff.workflows.agents import learn
 
 Minimize = Annotated[
     bool | None,
@@ -151,82 +147,3 @@ def _run_summary(loss: AgentLoss, trajectory: Trajectory, directory: Path) -> di
         "notes": record["notes"],
         "excursions": excursions(loss, trajectory),
     }
-
-
-@verb
-def report(
-    *,
-    reference: Annotated[Path, Parameter(metavar="CP2K_DIR", help="Directory of the CP2K run.")],
-    trajectory: Annotated[Path, Parameter(metavar="RUN_DIR", help="Directory of `mld-ff run`.")],
-    output: Output,
-    scan: Annotated[
-        Path | None, Parameter(metavar="SCAN_DIR", help="Show this `mld-ff scan` too.")
-    ] = None,
-    recomputed: Annotated[
-        tuple[Path, ...],
-        Parameter(
-            metavar="CP2K_DIR",
-            help="Forces of some of the same frames, computed again on a denser grid or moved"
-            " against it, which tell the noise of CP2K's forces; may be repeated.",
-        ),
-    ] = (),
-    seed: Annotated[
-        Whole, Parameter(help="Draws the hydrogens whose bonds are shown.")
-    ] = default_of(study, "seed"),
-    reading: Annotated[Reading, READING],
-    progress: Progress,
-) -> Answer:
-    """Compare a learned run with CP2K: one page, figures, and every number with its error."""
-    explored = None if scan is None else load_scan(scan)
-    source = reading.open(reference, require_forces=False)
-    again = {str(d): Reading().open(d).read() for d in recomputed}
-    compared = study(
-        source, trajectory, seed=seed, scan=explored, recomputed=again, progress=progress
-    )
-    page = write_report(output, compared)
-    data = json.loads((output / "report.json").read_text(encoding="utf-8"))
-    del data["series"]
-    return Answer({"page": str(page), **data}, text.report_text)
-
-
-@verb
-def build(
-    config: Annotated[Path, Parameter(name="CONFIG.toml", help="See examples/water/build.toml.")],
-    /,
-    *,
-    output: Annotated[
-        Path | None, Parameter(alias="-o", help="Instead of the one in the configuration.")
-    ] = None,
-    progress: Progress,
-) -> Answer:
-    """Fit, export, verify, run in both engines and summarise: everything by one configuration."""
-    out = pipeline.build(pipeline.read_config(config, output), progress)
-    data = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    return Answer({"output": str(out), **data}, lambda d: text.build_text(d, out))
-
-
-@verb
-def agents(
-    model: Model,
-    /,
-    *,
-    output: Output,
-    beginning: Annotated[Beginning, BEGINNING],
-    md: Annotated[
-        MD,
-        Options(
-            default_of(learn, "settings"),
-            only=("temperature_K", "time_ps", "timestep_fs", "damping_fs", "every_fs", "seed"),
-        ),
-    ],
-    progress: Progress,
-) -> Answer:
-    """Run the agents' own dynamics, every species by its own loss, beside that of the reciprocal
-    loss (NVE and NVT).
-
-    Runs in numpy and ASE, a few ms per step: the agents' forces are not reciprocal, which no MD
-    engine takes. OpenMM and LAMMPS run the reciprocal loss only (`export`, `run`). Writes
-    learning.json and learning.png.
-    """
-    learning = learn(AgentLoss.load(model), beginning.read(), output, md, progress)
-    return Answer({"directory": str(output), **learning.summary()}, text.agents_text)

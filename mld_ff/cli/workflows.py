@@ -1,4 +1,4 @@
-"""Verbs that run what was learned and learn from it."""
+"""Verbs that run what was learned and learn from it, or watch it learn."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from mld_ff.cli.console import Answer, verb
 from mld_ff.cli.engines import EngineName
 from mld_ff.cli.fields import Options, default_of
 from mld_ff.cli.options import (
+    BEGINNING,
     READING,
+    Beginning,
     Count,
     Cp2kDir,
+    Model,
     Output,
     Reading,
     basis_options,
@@ -23,8 +26,10 @@ from mld_ff.cli.options import (
 )
 from mld_ff.engines.settings import MD
 from mld_ff.inference import Basis
+from mld_ff.loss.model import AgentLoss
 from mld_ff.progress import Progress
 from mld_ff.sources.cp2k.run.inputs import Reference
+from mld_ff.workflows.agents import learn
 from mld_ff.workflows.matching import loop as matching
 from mld_ff.workflows.refining import loop as refining
 
@@ -130,3 +135,30 @@ def match(
         "notes": notes_of(sources),
     }
     return Answer(data, text.match_text)
+
+
+@verb
+def agents(
+    model: Model,
+    /,
+    *,
+    output: Output,
+    beginning: Annotated[Beginning, BEGINNING],
+    md: Annotated[
+        MD,
+        Options(
+            default_of(learn, "settings"),
+            only=("temperature_K", "time_ps", "timestep_fs", "damping_fs", "every_fs", "seed"),
+        ),
+    ],
+    progress: Progress,
+) -> Answer:
+    """Run the agents' own dynamics, every species by its own loss, beside that of the reciprocal
+    loss (NVE and NVT).
+
+    Runs in numpy and ASE, a few ms per step: the agents' forces are not reciprocal, which no MD
+    engine takes. OpenMM and LAMMPS run the reciprocal loss only (`export`, `run`). Writes
+    learning.json and learning.png.
+    """
+    learning = learn(AgentLoss.load(model), beginning.read(), output, md, progress)
+    return Answer({"directory": str(output), **learning.summary()}, text.agents_text)
