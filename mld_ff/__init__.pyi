@@ -14,6 +14,7 @@ from .sources.structures import read_structure
 from .survey import inspect
 from .trajectory import Trajectory
 from .verification import verify
+from .version import __version__
 from .workflows.agents import learn
 from .workflows.matching.loop import match
 from .workflows.refining.loop import refine
@@ -28,6 +29,7 @@ __all__ = [
     "InputError",
     "MldError",
     "Trajectory",
+    "__version__",
     "build",
     "export_lammps",
     "export_openmm",

@@ -12,22 +12,18 @@ from typing import Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
+import mld_ff
+
 ROOMS = ("learning", "running", "reports", "workflows", "preparing")
 """Modules whose functions are verbs, in the order of `mld-ff --help`."""
 
 Shell = Literal["bash", "zsh", "fish", "powershell"]
 
 
-def _version() -> str:
-    from importlib.metadata import version  # 0.07 s, of which only --version has a use
-
-    return version("mld_ff")
-
-
 app = App(
     name="mld-ff",
     help="From a CP2K trajectory to a force field that stock OpenMM and stock LAMMPS run.",
-    version=_version,
+    version=lambda: mld_ff.__version__,
     help_flags=["--help", "-h"],
     help_format="plaintext",
     default_parameter=Parameter(negative=()),

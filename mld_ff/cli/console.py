@@ -24,7 +24,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from mld_ff.cli.fields import expanded, option
+from mld_ff.cli.fields import expanded, gathered, option
 from mld_ff.errors import CheckFailed, InputError, MldError
 from mld_ff.files import to_json
 from mld_ff.progress import Progress
@@ -51,25 +51,22 @@ class Answer:
 def verb(function: Callable[..., Answer]) -> Callable[..., None]:
     """A function as a verb of the command line.
 
-    Settings among its parameters become options (`mld_ff.cli.fields.Options`), one that is not
-    given is left to the function's own default; `progress` is given here, and `--json` is added.
+    Groups among its parameters become options (`mld_ff.cli.fields`), `progress` is given here, and
+    `--json` is added.
     """
     parameters, groups = expanded(function)
     own = inspect.signature(function).parameters
     shown = [p for p in parameters if p.name != "progress"]
     shown.append(option("json", bool, False, JSON_HELP))
 
-    def command(*arguments: Any, json: bool = False, **given: Any) -> None:
-        with reporting(json) as progress:
-            values = {name: value for name, value in given.items() if name in own}
-            for name, group in groups.items():
-                chosen = group.chosen(given)
-                if chosen or own[name].default is inspect.Parameter.empty:
-                    values[name] = group.made(chosen)
+    def command(*arguments: Any, **given: Any) -> None:
+        as_json = given.pop("json", False)
+        with reporting(as_json) as progress:
+            values = gathered(own, groups, given)
             if "progress" in own:
                 values["progress"] = progress
             answer = function(*arguments, **values)
-            sys.stdout.write(to_json(answer.data) if json else answer.text(answer.data) + "\n")
+            sys.stdout.write(to_json(answer.data) if as_json else answer.text(answer.data) + "\n")
             if answer.failure:
                 errors.print(f"check failed: {answer.failure}")
                 sys.exit(FAILED)

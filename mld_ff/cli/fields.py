@@ -110,7 +110,7 @@ class Each(Group):
 
 def option(name: str, type_: Any, default: Any, text: str, unit: str = "") -> inspect.Parameter:
     """A keyword that the command line shows with its unit and default."""
-    described = Parameter(help=text, metavar=unit or None)
+    described = Parameter(help=text, metavar=unit) if unit else Parameter(help=text)
     return with_default(
         inspect.Parameter(
             name,
@@ -144,6 +144,21 @@ def expanded(
         else:
             parameters.append(with_default(parameter.replace(annotation=hints[name])))
     return parameters, groups
+
+
+def gathered(
+    own: Mapping[str, inspect.Parameter], groups: Mapping[str, Group], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Arguments of a function with parameters `own`, from the options that were given.
+
+    A group of which no option was given is left out where the function has a default for it.
+    """
+    values = {name: value for name, value in given.items() if name in own and name not in groups}
+    for name, group in groups.items():
+        chosen = group.chosen(given)
+        if chosen or own[name].default is inspect.Parameter.empty:
+            values[name] = group.made(chosen)
+    return values
 
 
 def default_of(function: Callable[..., Any], name: str) -> Any:

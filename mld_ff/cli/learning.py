@@ -23,6 +23,7 @@ from mld_ff.cli.options import (
     notes_of,
 )
 from mld_ff.errors import InputError
+from mld_ff.geometry.pairs import LONGEST_A
 from mld_ff.inference import SUFFIX, Basis, Part
 from mld_ff.inference.exponents import EXPONENTS, parse_exponents
 from mld_ff.progress import Progress
@@ -35,7 +36,11 @@ def inspect(
     *,
     cutoff: Annotated[
         float | None,
-        Parameter(metavar="Å", help="Longest distance to look at. If not given, half the cell."),
+        Parameter(
+            metavar="Å",
+            help=f"Longest distance to look at. If not given, {LONGEST_A:g} Å, or half the smallest"
+            " width of the cell if that is shorter.",
+        ),
     ] = None,
     reading: Annotated[Reading, READING],
     progress: Progress,
