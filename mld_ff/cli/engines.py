@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
+from mld_ff.engines.openmm.run import PRECISIONS
 from mld_ff.verification import ENGINES
 
 EngineName = Annotated[str, Parameter(choices=ENGINES, help="That runs the model.")]
@@ -16,6 +17,8 @@ Platform = Annotated[
     ),
 ]
 Precision = Annotated[
-    Literal["single", "mixed", "double"] | None,
-    Parameter(help="Of CUDA, HIP or OpenCL. If not given, OpenMM's own, single."),
+    str | None,
+    Parameter(
+        choices=PRECISIONS, help="Of CUDA, HIP or OpenCL. If not given, OpenMM's own, single."
+    ),
 ]

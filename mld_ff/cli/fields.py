@@ -110,15 +110,13 @@ class Each(Group):
 
 def option(name: str, type_: Any, default: Any, text: str, unit: str = "") -> inspect.Parameter:
     """A keyword that the command line shows with its unit and default."""
-    described = Parameter(help=text, metavar=unit) if unit else Parameter(help=text)
-    return with_default(
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=default,
-            annotation=Annotated[Whole if type_ is int else type_, described],
-        )
-    )
+    annotation: Any = Whole if type_ is int else type_
+    if text:
+        annotation = Annotated[annotation, Parameter(help=text)]
+    if unit:
+        annotation = Annotated[annotation, Parameter(metavar=unit)]
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return with_default(inspect.Parameter(name, kind, default=default, annotation=annotation))
 
 
 def with_default(parameter: inspect.Parameter) -> inspect.Parameter:

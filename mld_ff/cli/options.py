@@ -128,10 +128,16 @@ class Mixture:
 
     molecule: tuple[str, ...] = ("H2O",)
     """H2O, CH3OH, … (names of ase.build.molecule) or a file; repeat for a mixture."""
-    count: tuple[Whole, ...] = ()
-    """How many, once for every --molecule. If not given, 64 of water."""
-    density: Annotated[float | None, Parameter(metavar="g/cm³")] = None
-    """If not given, 0.997 for water."""
+    count: Annotated[
+        tuple[Whole, ...],
+        Parameter(
+            help=f"How many, once for every --molecule. If not given, {WATER_COUNT} of water."
+        ),
+    ] = ()
+    density: Annotated[
+        float | None,
+        Parameter(metavar="g/cm³", help=f"If not given, {WATER_DENSITY_G_PER_CM3} for water."),
+    ] = None
 
     def pack(self, seed: int) -> Trajectory:
         """One frame. Raises InputError if counts or density are missing."""
