@@ -13,7 +13,7 @@ import numpy as np
 
 from mld_ff import report
 from mld_ff.engines.registry import ENGINES, engines_with, fastest, find_engine
-from mld_ff.engines.settings import MD, Device
+from mld_ff.engines.settings import MD, Device, Precision
 from mld_ff.engines.start import start_from
 from mld_ff.errors import CheckFailed, InputError, check_positive
 from mld_ff.inference import Basis, fit
@@ -77,7 +77,7 @@ class Config:
     engines: tuple[str, ...] = tuple(ENGINES)
     platform: str | None = None
     """Of the runs, for engines that have a choice; None for the fastest present."""
-    precision: str | None = None
+    precision: Precision | None = None
     """`single`, `mixed` or `double`, where that platform has the choice."""
     skip_ps: float = 0.0
     """First stretch of the CP2K run to leave out."""

@@ -1,10 +1,10 @@
-"""The version of this installation, for files that say who wrote them."""
+"""Which mld_ff this is; the number itself stands in pyproject.toml alone."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
 try:
-    VERSION = version("mld_ff")
+    __version__ = version("mld_ff")
 except PackageNotFoundError:  # Python started in a checkout imports the package from there
-    VERSION = "not installed"
+    __version__ = "0+not.installed"

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from command_line import invoke
 
-from mld_ff.cli.commands import app
+import mld_ff as mld_ff_package
+from mld_ff.cli import app
 
 ROOT = Path(__file__).parents[1]
 CP2K = ROOT / "examples/water/cp2k"
 
 
 def mld_ff(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from mld_ff.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-m", "mld_ff", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -25,22 +28,23 @@ def refusal(*arguments: object) -> str:
     """What a command that must refuse its input says, within this process; standard output stays
     empty.
     """
-    done = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert done.exit_code == 2, done.output
+    done = invoke(*arguments)
+    assert done.exit_code == 2, done.stdout
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     return done.stderr
 
 
-def answer(*arguments: object) -> dict:
+def answer(*arguments: object) -> dict[str, Any]:
     """The JSON object of a command that must succeed."""
     done = mld_ff(*arguments, "--json")
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("cli") / "model.json"
     found = answer("fit", CP2K, "-o", file, "--basis", "power", "--bond-degree", 2)
     assert found["relative_rmse"]["O"] < 0.32
@@ -52,7 +56,7 @@ def model(tmp_path_factory) -> Path:
     return file
 
 
-def test_inspect_tells_what_is_there():
+def test_inspect_tells_what_is_there() -> None:
     found = answer("inspect", CP2K)
     assert found["frames"] == 687
     assert found["molecules"] == {"H2O": 64}
@@ -65,7 +69,7 @@ def test_inspect_tells_what_is_there():
     assert found["warnings"] == []
 
 
-def test_verify_passes_and_reports_every_engine(model):
+def test_verify_passes_and_reports_every_engine(model: Path) -> None:
     found = answer("verify", model, CP2K, "--frames", 2)
     assert found["passed"] is True
     for engine in ("openmm", "lammps"):
@@ -75,7 +79,7 @@ def test_verify_passes_and_reports_every_engine(model):
         assert result["relative_energy_difference"] < 1e-5
 
 
-def test_verify_of_a_sabotaged_export_exits_with_1(model, tmp_path):
+def test_verify_of_a_sabotaged_export_exits_with_1(model: Path, tmp_path: Path) -> None:
     answer("export", model, "--engine", "openmm", "--cp2k", CP2K, "-o", tmp_path)
     system = tmp_path / "system.xml"
     text = system.read_text()
@@ -88,7 +92,7 @@ def test_verify_of_a_sabotaged_export_exits_with_1(model, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_export_from_a_structure_file_and_run_it(model, tmp_path):
+def test_export_from_a_structure_file_and_run_it(model: Path, tmp_path: Path) -> None:
     answer("export", model, "--engine", "openmm", "--cp2k", CP2K, "-o", tmp_path / "openmm")
     pdb = tmp_path / "openmm/topology.pdb"
     files = answer(
@@ -132,18 +136,20 @@ def test_export_from_a_structure_file_and_run_it(model, tmp_path):
         (("build", "nothing.toml"), "nothing.toml: cannot be read"),
     ],
 )
-def test_bad_input_is_one_paragraph_and_exit_code_2(arguments, said, tmp_path, monkeypatch):
+def test_bad_input_is_one_paragraph_and_exit_code_2(
+    arguments: tuple[object, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert said in refusal(*arguments)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_atoms_to_start_from_are_asked_for(model, tmp_path):
+def test_atoms_to_start_from_are_asked_for(model: Path, tmp_path: Path) -> None:
     said = refusal("export", model, "--engine", "openmm", "-o", tmp_path / "x")
     assert "either --cp2k CP2K_DIR or --structure FILE" in said
 
 
-def test_frame_that_is_not_there(model, tmp_path):
+def test_frame_that_is_not_there(model: Path, tmp_path: Path) -> None:
     said = refusal(
         "export", model, "--engine", "openmm", "--cp2k", CP2K, "--frame", 687, "-o", tmp_path / "x"
     )
@@ -187,12 +193,12 @@ def test_frame_that_is_not_there(model, tmp_path):
         ("cp2k = 'x'\nengines = ['gromacs']", "engines are openmm, lammps; found 'gromacs'"),
     ],
 )
-def test_configuration_errors_name_the_key(text, said, tmp_path):
+def test_configuration_errors_name_the_key(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text(text)
     assert said in refusal("build", tmp_path / "c.toml")
 
 
-def test_refusal_as_json_is_one_object_too():
+def test_refusal_as_json_is_one_object_too() -> None:
     done = mld_ff("inspect", "nowhere", "--json")
     assert done.returncode == 2
     assert json.loads(done.stdout) == {
@@ -202,8 +208,116 @@ def test_refusal_as_json_is_one_object_too():
     assert "Traceback" not in done.stderr
 
 
-def test_an_error_of_our_own_is_no_traceback_either(monkeypatch):
-    monkeypatch.setattr("mld_ff.cli.commands.open_source", lambda *_, **__: 1 / 0)
-    done = CliRunner().invoke(app, ["inspect", "x"])
+def test_an_error_of_our_own_is_no_traceback_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mld_ff.cli.options.open_source", lambda *_, **__: 1 / 0)
+    done = invoke("inspect", "x")
     assert done.exit_code == 1
     assert "unexpected ZeroDivisionError" in done.stderr
+
+
+# --- options that are not there -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("run", "m.json", "--engine", "lammps", "-o", "x", "--temprature", "3"),
+            "Unknown option: --temprature. Did you mean --temperature? (`mld-ff run --help`)",
+        ),
+        (
+            ("run", "m.json", "--engine", "lampps", "-o", "x"),
+            (
+                'Invalid value "lampps" for --engine. Choose from: "openmm", "lammps". Did you mean'
+                ' "lammps"? (`mld-ff run --help`)'
+            ),
+        ),
+        (
+            ("run", "m.json", "--engine", "lammps", "-o", "x", "--time", "long"),
+            (
+                'Invalid value for --time: unable to convert "long" into float.'
+                " (`mld-ff run --help`)"
+            ),
+        ),
+        (
+            ("inspect",),
+            'Command "inspect" parameter CP2K_DIR requires an argument. (`mld-ff inspect --help`)',
+        ),
+        (
+            ("fit", CP2K),
+            'Command "fit" parameter --output requires an argument. (`mld-ff fit --help`)',
+        ),
+        (("inspect", CP2K, "and more"), "Unused Tokens: ['and more']. (`mld-ff inspect --help`)"),
+    ],
+)
+def test_bad_options_are_one_paragraph_that_says_what_was_meant(
+    arguments: tuple[object, ...], said: str
+) -> None:
+    assert refusal(*arguments) == f"error: {said}\n"
+    done = invoke(*arguments, "--json")
+    assert (done.exit_code, done.stderr) == (2, f"error: {said}\n")
+    assert json.loads(done.stdout) == {"error": f"error: {said}", "exit_code": 2}
+
+
+def test_unknown_verb() -> None:
+    assert 'Unknown command "fti". Did you mean "fit"?' in refusal("fti", CP2K)
+
+
+def test_runs_may_stand_anywhere_on_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    monkeypatch.setattr("mld_ff.cli.options.open_source", lambda path, **_: opened.append(path))
+    invoke("fit", "a", "--collective", "b", "-o", "m.json", "c", "--exponent", "-2", "d")
+    assert opened == [Path(name) for name in "abcd"]
+
+
+# --- the program itself ---------------------------------------------------------------------------
+
+
+def test_version_is_that_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert invoke("--version").stdout.strip() == project["version"] == mld_ff_package.__version__
+
+
+def test_help_lists_every_verb_in_order_of_use() -> None:
+    done = invoke("--help")
+    assert done == invoke("-h") == invoke()
+    words = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("│ ")]
+    verbs = [word for word in words if word in app]
+    assert verbs[:4] == ["inspect", "fit", "accumulate", "scan"]
+    assert {*verbs} == {*app} - {"-h"}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = invoke("--show-completion", shell)
+    assert script.exit_code == 0
+    for word in ("match", "temperature", "cp2k", "ensemble"):
+        assert word in script.stdout
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = invoke("--install-completion", shell)
+    assert done.exit_code == 0, done.stderr
+    assert Path(done.stdout.strip()).read_text(encoding="utf-8").strip() == script.stdout.strip()
+
+
+HEAVY = ("matplotlib", "openmm", "MDAnalysis", "parmed", "ase", "scipy", "numpy")
+
+
+def test_importing_mld_ff_and_asking_for_help_load_nothing_heavy() -> None:
+    code = f"""
+import sys
+import mld_ff
+from mld_ff.cli import main
+main(["--help"])
+main(["--version"])
+print([name for name in {HEAVY} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_every_name_of_the_package_is_there() -> None:
+    assert {*mld_ff_package.__all__} <= {*dir(mld_ff_package)}
+    for name in mld_ff_package.__all__:
+        assert getattr(mld_ff_package, name) is not None
+    with pytest.raises(AttributeError):
+        mld_ff_package.no_such_name  # noqa: B018

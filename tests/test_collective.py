@@ -24,7 +24,7 @@ from conftest import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mld_ff.cli.commands import _with_values
+from mld_ff.cli import with_ranks
 from mld_ff.engines.lammps.export import export_lammps
 from mld_ff.engines.openmm.evaluation import load_system
 from mld_ff.engines.openmm.export import export_openmm
@@ -405,7 +405,7 @@ def test_a_system_without_one_of_the_species(tmp_path: Path) -> None:
 
 
 def test_rank_on_the_command_line() -> None:
-    assert _with_values(["fit", "x", "--collective", "-o", "y"]) == [
+    assert with_ranks(["fit", "x", "--collective", "-o", "y"]) == [
         "fit",
         "x",
         "--collective",
@@ -413,8 +413,8 @@ def test_rank_on_the_command_line() -> None:
         "-o",
         "y",
     ]
-    assert _with_values(["fit", "--collective"]) == ["fit", "--collective", "auto"]
-    assert _with_values(["fit", "--collective", "6", "x"]) == ["fit", "--collective", "6", "x"]
+    assert with_ranks(["fit", "--collective"]) == ["fit", "--collective", "auto"]
+    assert with_ranks(["fit", "--collective", "6", "x"]) == ["fit", "--collective", "6", "x"]
     assert parse_rank("6") == 6 and parse_rank("auto") == AUTO
     for nonsense in ("-3", "many", "1.5", True):
         with pytest.raises(InputError, match="the number of channels for each species, or auto"):

@@ -18,13 +18,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from command_line import invoke
 from conftest import topology_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
-from typer.testing import CliRunner
 
-from mld_ff.cli.commands import app
 from mld_ff.errors import InputError
 from mld_ff.inference import Basis, fit
 from mld_ff.report import study
@@ -341,14 +340,14 @@ def test_stress_is_sliced_and_joined(file: Path) -> None:
 
 
 def answered(*arguments: object) -> dict[str, Any]:
-    done = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    done = invoke(*arguments, "--json")
     assert done.exit_code == 0, done.output
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
 def refused(*arguments: object) -> str:
-    done = CliRunner().invoke(app, [str(a) for a in arguments])
+    done = invoke(*arguments)
     assert done.exit_code == 2, done.output
     return done.stderr
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import invoke
 from conftest import EXAMPLE, evaluate, topology_of
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from mld_ff.cli.commands import _open, app
+from mld_ff.cli.options import Reading
 from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
 from mld_ff.geometry.system import systems
@@ -488,9 +488,7 @@ def test_reports_say_what_was_matched(matched: tuple[Path, Matching], tmp_path: 
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
-    done = CliRunner().invoke(
-        app, ["match", str(EXAMPLE), "-o", str(tmp_path), "--price", "-1", "--json"]
-    )
+    done = invoke("match", EXAMPLE, "-o", tmp_path, "--price", "-1", "--json")
     assert done.exit_code == 2
     assert "price is -1.0" in json.loads(done.stdout)["error"]
 
@@ -512,4 +510,4 @@ def test_forces_of_a_run_that_was_killed_are_kept(tmp_path: Path) -> None:
 
 
 def open_for_matching(directory: Path) -> FileSource:
-    return _open(directory, None, require_forces=None)
+    return Reading().open(directory, require_forces=None)

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import invoke
 from conftest import topology_of
-from typer.testing import CliRunner
 
-from mld_ff.cli.commands import app
 from mld_ff.errors import InputError
 from mld_ff.origin import Origin, Remedies
 from mld_ff.report import study
@@ -82,7 +81,7 @@ def some(water: Trajectory) -> Trajectory:
 
 
 def answered(*arguments: object) -> dict[str, Any]:
-    done = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    done = invoke(*arguments, "--json")
     assert done.exit_code == 0, done.output
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -103,8 +102,8 @@ def test_a_new_source_is_fitted_verified_and_reported(
 
 def test_a_new_source_says_what_to_do(known: None, some: Trajectory, tmp_path: Path) -> None:
     file = saved(some, tmp_path / "w.frames", "forces", "velocities")
-    done = CliRunner().invoke(app, ["fit", str(file), "-o", str(tmp_path / "m.json")])
+    done = invoke("fit", file, "-o", str(tmp_path / "m.json"))
     assert done.stderr == f"error: {file}: holds no forces: save them as the array `forces`\n"
     out = str(tmp_path / "out")
-    done = CliRunner().invoke(app, ["match", str(file), "-o", out])
+    done = invoke("match", file, "-o", out)
     assert done.stderr.startswith("error: no run has forces: save them as the array `forces`, or")

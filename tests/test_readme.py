@@ -31,7 +31,7 @@ def main_command() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """README's main command in a copy of the example; the installation is that of the tests."""
     where = tmp_path_factory.mktemp("clone")
     shutil.copytree(ROOT / "examples", where / "examples", ignore=shutil.ignore_patterns("output"))
@@ -44,7 +44,7 @@ def built(tmp_path_factory) -> Path:
     return where / "examples/water/output"
 
 
-def test_main_command_leaves_what_the_readme_promises(built):
+def test_main_command_leaves_what_the_readme_promises(built: Path) -> None:
     promised = re.findall(
         r"`([\w./*-]+)`", "".join(re.findall(r"^\| (`.*?) \|", README, re.MULTILINE))
     )
@@ -63,7 +63,7 @@ def test_main_command_leaves_what_the_readme_promises(built):
     assert "FAILED" not in page
 
 
-def test_main_command_learns_verifies_and_runs(built):
+def test_main_command_learns_verifies_and_runs(built: Path) -> None:
     found = json.loads((built / "summary.json").read_text(encoding="utf-8"))
     assert found["fit"]["relative_rmse"]["O"] <= 0.275
     assert found["fit"]["relative_rmse"]["H"] <= 0.245
@@ -76,12 +76,12 @@ def test_main_command_learns_verifies_and_runs(built):
         assert abs(run["free:O-O peak_A"] - reference["free:O-O peak_A"]) < 0.1
 
 
-def test_exported_files_need_no_mld_ff(built):
+def test_exported_files_need_no_mld_ff(built: Path) -> None:
     for file in [*(built / "openmm").iterdir(), *(built / "lammps").iterdir()]:
         assert "import mld_ff" not in file.read_text(encoding="utf-8")
 
 
-def test_python_lines_run(tmp_path, monkeypatch):
+def test_python_lines_run(tmp_path: Path) -> None:
     assert all(
         len([line for line in code.splitlines() if line.strip()]) <= 12 for code in blocks("python")
     )
@@ -94,7 +94,7 @@ def test_python_lines_run(tmp_path, monkeypatch):
     assert "'O': 0.2" in done.stdout
 
 
-def test_commands_shown_exist():
+def test_commands_shown_exist() -> None:
     shown = {
         line.split()[1]
         for block in blocks("bash")
@@ -134,10 +134,11 @@ def rooms() -> list[set[str]]:
     ]
 
 
-def test_imports_go_only_downwards():
+def test_imports_go_only_downwards() -> None:
     floor_of = {name: k for k, names in enumerate(rooms()) for name in names}
     modules = {p.relative_to(ROOT / "mld_ff") for p in (ROOT / "mld_ff").rglob("*.py")} - {
-        Path("__init__.py")
+        Path("__init__.py"),
+        Path("__main__.py"),
     }
     assert {m.parts[0].removesuffix(".py") for m in modules} == set(floor_of)
     for module in modules:

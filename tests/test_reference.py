@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import write
+from command_line import Done, invoke
 from conftest import waters
-from typer.testing import CliRunner, Result
 
-from mld_ff.cli.commands import app
 from mld_ff.errors import InputError
 from mld_ff.sources.cp2k.read.inputfile import parse_input
 from mld_ff.sources.cp2k.read.settings import read_settings
@@ -120,8 +119,8 @@ def test_frames_from_xyz(tmp_path: Path, water: Trajectory) -> None:
 # --- the command ----------------------------------------------------------------------------------
 
 
-def mld_ff(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["reference", *map(str, arguments)])
+def mld_ff(*arguments: object) -> Done:
+    return invoke("reference", *arguments)
 
 
 def test_the_command_labels_frames(tmp_path: Path) -> None:

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import invoke
 from conftest import EXAMPLE, evaluate, topology_of
-from typer.testing import CliRunner
 
-from mld_ff.cli.commands import app
 from mld_ff.engines.settings import MD
 from mld_ff.errors import CheckFailed, InputError
 from mld_ff.geometry.system import systems
@@ -259,7 +258,7 @@ def test_other_settings_and_other_data_are_refused(
     with pytest.raises(InputError, match="begun with another CP2K run"):
         refine(replace(source, origin=Origin(sha256="other")), out, SETTINGS, 1, teacher)
     (tmp_path / "notes.txt").write_text("mine")
-    done = CliRunner().invoke(app, ["refine", str(EXAMPLE), "-o", str(tmp_path), "--json"])
+    done = invoke("refine", EXAMPLE, "-o", tmp_path, "--json")
     assert (
         done.exit_code == 2
         and "is not empty and holds no refine.json" in json.loads(done.stdout)["error"]

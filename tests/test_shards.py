@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import invoke
 from conftest import EXAMPLE, liquid
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from mld_ff.cli.commands import app
 from mld_ff.errors import InputError
 from mld_ff.inference import (
     Accumulated,
@@ -225,9 +224,7 @@ def test_job_array_of_the_example(runs: list[Path], tmp_path: Path) -> None:
     shards = sorted((tmp_path / "shards").iterdir())
     models = []
     for inputs in (shards, [*runs, "--basis", "power"]):
-        done = CliRunner().invoke(
-            app, ["fit", *map(str, inputs), "-o", str(tmp_path / "model.json"), "--json"]
-        )
+        done = invoke("fit", *inputs, "-o", tmp_path / "model.json", "--json")
         assert done.exit_code == 0, done.stderr
         models.append((json.loads(done.stdout), AgentLoss.load(tmp_path / "model.json")))
     assert_same_coefficients(models[0][1], models[1][1])
@@ -269,7 +266,7 @@ def test_options_that_do_not_fit(
     arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, arguments)
+    done = invoke(*arguments)
     assert done.exit_code == 2 and said in done.stderr.replace("\n", " "), done.stderr
     assert list(tmp_path.iterdir()) == []
 

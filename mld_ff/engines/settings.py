@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from mld_ff.errors import InputError, check_positive
 from mld_ff.units import FS_TO_PS
 
-ENSEMBLES = ("nve", "nvt", "npt")
-ON_ESCAPE = ("warn", "stop")
+Ensemble = Literal["nve", "nvt", "npt"]
+OnEscape = Literal["warn", "stop"]
+Precision = Literal["single", "mixed", "double"]
+ENSEMBLES = get_args(Ensemble)
+ON_ESCAPE = get_args(OnEscape)
 
 
 @dataclass(frozen=True)
@@ -17,8 +21,11 @@ class MD:
     """Settings of a run."""
 
     temperature_K: float = 300.0
+    """That the thermostat holds, and at which velocities are drawn."""
     time_ps: float = 20.0
+    """Length of the run."""
     timestep_fs: float = 0.5
+    """Of the integrator."""
     damping_fs: float = 100.0
     """Time constant of the Nosé–Hoover chain: CP2K's TIMECON, LAMMPS's Tdamp, 1 / OpenMM's
     collisionFrequency.
@@ -29,18 +36,16 @@ class MD:
     """Of the velocities, where the starting frame has none."""
     velocities: bool = False
     """Write those of every frame too."""
-    ensemble: str = "nvt"
-    """`nve`, `nvt`, or `npt` (OpenMM: Monte Carlo barostat that moves molecules; LAMMPS:
-    Nosé–Hoover barostat).
+    ensemble: Ensemble = "nvt"
+    """What is held constant: nve, nvt (Nosé–Hoover chain), or npt (OpenMM: Monte Carlo barostat
+    that moves molecules; LAMMPS: Nosé–Hoover barostat).
     """
     pressure_bar: float = 1.0
     """Of npt."""
     checkpoint_ps: float = 10.0
     """Between checkpoints: a run that is killed loses no more."""
-    on_escape: str = "warn"
-    """What to do if a pair leaves the distances that the data sampled: `warn` at the end, or
-    `stop`.
-    """
+    on_escape: OnEscape = "warn"
+    """What to do if a pair leaves the distances that the data sampled: warn at the end, or stop."""
 
     def __post_init__(self) -> None:
         names = (
@@ -83,8 +88,6 @@ class Device:
     """What an engine computes on; an engine that has no choice of a field leaves it alone."""
 
     platform: str | None = None
-    """CPU, CUDA, HIP, OpenCL or Reference (OpenMM); None: the fastest present."""
-    precision: str | None = None
-    """`single`, `mixed` or `double`, where the platform has the choice (OpenMM's CUDA, HIP and
-    OpenCL); None: the platform's own, single.
-    """
+    """Of OpenMM: CPU, CUDA, HIP, OpenCL or Reference. If not given, the fastest present."""
+    precision: Precision | None = None
+    """Of OpenMM's CUDA, HIP and OpenCL. If not given, the platform's own, single."""

@@ -5,7 +5,7 @@ from mld_ff.inference.basis import Basis, parse_rank
 from mld_ff.inference.dataset import Dataset, Part
 from mld_ff.inference.design import design_matrix
 from mld_ff.inference.exponents import Scan, scan
-from mld_ff.inference.fitting import fit, gather, solve
+from mld_ff.inference.fitting import Fit, fit, gather, solve
 from mld_ff.inference.normal_equations import NormalEquations
 from mld_ff.inference.problem import Problem
 from mld_ff.inference.shards import SUFFIX, read_shard, read_shards, write_shard
@@ -15,6 +15,7 @@ __all__ = [
     "Accumulated",
     "Basis",
     "Dataset",
+    "Fit",
     "NormalEquations",
     "Part",
     "Problem",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.histogram import Histogram
@@ -30,30 +31,35 @@ the bond's own stretch needs them (water, spacing 0.4 Å: 108 meV/Å with them, 
 """
 
 
+Kind = Literal["spline", "power"]
+
+
 @dataclass(frozen=True)
 class Basis:
     """Which functions to fit."""
 
-    kind: str = "spline"
-    """`spline` or `power`: the free terms."""
+    kind: Kind = "spline"
+    """Functions of free pairs: cubic B-splines, or power laws with a smooth end."""
     exponents: tuple[float, ...] = (3.0,)
-    """Of the invariants q_n of power terms."""
+    """n of the invariants r^-n of power laws."""
     spacing_A: float = 0.4
-    """Of the knots of spline terms. Half of it lowers errors by less than 0.2 % (water, by a
-    network and by DFT) and changes no structure, and OpenMM's CPU platform takes longer.
+    """Between knots of splines. Half of it lowers errors by less than 0.2 % (water, by a network
+    and by DFT) and changes no structure, and OpenMM's CPU platform takes longer.
     """
     bond_degree: int = 4
     """Of the polynomials of bonded terms; 2 is harmonic."""
     cutoff_A: float | None = None
-    """Of free terms; None: 5.5 Å, or half the smallest width of the cell if that is shorter."""
+    """Of free pairs. If not given, 5.5 Å, or half the smallest width of the cell if that is
+    shorter.
+    """
     collective: int = 0
-    """Channels of the collective loss for each species; 0 for pairs alone, AUTO to choose by error
-    against cost.
+    """Channels for each species of a loss quadratic in sums over neighbours; 0 for pairs alone,
+    AUTO (auto, or no number) for those that pay, by error against cost.
     """
     collective_cutoff_A: float = 4.0
-    """Of the collective terms; half the smallest width of the cell if that is shorter."""
+    """Of those sums, or half the smallest width of the cell if that is shorter."""
     collective_spacing_A: float = 0.4
-    """Of the knots of their densities."""
+    """Between knots of the densities that are summed."""
 
     def __post_init__(self) -> None:
         if self.kind not in free_kinds():

@@ -27,7 +27,7 @@ from mld_ff.loss.densities import DensityTerm, NeighbourSums
 from mld_ff.loss.evaluation import Evaluation
 from mld_ff.loss.terms import BondTerm, FreeTerm, PairTerm, PowerTerm, SplineTerm, Term
 from mld_ff.trajectory import Floats
-from mld_ff.version import VERSION as MLD_FF
+from mld_ff.version import __version__
 
 FORMAT, VERSION = "mld_ff agent loss", 1
 TermT = TypeVar("TermT", bound=Term)
@@ -73,7 +73,7 @@ class AgentLoss:
     """The loss of each species on its own, inferred from the forces on that species alone (agent
     fit). Not reciprocal, so no potential energy and never exported; the paper's own dynamics follow
     it."""
-    written_by: str = f"mld_ff {MLD_FF}"
+    written_by: str = f"mld_ff {__version__}"
     """Program and version; empty in files from before 0.2."""
 
     @property

@@ -47,6 +47,7 @@ RECORD = "learning.json"
 FIGURE = "learning.png"
 DYNAMICS = ("reciprocal", "agents")
 ENSEMBLES = ("NVE", "NVT")
+SETTINGS = MD(time_ps=1.0)
 RUNAWAY = 10.0
 """A run ends where its kinetic energy is this many times what the temperature asked for means."""
 
@@ -207,7 +208,7 @@ def learn(
     loss: AgentLoss,
     frame: Trajectory,
     directory: Path | str,
-    settings: MD | None = None,
+    settings: MD = SETTINGS,
     progress: Progress = no_progress,
 ) -> Learning:
     """Run the reciprocal loss and the agents' own losses from one frame, each with and without a
@@ -223,7 +224,7 @@ def learn(
     InputError if the model has no agent fit or does not cover the system, or the directory holds
     another result.
     """
-    settings, out = settings or MD(time_ps=1.0), Path(directory)
+    out = Path(directory)
     start = start_from(frame, settings.temperature_K, settings.seed)
     for species in start.topology.species:  # what is missing is said before anything runs
         loss.terms_of(start.topology, species)

@@ -80,14 +80,16 @@ class Settings:
     md: MD = field(default_factory=lambda: MD(time_ps=50.0, every_fs=20.0))
     """Of every run, at the temperature of the CP2K run."""
     engine: str = fastest().name
+    """That runs the models."""
     platform: str | None = None
-    """Of engines that have a choice; None for the fastest present."""
+    """Of engines that have a choice. If not given, the fastest present."""
     price: float = PRICE
     """By how much, at most, the squared error of forces may grow for structure: 0.02 is 1 % of the
     error.
     """
     pressure_bar: float | None = None
-    """That the cell of the CP2K run shall have, whatever its price; None leaves it as it comes out.
+    """That the cell of the CP2K run shall have, at any price, so that runs at that pressure keep
+    its density. If not given, it is left as it comes out: forces do not tell it.
     """
 
     def __post_init__(self) -> None:

@@ -67,13 +67,14 @@ class Settings:
     basis: Basis = field(default_factory=Basis)
     reference: Reference = field(default_factory=Reference)
     """Method of the labels; it must be that of the CP2K run."""
-    nvt: MD = field(default_factory=lambda: MD(time_ps=5.0))
+    nvt: MD = field(default_factory=lambda: MD(time_ps=5.0, every_fs=20.0))
     """Of every run; the first temperature is this one's."""
     hot_K: tuple[float, ...] = (400.0,)
     """Temperatures of further runs."""
     frames_per_round: int = 20
     """To label at most."""
     engine: str = fastest().name
+    """That runs the models."""
 
     def __post_init__(self) -> None:
         check_positive(

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from mld_ff.errors import InputError
 from mld_ff.files import read_template, write_atomically
@@ -18,7 +19,8 @@ from mld_ff.sources.cp2k.read.discover import role_of
 from mld_ff.sources.cp2k.run.frames import cell_table, system, xyz
 from mld_ff.trajectory import Trajectory
 
-METHODS = ("dft", "nnp", "xtb")
+Method = Literal["dft", "nnp", "xtb"]
+METHODS = get_args(Method)
 FUNCTIONALS = {"BLYP": "GTH-BLYP", "PBE": "GTH-PBE", "revPBE": "GTH-PBE"}
 """By CP2K's name, which its D3 table shares: the pseudopotentials made for the functional."""
 ATOMS = "system.inc"
@@ -28,23 +30,32 @@ ATOMS = "system.inc"
 class Reference:
     """How reference data are made."""
 
-    method: str = "nnp"
-    """`dft`: Born–Oppenheimer DFT with D3; `nnp`: the committee network of water; `xtb`: GFN1-xTB.
+    method: Method = "nnp"
+    """How energy and forces are computed: dft, Born–Oppenheimer DFT with D3; nnp, the committee
+    network of water; xtb, GFN1-xTB, for any molecules.
     """
     temperature_K: float = 300.0
+    """Of the thermostat."""
     steps: int = 10000
+    """Of molecular dynamics, in all."""
     timestep_fs: float = 0.5
+    """Of the integrator."""
     damping_fs: float = 50.0
-    """TIMECON of the Nosé–Hoover chain."""
+    """Time constant of the Nosé–Hoover chain, CP2K's TIMECON."""
     every: int = 20
     """Steps between frames."""
     relax_steps: int = 50
-    """Steps of the relaxation that precedes dynamics; 0: none."""
+    """Steps of the relaxation that precedes dynamics; 0 for none."""
     seed: int = 1
+    """Of the velocities."""
     functional: str = "BLYP"
+    """Of DFT: BLYP, PBE or revPBE."""
     basis: str = "DZVP-MOLOPT-SR-GTH"
+    """Of DFT: name in CP2K's BASIS_MOLOPT or BASIS_SET."""
     cutoff_Ry: float = 400.0
+    """Of DFT's real-space grid."""
     rel_cutoff_Ry: float = 50.0
+    """Of DFT: which grid a Gaussian is mapped to, CP2K's REL_CUTOFF."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

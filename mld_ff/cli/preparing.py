@@ -1,0 +1,126 @@
+"""Verbs that make what there is not yet: a box to start from, reference data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from mld_ff.cli import text
+from mld_ff.cli.console import Answer, verb
+from mld_ff.cli.fields import Options, Whole, default_of
+from mld_ff.cli.options import BEGINNING, MIXTURE, Beginning, Count, Mixture, Output, Reading
+from mld_ff.engines.start import start_from
+from mld_ff.engines.structure import write_structure
+from mld_ff.production.record import RECORD
+from mld_ff.production.results import read_run
+from mld_ff.progress import Progress
+from mld_ff.sources import packing
+from mld_ff.sources.cp2k.run.inputs import Reference, write_labels, write_reference
+from mld_ff.sources.cp2k.run.resume import summarise
+from mld_ff.trajectory import FrameSource, Trajectory, spread_frames
+
+
+@verb
+def box(
+    *,
+    output: Annotated[
+        Path, Parameter(alias="-o", help="Structure to write: .pdb, .cif, .gro or .xyz.")
+    ],
+    mixture: Annotated[Mixture, MIXTURE],
+    beginning: Annotated[Beginning, BEGINNING],
+    replicate: Annotated[
+        tuple[Whole, Whole, Whole],
+        Parameter(metavar="NA NB NC", help="Repeat the box along its three vectors."),
+    ] = (1, 1, 1),
+    seed: Annotated[Whole, Parameter(help="Of packing.")] = default_of(packing.pack, "seed"),
+) -> Answer:
+    """Make a box to start from: molecules packed at a density, or copies of a frame side by
+    side.
+    """
+    frame = beginning.read() if beginning.given else mixture.pack(seed)
+    start = start_from(packing.replicate(frame, replicate))
+    write_structure(start, output)
+    data = {
+        "file": str(output),
+        "molecules": start.topology.formulas(),
+        "cell_A": start.frame.cell[0].tolist(),
+    }
+    return Answer(data, _box_text)
+
+
+def _box_text(data: dict[str, Any]) -> str:
+    molecules = ", ".join(f"{number} {name}" for name, number in data["molecules"].items())
+    return f"{data['file']}: {molecules}"
+
+
+@verb
+def reference(
+    *,
+    output: Output,
+    settings: Annotated[
+        Reference,
+        Options(
+            Reference(),
+            only=(
+                "method",
+                "temperature_K",
+                "steps",
+                "timestep_fs",
+                "damping_fs",
+                "every",
+                "seed",
+                "functional",
+                "basis",
+                "cutoff_Ry",
+                "rel_cutoff_Ry",
+            ),
+        ),
+    ],
+    relax: Annotated[
+        Whole | None,
+        Parameter(
+            help="Steps downhill before dynamics. If not given,"
+            f" {Reference().relax_steps} for packed molecules, none for another frame."
+        ),
+    ] = None,
+    mixture: Annotated[Mixture, MIXTURE],
+    beginning: Annotated[Beginning, BEGINNING],
+    label: Annotated[
+        Path | None,
+        Parameter(
+            metavar="FRAMES",
+            help="Compute energy and forces of these: a run's directory or extended XYZ.",
+        ),
+    ] = None,
+    frames: Annotated[
+        Count | None, Parameter(help="Label so many, spread evenly. If not given, all.")
+    ] = None,
+    run: Annotated[bool, Parameter(help="Run it too, or go on with it.")] = False,
+    resume: Annotated[
+        bool,
+        Parameter(help="Run, or go on with, the input that lies in the output as it is."),
+    ] = False,
+    progress: Progress,
+) -> Answer:
+    """Write CP2K input that makes reference data; check it and run it where CP2K is installed."""
+    if not resume and label:
+        write_labels(output, settings, _frames_to_label(label, frames, beginning.file))
+    elif not resume:
+        frame = beginning.read() if beginning.given else mixture.pack(settings.seed)
+        if relax is not None or beginning.given:
+            settings = replace(settings, relax_steps=relax or 0)
+        write_reference(output, settings, frame)
+    return Answer(summarise(output, run or resume, progress), text.reference_text)
+
+
+def _frames_to_label(where: Path, number: int | None, files: tuple[str, ...]) -> Trajectory:
+    """All or some frames of a run of ours, or of whatever else frames are read from."""
+    source: FrameSource
+    if (where / RECORD).exists():
+        source = read_run(where)
+    else:
+        source = Reading(files).open(where, require_forces=False)
+    return spread_frames(source, number or source.n_frames)

@@ -1,0 +1,69 @@
+"""Verbs that tell what came of it: a report of one run, or everything by one configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from mld_ff import pipeline
+from mld_ff.cli import text
+from mld_ff.cli.console import Answer, verb
+from mld_ff.cli.fields import Whole, default_of
+from mld_ff.cli.options import READING, Output, Reading
+from mld_ff.progress import Progress
+from mld_ff.report import load_scan, study, write_report
+
+
+@verb
+def report(
+    *,
+    reference: Annotated[Path, Parameter(metavar="CP2K_DIR", help="Directory of the CP2K run.")],
+    trajectory: Annotated[Path, Parameter(metavar="RUN_DIR", help="Directory of `mld-ff run`.")],
+    output: Output,
+    scan: Annotated[
+        Path | None, Parameter(metavar="SCAN_DIR", help="Show this `mld-ff scan` too.")
+    ] = None,
+    recomputed: Annotated[
+        tuple[Path, ...],
+        Parameter(
+            metavar="CP2K_DIR",
+            help="Forces of some of the same frames, computed again on a denser grid or moved"
+            " against it, which tell the noise of CP2K's forces; may be repeated.",
+        ),
+    ] = (),
+    seed: Annotated[
+        Whole, Parameter(help="Draws the hydrogens whose bonds are shown.")
+    ] = default_of(study, "seed"),
+    reading: Annotated[Reading, READING],
+    progress: Progress,
+) -> Answer:
+    """Compare a learned run with CP2K: one page, figures, and every number with its error."""
+    explored = None if scan is None else load_scan(scan)
+    source = reading.open(reference, require_forces=False)
+    again = {str(d): Reading().open(d).read() for d in recomputed}
+    compared = study(
+        source, trajectory, seed=seed, scan=explored, recomputed=again, progress=progress
+    )
+    page = write_report(output, compared)
+    data = json.loads((output / "report.json").read_text(encoding="utf-8"))
+    del data["series"]
+    return Answer({"page": str(page), **data}, text.report_text)
+
+
+@verb
+def build(
+    config: Annotated[Path, Parameter(name="CONFIG.toml", help="See examples/water/build.toml.")],
+    /,
+    *,
+    output: Annotated[
+        Path | None, Parameter(alias="-o", help="Instead of the one in the configuration.")
+    ] = None,
+    progress: Progress,
+) -> Answer:
+    """Fit, export, verify, run in both engines and summarise: everything by one configuration."""
+    out = pipeline.build(pipeline.read_config(config, output), progress)
+    data = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    return Answer({"output": str(out), **data}, lambda d: text.build_text(d, out))
