@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,9 @@ from documents import (
 )
 
 from mld_ff.cli import main
+from mld_ff.engines.settings import MD
+from mld_ff.inference.normal_equations import NormalEquations
+from mld_ff.loss.model import KINDS
 
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in DOCUMENTS}
 README = "README.md"
@@ -87,7 +91,7 @@ def test_a_wrong_command_is_refused() -> None:
     ]
     assert refusal(["fit", "A", "-o", "b", "--collective"]) is None
     assert "--spacings" in str(refusal(["fit", "A", "-o", "b", "--spacings", "0.2"]))
-    assert "0.2 nm" in str(refusal(["fit", "A", "-o", "b", "--spacing", "0.2 nm"]))
+    assert "--spacing" in str(refusal(["fit", "A", "-o", "b", "--spacing", "0.2 nm"]))
     assert "fitt" in str(refusal(["fitt", "A"]))
     assert refusal(["fit", "A"]) is not None
     assert refusal(["fit", "A"], whole=False) is None
@@ -158,6 +162,13 @@ def test_paths_that_are_named_exist(name: str) -> None:
 def test_every_page_of_docs_is_linked_from_readme() -> None:
     pages = {name for name in TEXTS if name.startswith("docs/")}
     assert pages <= {link.partition("#")[0] for link in links(TEXTS[README])}
+
+
+def test_every_field_is_in_file_formats() -> None:
+    text = TEXTS["docs/file-formats.md"]
+    records = (*KINDS.values(), MD, NormalEquations)
+    named = {field.name for record in records for field in fields(record)}
+    assert {name for name in named if f"`{name}`" not in text} == set()
 
 
 def test_the_changelog_knows_the_version() -> None:
