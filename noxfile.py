@@ -51,8 +51,6 @@ def regression(session: nox.Session) -> None:
 
 @nox.session
 def benchmarks(session: nox.Session) -> None:
-    """Speed and memory (tests/benchmarks/README.md): minutes, on a machine that does nothing
-    else.
-    """
+    """Speed and memory (tests/benchmarks/README.md): minutes, on an idle machine."""
     python(session, "tests/benchmarks/inference.py")
     python(session, "tests/benchmarks/engines.py", "--pairs", "--rounds", "6")
