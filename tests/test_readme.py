@@ -1,8 +1,7 @@
-"""README's own text is what runs here: its main command, its Python lines, its rooms."""
+"""README's own text is what runs here: its main command and its Python lines."""
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import shlex
@@ -12,14 +11,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from documents import ROOT, commands
+from documents import blocks as fenced
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+USAGE = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    found = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    return [text for name, text in found if name == language]
+def blocks(language: str, text: str = README) -> list[str]:
+    return [block.text for block in fenced(text) if block.language == language]
 
 
 def main_command() -> list[str]:
@@ -82,10 +82,9 @@ def test_exported_files_need_no_mld_ff(built: Path) -> None:
 
 
 def test_python_lines_run(tmp_path: Path) -> None:
-    assert all(
-        len([line for line in code.splitlines() if line.strip()]) <= 12 for code in blocks("python")
-    )
-    code = "\n".join(blocks("python"))
+    shown = blocks("python") + blocks("python", USAGE)
+    assert all(len([line for line in code.splitlines() if line.strip()]) <= 12 for code in shown)
+    code = "\n".join(shown)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -95,12 +94,8 @@ def test_python_lines_run(tmp_path: Path) -> None:
 
 
 def test_commands_shown_exist() -> None:
-    shown = {
-        line.split()[1]
-        for block in blocks("bash")
-        for line in block.splitlines()
-        if line.startswith("mld-ff ")
-    }
+    """Whether the command line takes them with these options: test_docs.py."""
+    shown = {words[0] for block in blocks("bash", USAGE) for words in commands(block)}
     done = subprocess.run(
         [sys.executable, "-c", "from mld_ff.cli import main; main()", "--help"],
         capture_output=True,
@@ -121,32 +116,6 @@ def test_commands_shown_exist() -> None:
         "reference",
         "accumulate",
         "box",
+        "build",
     }
-    assert all(re.search(rf"\b{verb}\b", done.stdout) for verb in (*shown, "build"))
-
-
-def rooms() -> list[set[str]]:
-    """Floors of README's picture from the top down, by module or package name."""
-    (picture,) = blocks("")
-    return [
-        {name.strip("/") for name in re.split(r"\s{3,}", line)[0].split()}
-        for line in picture.strip().splitlines()
-    ]
-
-
-def test_imports_go_only_downwards() -> None:
-    floor_of = {name: k for k, names in enumerate(rooms()) for name in names}
-    modules = {p.relative_to(ROOT / "mld_ff") for p in (ROOT / "mld_ff").rglob("*.py")} - {
-        Path("__init__.py"),
-        Path("__main__.py"),
-    }
-    assert {m.parts[0].removesuffix(".py") for m in modules} == set(floor_of)
-    for module in modules:
-        room = module.parts[0].removesuffix(".py")
-        for node in ast.walk(ast.parse((ROOT / "mld_ff" / module).read_text(encoding="utf-8"))):
-            names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            for name in names:
-                parts = name.split(".")
-                if parts[0] == "mld_ff" and len(parts) > 1 and parts[1] != room:
-                    assert floor_of[parts[1]] > floor_of[room], f"{module} imports {name}"
+    assert all(re.search(rf"\b{verb}\b", done.stdout) for verb in shown)

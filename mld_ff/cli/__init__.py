@@ -12,7 +12,7 @@ from typing import Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-import mld_ff
+from mld_ff.version import __version__
 
 ROOMS = ("learning", "running", "reports", "workflows", "preparing")
 """Modules whose functions are verbs, in the order of `mld-ff --help`."""
@@ -23,7 +23,7 @@ Shell = Literal["bash", "zsh", "fish", "powershell"]
 app = App(
     name="mld-ff",
     help="From a CP2K trajectory to a force field that stock OpenMM and stock LAMMPS run.",
-    version=lambda: mld_ff.__version__,
+    version=__version__,
     help_flags=["--help", "-h"],
     help_format="plaintext",
     default_parameter=Parameter(negative=()),

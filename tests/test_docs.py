@@ -1,0 +1,178 @@
+"""What the Markdown files show is true: commands, Python lines, links, paths (see documents.py)."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from documents import (
+    COMMAND,
+    DOCUMENTS,
+    ROOT,
+    anchors,
+    blocks,
+    commands,
+    inline_commands,
+    links,
+    paths_named,
+    refusal,
+)
+
+from mld_ff.cli import main
+from mld_ff.engines.settings import MD
+from mld_ff.inference.normal_equations import NormalEquations
+from mld_ff.loss.model import KINDS
+
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in DOCUMENTS}
+README = "README.md"
+FENCES = {"", "bash", "bash run", "python", "toml", "json"}
+RUN = [name for name, text in TEXTS.items() if "bash run" in {b.language for b in blocks(text)}]
+every_document = pytest.mark.parametrize("name", TEXTS)
+
+
+def test_documents_are_there() -> None:
+    assert {
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/file-formats.md",
+        "docs/glossary.md",
+        "docs/results.md",
+        "docs/sharp-edges.md",
+        "examples/cluster/README.md",
+        "examples/methanol/README.md",
+        "examples/water-dft/README.md",
+        "examples/water/README.md",
+        "tests/benchmarks/README.md",
+        "tests/regression/README.md",
+    } <= set(TEXTS)
+    assert {
+        "examples/cluster/README.md",
+        "examples/methanol/README.md",
+        "examples/water-dft/README.md",
+    } <= set(RUN)
+
+
+def test_the_rest_runs_in_test_readme() -> None:
+    (built,) = [
+        words for b in blocks(TEXTS[README]) for words in commands(b.text) if words[0] == "build"
+    ]
+    first = next(b for b in blocks(TEXTS["examples/water/README.md"]) if b.language == "bash")
+    assert list(commands(first.text)) == [built]
+    python = {n for n, text in TEXTS.items() if "python" in {b.language for b in blocks(text)}}
+    assert python == {README, "docs/usage.md"}
+
+
+@every_document
+def test_fences_say_how_they_are_tested(name: str) -> None:
+    assert {block.language for block in blocks(TEXTS[name])} <= FENCES
+    assert not re.search(r"^ {4,}mld-ff ", TEXTS[name], re.MULTILINE), "fence commands with ```bash"
+
+
+@every_document
+def test_commands_are_accepted(name: str) -> None:
+    text = TEXTS[name]
+    scripts = [b.text for b in blocks(text) if b.language in ("bash", "bash run")]
+    whole = [words for script in scripts for words in commands(script)]
+    refused = {" ".join(words): refusal(words) for words in whole}
+    refused |= {" ".join(words): refusal(words, whole=False) for words in inline_commands(text)}
+    assert {words: said for words, said in refused.items() if said} == {}
+
+
+def test_a_wrong_command_is_refused() -> None:
+    assert list(commands('x=$(mld-ff fit A -o b) && sbatch --wrap "mld-ff verify b A" # no')) == [
+        ["fit", "A", "-o", "b"],
+        ["verify", "b", "A"],
+    ]
+    assert refusal(["fit", "A", "-o", "b", "--collective"]) is None
+    assert "--spacings" in str(refusal(["fit", "A", "-o", "b", "--spacings", "0.2"]))
+    assert "--spacing" in str(refusal(["fit", "A", "-o", "b", "--spacing", "0.2 nm"]))
+    assert "fitt" in str(refusal(["fitt", "A"]))
+    assert refusal(["fit", "A"]) is not None
+    assert refusal(["fit", "A"], whole=False) is None
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_what_is_marked_runs(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    for script in (b.text for b in blocks(TEXTS[name]) if b.language == "bash run"):
+        lines = [line for line in script.replace("\\\n", " ").splitlines() if line.strip()]
+        listed = list(commands(script))
+        assert len(lines) == len(listed), "a line of such a block is one mld-ff command"
+        for words in listed:
+            # in this process: an interpreter with OpenMM and MDAnalysis takes seconds to start
+            monkeypatch.setattr(sys, "argv", [COMMAND, *_expanded(words)])
+            try:
+                main()
+            except SystemExit as left:
+                assert not left.code, capfd.readouterr().err
+
+
+def _expanded(words: list[str]) -> list[str]:
+    """Words as a shell gives them: patterns as the files that they match."""
+    return [
+        path
+        for word in words
+        for path in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
+    ]
+
+
+@every_document
+def test_links_lead_somewhere(name: str) -> None:
+    dead = []
+    for link in links(TEXTS[name]):
+        if link.startswith(("https://", "http://")):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (ROOT / name).parent / file if file else ROOT / name
+        if not target.exists() or (
+            anchor and anchor not in anchors(target.read_text(encoding="utf-8"))
+        ):
+            dead.append(link)
+    assert dead == []
+
+
+@every_document
+def test_paths_that_are_named_exist(name: str) -> None:
+    if name == "CHANGELOG.md":
+        return  # it names what was
+    made = re.compile(r"examples/[\w-]+/output\b")
+    missing = {
+        path
+        for path in paths_named(TEXTS[name])
+        if not made.match(path)
+        and not (ROOT / path).exists()
+        and not (ROOT / f"{path}.py").exists()
+        and not ((ROOT / name).parent / path).exists()
+    }
+    assert missing == set()
+
+
+def test_every_page_of_docs_is_linked_from_readme() -> None:
+    pages = {name for name in TEXTS if name.startswith("docs/")}
+    assert pages <= {link.partition("#")[0] for link in links(TEXTS[README])}
+
+
+def test_every_field_is_in_file_formats() -> None:
+    text = TEXTS["docs/file-formats.md"]
+    records = (*KINDS.values(), MD, NormalEquations)
+    named = {field.name for record in records for field in fields(record)}
+    assert {name for name in named if f"`{name}`" not in text} == set()
+
+
+def test_the_changelog_knows_the_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"## [{project['version']}]" in TEXTS["CHANGELOG.md"]
+    assert f"license: {project['license']}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License")
