@@ -20,9 +20,11 @@ from mld_ff.geometry.pairs import Pairs
 from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology, find_topology
 from mld_ff.inference import Basis, fit
+from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.densities import DensityTerm
+from mld_ff.loss.free_pairs import PowerTerm, SplineTerm
 from mld_ff.loss.model import AgentLoss
-from mld_ff.loss.terms import BondTerm, FreeTerm, PowerTerm, SplineTerm, Term
+from mld_ff.loss.terms import FreeTerm, Term
 from mld_ff.sources.cp2k import read_cp2k
 from mld_ff.sources.packing import Ingredient, find_molecule, pack
 from mld_ff.trajectory import Floats, Trajectory

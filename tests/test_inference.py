@@ -26,8 +26,10 @@ from hypothesis import strategies as st
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import minimum_image
 from mld_ff.inference import Accumulated, Basis, accumulate, fit
+from mld_ff.loss.bonds import BondTerm
+from mld_ff.loss.free_pairs import SplineTerm
 from mld_ff.loss.model import AgentLoss
-from mld_ff.loss.terms import BondTerm, FreeTerm, SplineTerm, Term
+from mld_ff.loss.terms import FreeTerm, Term
 from mld_ff.trajectory import Floats, Trajectory
 
 TEST_FRAMES = [16, 17, 18, 19, 36, 37, 38, 39]

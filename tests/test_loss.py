@@ -28,8 +28,10 @@ from hypothesis import strategies as st
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.topology import find_topology
+from mld_ff.loss.bonds import BondTerm
+from mld_ff.loss.free_pairs import PowerTerm, SplineTerm
 from mld_ff.loss.model import AgentLoss
-from mld_ff.loss.terms import BondTerm, FreeTerm, PowerTerm, SplineTerm, Term, Wall, wall_stiffness
+from mld_ff.loss.terms import FreeTerm, Term, Wall, wall_stiffness
 from mld_ff.trajectory import Trajectory
 
 LIQUID = ["H2O"] * 4 + ["CH3OH"] * 2 + ["Na"]

@@ -24,8 +24,9 @@ from mld_ff.errors import InputError
 from mld_ff.geometry.system import systems
 from mld_ff.inference import Basis, Problem, fit
 from mld_ff.inference.collective import CollectiveProblem
+from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.model import AgentLoss
-from mld_ff.loss.terms import BondTerm, FreeTerm, PairTerm
+from mld_ff.loss.terms import FreeTerm, PairTerm
 from mld_ff.origin import Origin
 from mld_ff.pipeline import build, read_config
 from mld_ff.production.results import read_log

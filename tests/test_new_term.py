@@ -18,8 +18,9 @@ from mld_ff.engines.openmm.bonds import BOND_ENERGIES
 from mld_ff.engines.openmm.export import export_openmm
 from mld_ff.engines.openmm.free_pairs import FREE_FORCES, walled_force
 from mld_ff.engines.start import start_from
+from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.model import KINDS, AgentLoss
-from mld_ff.loss.terms import BondTerm, FreeTerm
+from mld_ff.loss.terms import FreeTerm
 from mld_ff.trajectory import Floats
 from mld_ff.units import A_TO_NM, EV_TO_KJ_PER_MOL
 from mld_ff.verification import verify

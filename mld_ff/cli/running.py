@@ -12,16 +12,7 @@ from mld_ff.cli import text
 from mld_ff.cli.console import Answer, verb
 from mld_ff.cli.engines import EngineName
 from mld_ff.cli.fields import Each, Options, default_of
-from mld_ff.cli.options import (
-    BEGINNING,
-    FILES,
-    Beginning,
-    Count,
-    Cp2kDir,
-    Model,
-    Output,
-    Reading,
-)
+from mld_ff.cli.options import BEGINNING, FILES, Beginning, Count, Cp2kDir, Model, Output, Reading
 from mld_ff.engines.registry import ENGINES
 from mld_ff.engines.settings import MD, Device
 from mld_ff.loss.model import AgentLoss

@@ -11,9 +11,10 @@ from mld_ff.errors import InputError
 from mld_ff.geometry.histogram import Histogram
 from mld_ff.geometry.pairs import BIN_A, default_cutoff, minimum_image
 from mld_ff.geometry.topology import Path, Topology
+from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import KINDS
-from mld_ff.loss.terms import BondTerm, FreeTerm, PairTerm
+from mld_ff.loss.terms import FreeTerm, PairTerm
 from mld_ff.trajectory import Trajectory
 
 LONGEST_CUTOFF_A = 5.5

@@ -20,7 +20,9 @@ from mld_ff.inference.accumulation import Accumulated, accumulate
 from mld_ff.inference.basis import Basis
 from mld_ff.inference.normal_equations import Indices, NormalEquations
 from mld_ff.inference.problem import Problem
-from mld_ff.loss.terms import BondTerm, FreeTerm, PairTerm, PowerTerm
+from mld_ff.loss.bonds import BondTerm
+from mld_ff.loss.free_pairs import PowerTerm
+from mld_ff.loss.terms import FreeTerm, PairTerm
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, FrameSource, Trajectory
 

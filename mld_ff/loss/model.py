@@ -23,9 +23,11 @@ from mld_ff.errors import InputError
 from mld_ff.files import write_atomically
 from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology
+from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.densities import DensityTerm, NeighbourSums
 from mld_ff.loss.evaluation import Evaluation
-from mld_ff.loss.terms import BondTerm, FreeTerm, PairTerm, PowerTerm, SplineTerm, Term
+from mld_ff.loss.free_pairs import PowerTerm, SplineTerm
+from mld_ff.loss.terms import FreeTerm, PairTerm, Term
 from mld_ff.trajectory import Floats
 from mld_ff.version import __version__
 

@@ -1,9 +1,4 @@
-"""Terms of pairs: functions of one distance, with walls outside of what the data sampled.
-
-- `power`  quadratic in the invariants q_n = (1 - (r/cutoff)²)³ r^-n: l = Σ_a A_a q_a + Σ_{a≤b}
-  B_ab q_a q_b (arXiv:2504.10560, there without the factor that ends them at the cutoff)
-- `spline` linear in cubic B-splines: the most flexible function of r
-- `bond`   polynomial in r - r0; degree 2 is quadratic in the invariant r, degree 4 in r and r²
+"""Terms: what a part of the loss knows of itself, and what all terms of pairs have in common.
 
 A term knows what a fit and an evaluation need of it: which pairs of a system are its own, the
 forces that its coefficients exert, what keeps these in place where data are few, and its walls.
@@ -15,7 +10,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from itertools import combinations_with_replacement
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,24 +17,19 @@ from scipy.sparse import csr_array
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.histogram import Histogram
-from mld_ff.geometry.pairs import BIN_A, NO_PAIRS, Pairs
-from mld_ff.geometry.radial import bspline_basis, power_basis
+from mld_ff.geometry.pairs import BIN_A, Pairs
 from mld_ff.geometry.system import System
 from mld_ff.loss.evaluation import Evaluation
 from mld_ff.loss.walls import (
-    DEPTH_A,
     LEAST_STIFFNESS,
     PULL_DEPTH_A,
     PUSHES_BACK,
     Wall,
     inner_edge,
-    outer_edges,
     wall_stiffness,
 )
 from mld_ff.trajectory import Floats
 
-INNERMOST_A = 0.3
-"""No two atoms of anything come closer."""
 NOT_NUMBERS = ("name", "species", "path", "neighbours", "coverage")
 
 
@@ -289,166 +278,6 @@ class FreeTerm(PairTerm):
 
     def zeroed(self) -> Self:
         return replace(super().zeroed(), wall_stiffness_eV_per_A3=0.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PowerTerm(FreeTerm):
-    """Quadratic in q_n(r) = (1 - (r/cutoff)²)³ r^-n, which vanishes with two derivatives at the
-    cutoff.
-    """
-
-    kind: ClassVar[str] = "power"
-    exponents: tuple[float, ...]
-
-    @property
-    def layout(self) -> tuple[Any, ...]:
-        return self.cutoff_A, self.exponents
-
-    @cached_property
-    def products(self) -> tuple[tuple[float, ...], ...]:
-        """Exponents multiplied in every function: (n,) for A_n q_n, (n, m) for B_nm q_n q_m."""
-        return (*((n,) for n in self.exponents), *combinations_with_replacement(self.exponents, 2))
-
-    @property
-    def coefficient_names(self) -> tuple[str, ...]:
-        return tuple(
-            ("A_" if len(p) == 1 else "B_") + ",".join(f"{n:g}" for n in p) for p in self.products
-        )
-
-    def basis(self, r: Floats, derivative: int = 0) -> Floats:
-        return power_basis(r, self.cutoff_A, [(len(p), sum(p)) for p in self.products], derivative)
-
-    @classmethod
-    def blank(
-        cls,
-        name: str,
-        species: tuple[str, str],
-        cutoff_A: float,
-        spacing_A: float,
-        exponents: tuple[float, ...],
-    ) -> Self:
-        m = len(exponents)
-        zeros = (0.0,) * (m + m * (m + 1) // 2)
-        return cls(
-            name=name, species=species, coefficients=zeros, cutoff_A=cutoff_A, exponents=exponents
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SplineTerm(FreeTerm):
-    """Cubic B-splines on knots `spacing_A` apart, the last one at the cutoff.
-
-    Functions that do not vanish with two derivatives at the cutoff are left out.
-    """
-
-    kind: ClassVar[str] = "spline"
-    holds_together: ClassVar[bool] = True
-    spacing_A: float
-
-    @property
-    def layout(self) -> tuple[Any, ...]:
-        return self.cutoff_A, self.spacing_A
-
-    @cached_property
-    def knots(self) -> Floats:
-        """(K + 4,) [Å], increasing, ending at the cutoff."""
-        return self.cutoff_A - self.spacing_A * np.arange(len(self.coefficients) + 3, -1, -1.0)
-
-    @property
-    def coefficient_names(self) -> tuple[str, ...]:
-        return tuple(f"{centre:.2f}" for centre in self.knots[2:-2])
-
-    def basis(self, r: Floats, derivative: int = 0) -> Floats:
-        # three more functions overlap the cutoff from beyond; their coefficients are zero by
-        # construction
-        beyond = self.knots[-1] + self.spacing_A * np.arange(1, 4)
-        knots = np.concatenate([self.knots, beyond])
-        inside = np.where(r < self.cutoff_A, r, self.knots[0] - 1)
-        return bspline_basis(inside, knots, derivative)[:, : len(self.coefficients)]
-
-    @classmethod
-    def blank(
-        cls,
-        name: str,
-        species: tuple[str, str],
-        cutoff_A: float,
-        spacing_A: float,
-        exponents: tuple[float, ...],
-    ) -> Self:
-        """Functions are laid out from INNERMOST_A on, and trimmed when the data are known."""
-        n = math.ceil((cutoff_A - INNERMOST_A) / spacing_A - 1e-9)
-        zeros = (0.0,) * n
-        return cls(
-            name=name, species=species, coefficients=zeros, cutoff_A=cutoff_A, spacing_A=spacing_A
-        )
-
-    def prior(self, sizes: Floats) -> Floats:
-        """Smoothness: second differences of neighbours; beyond the cutoff coefficients are zero."""
-        second = np.diff(np.eye(len(sizes) + 3), 2, axis=0)[:, : len(sizes)]
-        return np.asarray(second.T @ second)
-
-    def ends_before(self, r_A: float) -> int:
-        # a wall takes value and derivatives at its edge, so all four functions there must stay
-        return max(int(np.searchsorted(self.knots, r_A, side="right")) - 4, 0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BondTerm(PairTerm):
-    """Polynomial in r - r0 without constant, degree = number of coefficients; a wall beyond either
-    end.
-    """
-
-    kind: ClassVar[str] = "bond"
-    path: tuple[str, ...]
-    """Elements along the shortest path of bonds."""
-    r0_A: float
-    range_A: tuple[float, float] = (0.0, np.inf)
-    wall_stiffness_eV_per_A3: tuple[float, float] = (0.0, 0.0)
-
-    coverage_width_A: ClassVar[float] = 0.02
-
-    @property
-    def layout(self) -> tuple[Any, ...]:
-        return self.path, self.r0_A, len(self.coefficients)
-
-    def pairs_of(self, system: System) -> Pairs:
-        return system.bonded.get(self.path, NO_PAIRS)
-
-    @property
-    def sampled_A(self) -> tuple[float, float]:
-        return self.range_A
-
-    @property
-    def learned_A(self) -> tuple[float, float]:
-        return self.range_A
-
-    def walled(self, seen: Histogram, strongest_pull: Callable[[float], float] = no_pull) -> Self:
-        ends = outer_edges(seen)
-        low, high = (
-            wall_stiffness(wall.force, wall.curvature, DEPTH_A, LEAST_STIFFNESS)
-            for wall in replace(self, range_A=ends).walls
-        )
-        return replace(self, range_A=ends, wall_stiffness_eV_per_A3=(low, high))
-
-    @property
-    def coefficient_names(self) -> tuple[str, ...]:
-        return tuple(f"k{m}" for m in range(1, len(self.coefficients) + 1))
-
-    def basis(self, r: Floats, derivative: int = 0) -> Floats:
-        x = (r - self.r0_A)[:, None]
-        m = np.arange(1, len(self.coefficients) + 1)
-        factor = (
-            np.prod([m - d for d in range(derivative)], axis=0) if derivative else np.ones(len(m))
-        )
-        return np.asarray(factor * x ** np.maximum(m - derivative, 0))
-
-    @cached_property
-    def walls(self) -> tuple[Wall, ...]:
-        ends = zip(self.range_A, self.wall_stiffness_eV_per_A3, (1, -1), strict=True)
-        return tuple(self._wall(edge, stiffness, inward) for edge, stiffness, inward in ends)
-
-    def zeroed(self) -> Self:
-        return replace(super().zeroed(), wall_stiffness_eV_per_A3=(0.0, 0.0))
 
 
 def _check_numbers(what: str, value: Any) -> None:

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 
 from mld_ff.geometry.system import systems
 from mld_ff.geometry.topology import topology_of
+from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.model import AgentLoss
-from mld_ff.loss.terms import BondTerm, PairTerm
+from mld_ff.loss.terms import PairTerm
 from mld_ff.report.style import LABELS, REFERENCE, STYLES, legend_above, panels, wide_panels
 from mld_ff.survey import Inspection
 from mld_ff.trajectory import Floats, Trajectory

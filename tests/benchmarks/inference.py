@@ -16,14 +16,7 @@ from pathlib import Path
 
 from mld_ff import AgentLoss, Basis, Trajectory, fit, inspect, open_cp2k
 from mld_ff.geometry.system import systems
-from mld_ff.inference import (
-    Dataset,
-    Part,
-    accumulate,
-    read_shards,
-    solve,
-    write_shard,
-)
+from mld_ff.inference import Dataset, Part, accumulate, read_shards, solve, write_shard
 from mld_ff.inference.sampling import centred_sums
 
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from mld_ff.geometry.topology import Topology
+from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.model import AgentLoss
-from mld_ff.loss.terms import BondTerm, FreeTerm
+from mld_ff.loss.terms import FreeTerm
 from mld_ff.trajectory import Floats
 
 PAIR_SPACING_A = 0.001

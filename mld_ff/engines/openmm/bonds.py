@@ -7,7 +7,8 @@ from collections.abc import Callable
 import openmm
 
 from mld_ff.engines.openmm.expressions import kj_per_mol, number
-from mld_ff.loss.terms import BondTerm, Term
+from mld_ff.loss.bonds import BondTerm
+from mld_ff.loss.terms import Term
 from mld_ff.loss.walls import Wall
 from mld_ff.trajectory import Ints
 from mld_ff.units import A_TO_NM

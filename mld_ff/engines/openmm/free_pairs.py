@@ -16,7 +16,8 @@ from mld_ff.engines.openmm.expressions import (
     species_products,
 )
 from mld_ff.geometry.topology import Topology
-from mld_ff.loss.terms import FreeTerm, PowerTerm, SplineTerm, Term
+from mld_ff.loss.free_pairs import PowerTerm, SplineTerm
+from mld_ff.loss.terms import FreeTerm, Term
 from mld_ff.trajectory import Floats
 from mld_ff.units import A_TO_NM, EV_TO_KJ_PER_MOL
 

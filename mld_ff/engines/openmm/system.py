@@ -11,9 +11,10 @@ from mld_ff.engines.openmm.densities import density_force
 from mld_ff.engines.openmm.free_pairs import free_force
 from mld_ff.engines.start import Start
 from mld_ff.geometry.topology import Topology
+from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
-from mld_ff.loss.terms import BondTerm, FreeTerm
+from mld_ff.loss.terms import FreeTerm
 from mld_ff.units import A_TO_NM
 
 CENTRE_OF_MASS_EVERY = 100
