@@ -27,7 +27,8 @@ from mld_ff.survey import Inspection, inspect
 from mld_ff.trajectory import Floats, Trajectory, spread_frames
 from mld_ff.units import FS_TO_PS
 from mld_ff.verification import Verification, verify
-from mld_ff.workflows.matching.loop import PRICE, Settings, match
+from mld_ff.workflows.matching.loop import match
+from mld_ff.workflows.matching.settings import PRICE, Settings
 
 MODEL = "model.json"
 EQUILIBRATION = 0.1

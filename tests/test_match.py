@@ -44,15 +44,10 @@ from mld_ff.workflows.matching.averages import (
     unit_energies,
     with_pair_coefficients,
 )
-from mld_ff.workflows.matching.loop import (
-    Matching,
-    Settings,
-    _combined,
-    _radial,
-    _Seen,
-    _Work,
-    match,
-)
+from mld_ff.workflows.matching.equilibrium import Equilibrium, radial_distributions
+from mld_ff.workflows.matching.loop import Matching, _Work, match
+from mld_ff.workflows.matching.response import Response, combined
+from mld_ff.workflows.matching.settings import Settings
 from mld_ff.workflows.matching.valley import LONGEST, Valley
 
 DATA = Path(__file__).parent / "data/cp2k"
@@ -317,16 +312,16 @@ def test_runs_count_by_their_length_and_forces_may_come_from_elsewhere(few: Traj
     )
     two = replace(two, time=two.time[0] + 3 * (one.time[-1] - one.time[0]) * np.linspace(0, 1, 20))
     work = _Work((one, two), (few[:10],), SETTINGS, no_progress)
-    assert work.weights == pytest.approx([0.25, 0.75])
+    assert work.reference.weights == pytest.approx([0.25, 0.75])
     means = [Averages.of(work.fit.loss, t, topology_of(t[0])).mean for t in (one, two)]
     np.testing.assert_allclose(work.wanted, 0.25 * means[0] + 0.75 * means[1])
-    assert work.fitted.provenance["frames_train"] == 26
-    first, second = work.halves
-    g = [_radial(inspect(t, work.cutoff_A)) for t in (one, two)]
+    assert work.fit.loss.provenance["frames_train"] == 26
+    first, second = work.reference.halves
+    g = [radial_distributions(inspect(t, work.reference.cutoff_A)) for t in (one, two)]
     whole = 0.25 * g[0]["free:O-O"] + 0.75 * g[1]["free:O-O"]
     np.testing.assert_allclose((first["free:O-O"] + second["free:O-O"]) / 2, whole)
     alone = _Work((two,), (few[:10],), SETTINGS, no_progress)
-    assert alone.fitted.provenance["frames_train"] == 8 and alone.temperature_K == 300.0
+    assert alone.fit.loss.provenance["frames_train"] == 8 and alone.reference.temperature_K == 300.0
 
 
 def test_a_cell_that_engines_turn_is_matched(few: Trajectory) -> None:
@@ -337,9 +332,9 @@ def test_a_cell_that_engines_turn_is_matched(few: Trajectory) -> None:
     skewed = replace(
         few, cell=np.repeat(np.array([[a, 0, 0], [a, a, 0], [0, 0, a]])[None], few.n_frames, axis=0)
     )
-    work = _Work((skewed,), (), replace(SETTINGS, basis=Basis(cutoff_A=4.0)), no_progress)
-    assert work.cutoff_A < 4.5
-    assert max(work.differences(few).values()) < 1e-12
+    reference = Equilibrium((skewed,))
+    assert reference.cutoff_A < 4.5
+    assert max(reference.mean_abs_dg(few).values()) < 1e-12
 
 
 def test_runs_of_other_coefficients_count_less() -> None:
@@ -347,15 +342,15 @@ def test_runs_of_other_coefficients_count_less() -> None:
     near, far = (Averages.of_rows(rng.normal(size=(50, 3)) * KT_EV) for _ in range(2))
     now = np.zeros(3)
     seen = [
-        _Seen(np.array([3.0, 0, 0]), far, {"error_bar": 3.0}),
-        _Seen(now, near, {"error_bar": 4.0}),
+        Response(np.array([3.0, 0, 0]), far, 0.0, 3.0),
+        Response(now, near, 0.0, 4.0),
     ]
-    found, error = _combined(seen, now, KT_EV)
+    found, error = combined(seen, now, KT_EV)
     weight = np.exp(-(far.length(np.array([3.0, 0, 0]), KT_EV) ** 2))
     expected = pooled([far.moved(np.array([-3.0, 0, 0]), KT_EV), near], [weight, 1])
     np.testing.assert_allclose(found.mean, expected.mean)
     assert error == pytest.approx(np.hypot(3 * weight, 4) / (1 + weight))
-    lost, _ = _combined([replace(seen[0], coefficients=np.full(3, 1e3)), seen[1]], now, KT_EV)
+    lost, _ = combined([replace(seen[0], coefficients=np.full(3, 1e3)), seen[1]], now, KT_EV)
     np.testing.assert_allclose(lost.mean, near.mean)
 
 

@@ -25,6 +25,7 @@ from mld_ff.production import simulation
 from mld_ff.sources.cp2k.run.inputs import Reference
 from mld_ff.workflows import agents
 from mld_ff.workflows.matching import loop as matching
+from mld_ff.workflows.matching.settings import Settings as MatchingSettings
 from mld_ff.workflows.refining import loop as refining
 
 VERBS = [name for name in app if not name.startswith("-")]
@@ -90,7 +91,7 @@ CASES = {
         matching,
         "match",
         "settings",
-        matching.Settings(),
+        MatchingSettings(),
         ("output", "labels", "rounds", "file", "skip", "json"),
     ),
     "refine": Case(

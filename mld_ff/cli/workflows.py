@@ -31,10 +31,11 @@ from mld_ff.progress import Progress
 from mld_ff.sources.cp2k.run.inputs import Reference
 from mld_ff.workflows.agents import learn
 from mld_ff.workflows.matching import loop as matching
+from mld_ff.workflows.matching.settings import Settings as MatchingSettings
 from mld_ff.workflows.refining import loop as refining
 
 REFINING = refining.Settings()
-MATCHING = matching.Settings()
+MATCHING = MatchingSettings()
 
 
 @verb
@@ -107,7 +108,7 @@ def match(
         matching.match, "rounds"
     ),
     settings: Annotated[
-        matching.Settings,
+        MatchingSettings,
         Options(
             MATCHING,
             only=("engine", "platform", "price", "pressure_bar"),

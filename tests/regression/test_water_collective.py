@@ -21,7 +21,8 @@ from mld_ff.production.results import excursions, read_log
 from mld_ff.report import observables
 from mld_ff.sources.packing import replicate
 from mld_ff.trajectory import concatenate
-from mld_ff.workflows.matching.loop import Settings, match
+from mld_ff.workflows.matching.loop import match
+from mld_ff.workflows.matching.settings import Settings
 
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
 LONGER = EXAMPLE.parent / "longer"

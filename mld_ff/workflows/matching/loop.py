@@ -1,9 +1,9 @@
-"""Match: run what was learned, and move it until distances occur as often as in CP2K, as far as
-forces allow.
+"""Match: run what was learned, and move it until distances occur as often as in the reference, as
+far as forces allow.
 
 A fit to forces alone leaves combinations of coefficients almost free that the structure of a liquid
 depends on; the frames that the forces belong to tell those too, by how often they show a distance
-(`inference.averages`). A round is a run of the model at the temperature of the CP2K run, and a step
+(`averages`). A round is a run of the model at the temperature of the reference, and a step
 of the coefficients of pairs that the difference of averages asks for. Labels of frames (`refine`)
 and runs without forces, which are cheaper to keep, can take part.
 
@@ -13,100 +13,37 @@ prove the model.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
-import numpy as np
-from ase.geometry import cell_to_cellpar
-
-from mld_ff.engines.registry import fastest, find_engine
-from mld_ff.engines.settings import MD, Device
+from mld_ff.engines.registry import find_engine
+from mld_ff.engines.settings import Device
 from mld_ff.errors import CheckFailed, InputError, check_positive
 from mld_ff.files import to_json, write_atomically
-from mld_ff.geometry.pairs import default_cutoff
-from mld_ff.geometry.system import changes
-from mld_ff.geometry.topology import Topology, topology_of
-from mld_ff.inference import Basis, Dataset, fit
-from mld_ff.inference.accumulation import MOST_CHANGED
-from mld_ff.inference.dataset import check_same_kinds
-from mld_ff.inference.errors import measure
+from mld_ff.geometry.topology import topology_of
+from mld_ff.inference import Dataset, fit
+from mld_ff.inference.errors import Errors, measure
 from mld_ff.inference.fitting import Fit
 from mld_ff.loss.model import AgentLoss
 from mld_ff.progress import Progress, no_progress
-from mld_ff.report.observables import mean_abs_dg
-from mld_ff.survey import Inspection, inspect
-from mld_ff.trajectory import Floats, FrameSource, Trajectory, concatenate
-from mld_ff.units import EV_PER_A3_TO_BAR, FS_TO_PS, KB_EV_PER_K
-from mld_ff.workflows.matching.averages import (
-    Averages,
-    pair_coefficients,
-    pooled,
-    with_pair_coefficients,
-)
+from mld_ff.trajectory import Floats, FrameSource, Trajectory
+from mld_ff.units import EV_PER_A3_TO_BAR, FS_TO_PS
+from mld_ff.workflows.matching.averages import pair_coefficients, with_pair_coefficients
+from mld_ff.workflows.matching.equilibrium import Equilibrium, check_dynamics
+from mld_ff.workflows.matching.response import Response, combined
+from mld_ff.workflows.matching.settings import EQUILIBRATION, Settings
 from mld_ff.workflows.matching.valley import Valley
 from mld_ff.workflows.rounds import begin, frames_of_run, run_once
 
 STATE = "match.json"
 MODEL = "model.json"
 FORMAT, VERSION = "mld_ff matching", 1
-PRICE = 0.02
 SHORT = 0.25
 """A step shorter than this (see `Averages.length`) is hardly more than the noise of a run: the
-model stays.
-"""
-EQUILIBRATION = 0.1
-"""First fraction of a run that is left out."""
-STRETCHES = 5
-"""Of a run: from what their pressures differ by comes its error."""
-WIDTH_A = 0.05
-"""Of bins of radial distributions."""
-SAME_CELL = 1e-3
-"""[Å and degrees]."""
-SAME_TEMPERATURE = 0.03
-"""Part of it that the temperatures of runs may differ by: short ones scatter by so much."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What matching does in every round."""
-
-    basis: Basis = field(default_factory=Basis)
-    md: MD = field(default_factory=lambda: MD(time_ps=50.0, every_fs=20.0))
-    """Of every run, at the temperature of the CP2K run."""
-    engine: str = fastest().name
-    """That runs the models."""
-    platform: str | None = None
-    """Of engines that have a choice. If not given, the fastest present."""
-    price: float = PRICE
-    """By how much, at most, the squared error of forces may grow for structure: 0.02 is 1 % of the
-    error.
-    """
-    pressure_bar: float | None = None
-    """That the cell of the CP2K run shall have, at any price, so that runs at that pressure keep
-    its density. If not given, it is left as it comes out: forces do not tell it.
-    """
-
-    def __post_init__(self) -> None:
-        check_positive(price=self.price)
-        frames = int((1 - EQUILIBRATION) * (self.md.steps // self.md.every))
-        if frames < 2 * STRETCHES:
-            raise InputError(
-                f"runs of {self.md.time_ps:g} ps with a frame every {self.md.every_fs:g} fs leave"
-                f" {frames} frames to average over, and {2 * STRETCHES} are the least: run longer"
-            )
-        if self.pressure_bar is not None and not math.isfinite(self.pressure_bar):
-            raise InputError(f"pressure_bar is {self.pressure_bar}; it must be a number")
-        if self.md.ensemble != "nvt":
-            raise InputError(
-                "runs are matched at constant volume and temperature; the ensemble is"
-                f" {self.md.ensemble}"
-            )
+model stays."""
 
 
 @dataclass(frozen=True)
@@ -116,21 +53,20 @@ class Matching:
     loss: AgentLoss
     rounds: tuple[dict[str, Any], ...]
     """By round: `rmse_meV_per_A` and `relative_rmse` of its model on unseen frames, `price`
-    (`Valley.price`),
-    `mean_abs_dg` of its run to CP2K by kind of free pair, its `pressure_bar` with its `error_bar`
-    where one was asked for, the length of the `step` that all runs so far ask for
-    (`Averages.length`), and whether it is `done`: no step is worth taking.
-    """
+    (`Valley.price`), `mean_abs_dg` of its run to the reference by kind of free pair, its
+    `pressure_bar` with its `error_bar` where one was asked for, the length of the `step` that all
+    runs so far ask for (`Averages.length`), and whether it is `done`: no step is worth taking."""
     noise: dict[str, float]
-    """Of `mean_abs_dg`: half of what the halves of the CP2K runs differ by."""
+    """Of `mean_abs_dg`: half of what the halves of the reference differ by."""
     finished: bool
     """Whether the last round asked for no step worth taking."""
 
     def to_dict(self) -> dict[str, Any]:
-        error = {k: self.loss.provenance[k] for k in ("rmse_meV_per_A", "relative_rmse")}
+        last = self.rounds[-1]
         return {
             "finished": self.finished,
-            **error,
+            "rmse_meV_per_A": last["rmse_meV_per_A"],
+            "relative_rmse": last["relative_rmse"],
             "noise": self.noise,
             "rounds": list(self.rounds),
         }
@@ -175,9 +111,9 @@ def match(
         if state["rounds"][k - 1]["done"]:
             break
     done = tuple(state["rounds"])
-    loss = _told(AgentLoss.load(where / MODEL), runs, work, done)
+    loss = _told(AgentLoss.load(where / MODEL), work, done)
     loss.save(out / MODEL)
-    return Matching(loss, done, work.noise, bool(done[-1]["done"]))
+    return Matching(loss, done, work.reference.noise, bool(done[-1]["done"]))
 
 
 def _frames_in(source: FrameSource) -> dict[str, Any]:
@@ -191,47 +127,27 @@ def _frames_in(source: FrameSource) -> dict[str, Any]:
 
 
 class _Work:
-    """What every round needs of the CP2K runs, computed when it is asked for."""
+    """What the rounds share, computed when it is asked for."""
 
     def __init__(
         self,
-        runs: tuple[FrameSource, ...],
-        labels: tuple[FrameSource, ...],
+        runs: Sequence[FrameSource],
+        labels: Sequence[FrameSource],
         settings: Settings,
-        progress: Progress,
+        progress: Progress = no_progress,
     ) -> None:
-        self.settings, self.progress = settings, progress
         if not runs:
             raise InputError("give at least one run to match")
         for number, run in enumerate(runs, 1):
-            if not run.origin.is_dynamics:
-                raise InputError(
-                    f"run {number} holds frames that {run.origin.name} computed one by one"
-                    f" ({run.origin.remedies.one_by_one}), no dynamics: give them to the fit alone"
-                    " (--labels)"
-                )
-        with_forces = tuple(run for run in runs if next(run.chunks(1)).forces is not None)
-        if not with_forces + labels:
-            raise InputError(
-                f"no run has forces: {runs[0].origin.remedies.forces}, or give labelled frames"
-                " (--labels)"
-            )
-        self.dataset = Dataset(with_forces or labels, progress)
-        if with_forces and labels:
-            self.dataset = Dataset((*with_forces, *labels), progress, only_train=len(labels))
-        found = [_read(run) for run in runs]
-        self.read = [frames for frames, _, _ in found]
-        """Positions of every run."""
-        self.topologies = [topology_of(frames) for frames in self.read]
-        self.start = _sound(found[0][1], self.topologies[0])
-        """Of every run of a model."""
-        _check_alike(self.read, self.topologies)
-        self.temperature_K = _temperature(runs, [temperature for _, _, temperature in found])
-        widths = [frames.half_width for frames in (*self.read, self.start.standard_cell())]
-        self.cutoff_A = default_cutoff(min(widths))
-        """To which radial distributions are compared."""
-        self.seen = dict[int, _Seen]()
+            check_dynamics(number, run)
+        self.settings, self.progress = settings, progress
+        self.sources = tuple(runs)
+        self.dataset = _to_fit(runs, labels, progress)
+        self.reference = Equilibrium(runs, progress)
+        self.responses = dict[int, Response]()
         """By round."""
+        self.errors = dict[int, Errors]()
+        """Of the model of every round, on unseen frames."""
 
     @cached_property
     def fit(self) -> Fit:
@@ -241,110 +157,32 @@ class _Work:
     def valley(self) -> Valley:
         return Valley.around(self.fit)
 
-    @property
-    def kT_eV(self) -> float:
-        return KB_EV_PER_K * self.temperature_K
-
-    @property
-    def ideal(self) -> float:
-        """Pressure [eV/Å³] of an ideal gas of these atoms, whose centre of mass is at rest."""
-        return float(
-            (self.start.n_atoms - 1) * self.kT_eV / np.abs(np.linalg.det(self.start.cell[0]))
-        )
-
-    @cached_property
-    def weights(self) -> Floats:
-        """Of the runs, by their length in time."""
-        length = np.array([frames.time[-1] - frames.time[0] for frames in self.read])
-        return np.asarray(length / length.sum())
-
     @cached_property
     def wanted(self) -> Floats:
-        """Means over all runs, for the models of all rounds: what these differ by does not touch
-        unit energies.
-        """
-        found = [
-            Averages.of(self.fit.loss, frames, topology, progress=self.progress)
-            for frames, topology in zip(self.read, self.topologies, strict=True)
-        ]
-        return pooled(found, self.weights).mean
+        """Averages of the reference, for the models of all rounds: what these differ by does not
+        touch unit energies."""
+        return self.reference.averages(self.fit.loss)
 
-    @cached_property
-    def halves(self) -> list[dict[str, Floats]]:
-        """Radial distributions of the first halves of the runs, and of the second ones."""
-        found = []
-        for half in (0, 1):
-            parts = [
-                frames[half * (n := frames.n_frames // 2) : n + half * frames.n_frames]
-                for frames in self.read
-            ]
-            each = [_radial(inspect(part, self.cutoff_A, self.progress)) for part in parts]
-            found.append(
-                {
-                    name: sum(w * g[name] for w, g in zip(self.weights, each, strict=True))
-                    for name in each[0]
-                }
-            )
-        return found
-
-    @cached_property
-    def noise(self) -> dict[str, float]:
-        return {name: value / 2 for name, value in _differences(*self.halves).items()}
-
-    def differences(self, frames: Trajectory) -> dict[str, float]:
-        """Mean |Δg| of a run to CP2K's, by kind of free pair."""
-        first, second = self.halves
-        whole = {name: (g + second[name]) / 2 for name, g in first.items()}
-        return _differences(_radial(inspect(frames, self.cutoff_A, self.progress)), whole)
+    def measured(self, k: int, loss: AgentLoss) -> Errors:
+        """Errors of the model of round k."""
+        if k not in self.errors:
+            self.errors[k] = measure(self.dataset, loss, self.fit.problem.test)
+        return self.errors[k]
 
 
-def _read(run: FrameSource) -> tuple[Trajectory, Trajectory, float | None]:
-    """Positions of a run, all it has of its last frames, and its mean kinetic temperature [K] if it
-    has velocities.
-    """
-    parts, temperatures, last = [], list[float](), None
-    for frames in run.chunks():
-        parts.append(replace(frames, forces=None, velocities=None, energy=None))
-        if frames.velocities is not None:
-            temperatures += frames.temperature().tolist()
-        last = frames
-    assert last is not None
-    return concatenate(parts), last, mean(temperatures) if temperatures else None
-
-
-def _sound(frames: Trajectory, topology: Topology) -> Trajectory:
-    """The last of some frames whose bonds hold. Raises InputError."""
-    for f in reversed(range(frames.n_frames)):
-        if not changes(topology, frames[f]):
-            return frames[f]
-    raise InputError(
-        "bonds are broken at the end of the first run, where runs of the model would start: cut it"
-        " short"
-    )
-
-
-def _temperature(runs: Sequence[FrameSource], means: Sequence[float | None]) -> float:
-    """What the thermostat of the first run is set to, else its mean. Raises InputError if the runs
-    differ.
-    """
-    first: float | None = None
-    for number, (run, average) in enumerate(zip(runs, means, strict=True), 1):
-        kelvin = run.origin.thermostat_K or average
-        if kelvin is None and run.logged_temperature is not None:
-            kelvin = float(np.mean(run.logged_temperature))
-        if kelvin is None:
-            raise InputError(
-                f"the temperature of run {number} is not known: {run.origin.remedies.temperature}"
-            )
-        first = first or kelvin
-        if abs(kelvin / first - 1) > SAME_TEMPERATURE:
-            raise InputError(
-                f"run {number} is of {kelvin:.0f} K, the first of {first:.0f} K: runs are"
-                " matched at one temperature; forces of another one can take part in the fit"
-                " (--labels)"
-            )
-    assert first is not None
-    return first
+def _to_fit(
+    runs: Sequence[FrameSource], labels: Sequence[FrameSource], progress: Progress
+) -> Dataset:
+    """The frames with forces: runs that have some, and labels, which only train beside them."""
+    with_forces = tuple(run for run in runs if next(run.chunks(1)).forces is not None)
+    if not with_forces and not labels:
+        raise InputError(
+            f"no run has forces: {runs[0].origin.remedies.forces}, or give labelled frames"
+            " (--labels)"
+        )
+    if with_forces and labels:
+        return Dataset((*with_forces, *labels), progress, only_train=len(labels))
+    return Dataset(with_forces or tuple(labels), progress)
 
 
 def _model(k: int, where: Path, work: _Work) -> AgentLoss:
@@ -352,6 +190,7 @@ def _model(k: int, where: Path, work: _Work) -> AgentLoss:
     if k > 1 or (where / MODEL).exists():
         return AgentLoss.load(where / MODEL)
     work.fit.loss.save(where / MODEL)
+    work.errors[k] = work.fit.errors
     return work.fit.loss
 
 
@@ -363,173 +202,92 @@ def _round(
     def tell(what: str, done: int, total: int) -> None:
         work.progress(f"round {k} {what}", done, total)
 
-    settings = work.settings
-    md = replace(settings.md, temperature_K=work.temperature_K)
-    if stopped := run_once(
-        where / "run", loss, work.start, md, settings.engine, tell, Device(settings.platform)
-    ):
-        raise CheckFailed(
-            f"the run of round {k} stopped in {where / 'run'}: {stopped}. If it is the model that"
-            " fails, learn more frames (`mld-ff refine`), or begin in another directory with a"
-            " smaller price"
-        )
+    _run_model(k, loss, where, work, tell)
     for j in range(1, k + 1):
-        if j not in work.seen:
-            work.seen[j] = _seen(where.parent / f"round-{j}", work, tell)
-    frames, now, target = _settled(where, work), pair_coefficients(loss), settings.pressure_bar
-    found, error_bar = _combined(list(work.seen.values()), now, work.kT_eV)
+        if j not in work.responses:
+            work.responses[j] = _response(where.parent / f"round-{j}", work, tell)
+    now, kT_eV = pair_coefficients(loss), work.reference.kT_eV
+    averages, error_bar = combined(list(work.responses.values()), now, kT_eV)
     push, quiet = None, True
-    if target is not None:
-        push = target / EV_PER_A3_TO_BAR - work.ideal - float(found.mean[len(now)])
+    if work.settings.pressure_bar is not None:
+        target = work.settings.pressure_bar / EV_PER_A3_TO_BAR
+        push = target - work.reference.ideal_pressure - float(averages.mean[len(now)])
         quiet = abs(push) * EV_PER_A3_TO_BAR < 2 * error_bar
-    step = work.valley.step(now, work.wanted, found, work.kT_eV, settings.price, push)
+    step = work.valley.step(now, work.wanted, averages, kT_eV, work.settings.price, push)
     done = step.length < SHORT and quiet
+    errors = work.measured(k, loss)
     row = {
         "round": k,
-        **{key: loss.provenance[key] for key in ("rmse_meV_per_A", "relative_rmse")},
+        "rmse_meV_per_A": errors.rmse_meV_per_A,
+        "relative_rmse": errors.relative_rmse,
         "price": work.valley.price(now),
-        "mean_abs_dg": work.differences(frames),
-        **work.seen[k].pressure,
+        "mean_abs_dg": work.reference.mean_abs_dg(_settled(where, work)),
+        **work.responses[k].to_dict(),
         "step": step.length,
         "done": done,
     }
     if done:
         return row, None
     following = with_pair_coefficients(loss, step.coefficients, work.fit.data)
-    errors = measure(work.dataset, following, work.fit.problem.test)
-    return row, replace(following, provenance={**loss.provenance, **errors.to_dict()})
+    told = {**loss.provenance, **work.measured(k + 1, following).to_dict()}
+    return row, replace(following, provenance=told)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What the run of a round shows."""
+def _run_model(k: int, loss: AgentLoss, where: Path, work: _Work, progress: Progress) -> None:
+    settings = work.settings
+    md = replace(settings.md, temperature_K=work.reference.temperature_K)
+    stopped = run_once(
+        where / "run",
+        loss,
+        work.reference.start,
+        md,
+        settings.engine,
+        progress,
+        Device(settings.platform),
+    )
+    if stopped:
+        raise CheckFailed(
+            f"the run of round {k} stopped in {where / 'run'}: {stopped}. If it is the model that"
+            " fails, learn more frames (`mld-ff refine`), or begin in another directory with a"
+            " smaller price"
+        )
 
-    coefficients: Floats
-    averages: Averages
-    pressure: dict[str, float]
-    """`pressure_bar` and `error_bar`, where one is asked for."""
 
-
-def _seen(where: Path, work: _Work, progress: Progress) -> _Seen:
+def _response(where: Path, work: _Work, progress: Progress) -> Response:
+    """Of the model that lies there, by its run."""
     loss, frames = AgentLoss.load(where / MODEL), _settled(where, work)
-    cuts, told = np.arange(STRETCHES + 1) * frames.n_frames // STRETCHES, dict[str, float]()
-    with_pressure, now = work.settings.pressure_bar is not None, pair_coefficients(loss)
-    topology = topology_of(work.start)
+    asked = work.settings.pressure_bar is not None
+    ideal = work.reference.ideal_pressure if asked else None
     try:
-        each = [
-            Averages.of(loss, frames[a:b], topology, with_pressure, progress)
-            for a, b in pairwise(cuts)
-        ]
+        return Response.of(loss, frames, topology_of(work.reference.start), ideal, progress)
     except InputError as error:
         raise CheckFailed(
             f"the run in {where / 'run'} cannot be averaged ({error}): learn more frames (`mld-ff"
             " refine`)"
         ) from None
-    whole = pooled(each, [one.frames for one in each])
-    if with_pressure:
-        bar, *bars = [
-            (float(one.mean[len(now)]) + work.ideal) * EV_PER_A3_TO_BAR for one in (whole, *each)
-        ]
-        told = {"pressure_bar": bar, "error_bar": stdev(bars) / math.sqrt(STRETCHES)}
-    return _Seen(now, whole, told)
-
-
-def _combined(seen: Sequence[_Seen], now: Floats, kT_eV: float) -> tuple[Averages, float]:
-    """Averages with coefficients `now` from all runs so far, and the error of their pressure [bar]
-    (0: not known).
-
-    A run of other coefficients counts by what part of its frames would, were they weighed by their
-    probability: exp(-length²) for energies that are normally distributed.
-    """
-    lengths = np.array([one.averages.length(now - one.coefficients, kT_eV) for one in seen])
-    weights = np.exp(lengths.min() ** 2 - lengths**2)
-    moved = [one.averages.moved(now - one.coefficients, kT_eV) for one in seen]
-    errors = np.array([one.pressure.get("error_bar", 0.0) for one in seen])
-    return pooled(moved, weights), float(np.sqrt(weights**2 @ errors**2) / weights.sum())
 
 
 def _settled(where: Path, work: _Work) -> Trajectory:
     """The frames of a round's run that count."""
-    frames = frames_of_run(where / "run", work.start)
+    frames = frames_of_run(where / "run", work.reference.start)
     return frames[int(EQUILIBRATION * frames.n_frames) :]
 
 
-def _told(
-    loss: AgentLoss, runs: Sequence[FrameSource], work: _Work, rounds: Sequence[dict[str, Any]]
-) -> AgentLoss:
+def _told(loss: AgentLoss, work: _Work, rounds: Sequence[dict[str, Any]]) -> AgentLoss:
     """The model, with where its structure comes from."""
-    ps, last = (
-        float(sum(frames.time[-1] - frames.time[0] for frames in work.read)) * FS_TO_PS,
-        rounds[-1],
-    )
+    reference, last = work.reference, rounds[-1]
+    ps = reference.length_fs * FS_TO_PS
+    names = ("price", "mean_abs_dg", "pressure_bar", "error_bar")
     matched: dict[str, Any] = {
-        "temperature_K": work.temperature_K,
+        "temperature_K": reference.temperature_K,
         "time_ps": ps,
-        "runs": [run.origin.to_dict() for run in runs],
-        **{
-            key: last[key]
-            for key in ("price", "mean_abs_dg", "pressure_bar", "error_bar")
-            if key in last
-        },
-        "noise": work.noise,
+        "runs": [source.origin.to_dict() for source in work.sources],
+        **{name: last[name] for name in names if name in last},
+        "noise": reference.noise,
         "note": (
-            f"distances were matched to {ps:.3g} ps of CP2K at {work.temperature_K:g} K (`mld-ff"
-            " match`): radial distributions at this temperature and density were learned, not"
-            " predicted"
+            f"distances were matched to {ps:.3g} ps of CP2K at {reference.temperature_K:g} K"
+            " (`mld-ff match`): radial distributions at this temperature and density were learned,"
+            " not predicted"
         ),
     }
     return replace(loss, provenance={**loss.provenance, "matched": matched})
-
-
-def _check_alike(runs: Sequence[Trajectory], topologies: Sequence[Topology]) -> None:
-    """Raise InputError unless the runs are of the same molecules in one cell, which stays, and
-    last.
-    """
-    if not topologies[0].free:
-        raise InputError(
-            "the system has one molecule, and no distances between molecules to match: `mld-ff"
-            " fit` it"
-        )
-    first, expected = cell_to_cellpar(runs[0].cell[0]), topologies[0].formulas()
-    for number, (frames, topology) in enumerate(zip(runs, topologies, strict=True), 1):
-        if topology.formulas() != expected:
-            here, there = (
-                ", ".join(f"{n} {f}" for f, n in x.items()) for x in (topology.formulas(), expected)
-            )
-            raise InputError(
-                f"run {number} holds {here}, the first {there}: only runs of one box add up"
-            )
-        check_same_kinds(topology, topologies[0])
-        if (
-            away := max(
-                np.abs(cell_to_cellpar(c) - first).max() for c in np.unique(frames.cell, axis=0)
-            )
-        ) > SAME_CELL:
-            raise InputError(
-                f"the cell of run {number} is not always that of the first frame of all ({away:.3f}"
-                " Å or degrees away): matching needs runs at one constant volume (NVT)"
-            )
-        if frames.n_frames < 4 or not frames.time[-1] > frames.time[0]:
-            raise InputError(
-                f"run {number} is no stretch of time: give labelled frames to the fit alone"
-                " (--labels)"
-            )
-        broken = len({change.step for change in changes(topology, frames)})
-        if broken > MOST_CHANGED * frames.n_frames:
-            raise InputError(
-                f"bonds are broken in {broken} of {frames.n_frames} frames of run {number}: no"
-                " force field with fixed bonds describes it"
-            )
-
-
-def _radial(inspection: Inspection) -> dict[str, Floats]:
-    names = [name for name in inspection.survey.distances if name.startswith("free:")]
-    return {name: inspection.radial_distribution(name, WIDTH_A)[1] for name in names}
-
-
-def _differences(found: dict[str, Floats], expected: dict[str, Floats]) -> dict[str, float]:
-    return {
-        name: mean_abs_dg(WIDTH_A * (np.arange(len(g), dtype=np.float64) + 0.5), g, expected[name])
-        for name, g in found.items()
-        if name in expected
-    }
