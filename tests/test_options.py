@@ -163,14 +163,20 @@ def leaves(settings: Any, of: str = "") -> Iterator[tuple[str, Any]]:
 
 def another(option: str, type_: Any, default: Any) -> tuple[list[str], Any]:
     """Words that give an option another value than its default, and that value."""
+    choices: tuple[str, ...] = ()
     while get_origin(type_) is not None and hasattr(type_, "__metadata__"):
+        for extra in type_.__metadata__:
+            choices = getattr(extra, "choices", None) or choices
         type_ = get_args(type_)[0]
+    if choices:
+        other = next(choice for choice in choices if choice != default)
+        return [f"--{option}", other], other
     if get_origin(type_) is Literal:
         other = next(choice for choice in get_args(type_) if choice != default)
         return [f"--{option}", other], other
     if type_ is bool:
         return [f"--{option}"], True
-    if option in ("engine", "platform"):
+    if option == "platform":
         return [f"--{option}", "openmm"], "openmm"
     if option in OTHER_TEXTS:
         text = OTHER_TEXTS[option]
