@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, get_type_hints
 
@@ -94,7 +94,7 @@ class Options(Group):
 class Each(Group):
     """A parameter that holds a dictionary: every key is an option."""
 
-    keys: tuple[str, ...]
+    keys: Collection[str]
     type_: Any
     help: str
 
