@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from click import Choice
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -28,7 +27,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from mld_ff.cli import text as answers
-from mld_ff.engines.registry import ENGINES, fastest
+from mld_ff.engines.registry import ENGINES, engine_named, fastest
 from mld_ff.engines.settings import MD, Device
 from mld_ff.errors import CheckFailed, InputError, MldError
 from mld_ff.files import to_json
@@ -92,7 +91,7 @@ class Kind(StrEnum):
 
 
 FASTEST = fastest().name
-Engine = Annotated[str, typer.Option("--engine", click_type=Choice(list(ENGINES)))]
+Engine = Annotated[str, typer.Option("--engine", metavar="|".join(ENGINES))]
 Json = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON object on standard output and nothing else there."),
@@ -351,7 +350,7 @@ def export(
         loss = AgentLoss.load(model)
         one = _frame(structure, cp2k, frame, file, coordinates)
         start = start_at(loss, one, temperature, minimize=minimize, progress=progress)
-        files = ENGINES[engine].export(loss, start, output, temperature, timestep, damping)
+        files = engine_named(engine).export(loss, start, output, temperature, timestep, damping)
         minimized = start.frame.source.get("minimized", False)
         molecules = start.topology.formulas()
         answer(
