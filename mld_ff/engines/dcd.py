@@ -1,5 +1,8 @@
 """DCD trajectories as engines write them: little-endian, with cells, every frame of the same
 length.
+
+The file begins with three blocks, of numbers, titles and the number of atoms. Before and after
+every block stands its length, in four bytes.
 """
 
 from __future__ import annotations
@@ -16,9 +19,10 @@ from mld_ff.errors import InputError
 from mld_ff.trajectory import Floats
 from mld_ff.units import A_PER_FS_TO_A_PER_PS
 
-HEAD = 276
-"""Bytes before the first frame: 84 of numbers, two titles of 80, the number of atoms."""
-COUNT_AT, ATOMS_AT = 8, 268
+COUNT_AT, TITLES_AT = 8, 92
+"""Where the number of frames stands, and the length of the titles."""
+LEAST_HEAD = 276
+"""Bytes before the first frame, if there are two titles of 80, as OpenMM and LAMMPS write them."""
 COPIED = 1 << 24
 
 
@@ -57,7 +61,10 @@ def read_velocities(file: Path) -> Floats:
 def complete_frames(file: Path) -> int:
     """Frames that are there as a whole, whatever the head of the file says."""
     size = file.stat().st_size if file.exists() else 0
-    return 0 if size < HEAD else (size - HEAD) // _frame_bytes(file)
+    if size < LEAST_HEAD:
+        return 0
+    head, length = _layout(file)
+    return max(size - head, 0) // length
 
 
 def join(file: Path, more: Path, frames: int) -> None:
@@ -73,17 +80,18 @@ def join(file: Path, more: Path, frames: int) -> None:
 
 def cut(file: Path, frames: int) -> None:
     """Leave only the first `frames` frames."""
-    length = _frame_bytes(file)
+    head, length = _layout(file)
     with file.open("r+b") as dcd:
-        dcd.truncate(HEAD + min(frames, complete_frames(file)) * length)
+        dcd.truncate(head + min(frames, complete_frames(file)) * length)
     _count(file)
 
 
 def append(file: Path, more: Path) -> None:
     """Add the complete frames of another trajectory of the same atoms."""
-    left = complete_frames(more) * _frame_bytes(more)
+    head, length = _layout(more)
+    left = complete_frames(more) * length
     with more.open("rb") as source, file.open("ab") as target:
-        source.seek(HEAD)
+        source.seek(head)
         while left:
             block = source.read(min(left, COPIED))
             target.write(block)
@@ -91,11 +99,16 @@ def append(file: Path, more: Path) -> None:
     _count(file)
 
 
-def _frame_bytes(file: Path) -> int:
+def _layout(file: Path) -> tuple[int, int]:
+    """Bytes before the first frame, and of every frame."""
     with file.open("rb") as dcd:
-        dcd.seek(ATOMS_AT)
+        dcd.seek(TITLES_AT)
+        (titles,) = struct.unpack("<i", dcd.read(4))
+        atoms_at = TITLES_AT + 4 + titles + 4 + 4
+        dcd.seek(atoms_at)
         (atoms,) = struct.unpack("<i", dcd.read(4))
-    return 48 + 3 * 4 * int(atoms) + 4 * 8
+    cell, coordinate = 4 + 6 * 8 + 4, 4 + 4 * int(atoms) + 4
+    return atoms_at + 4 + 4, cell + 3 * coordinate
 
 
 def _count(file: Path) -> None:

@@ -1,4 +1,4 @@
-"""The frame that exported files start from, as both engines want it."""
+"""The frame that exported files start from, as engines want it."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def start_from(frame: Trajectory, temperature_K: float = 300.0, seed: int = 1) -
     Velocities are drawn from the Maxwell–Boltzmann distribution at `temperature_K` where the frame
     has none; their centre of mass is set at rest.
     """
-    found = find_topology(frame.symbols, frame.positions[0], frame.cell[0])
-    order = found.molecule_order
-    topology = found.select(order)
+    in_source = find_topology(frame.symbols, frame.positions[0], frame.cell[0])
+    order = in_source.molecule_order
+    topology = in_source.select(order)
     frame = _engine_form(frame, order, topology)
     velocities = frame.velocities
     if velocities is None:

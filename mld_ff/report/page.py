@@ -19,7 +19,7 @@ from mld_ff.loss.terms import PairTerm, Term
 from mld_ff.report.exponents import plot_exponents, plot_plane, plot_sensitivities
 from mld_ff.report.plots import plot_bonded_functions, plot_errors, plot_pair_functions
 from mld_ff.report.study import Compared, Study
-from mld_ff.report.style import LABELS, REFERENCE, save_figure
+from mld_ff.report.style import REFERENCE, label_of, save_figure
 from mld_ff.report.summary import embedded, table
 from mld_ff.units import EV_TO_MEV
 
@@ -48,7 +48,7 @@ def write_report(out: Path, found: Study) -> Path:
     write_atomically(out / "report.json", to_json(data))
     page = Template(read_template("report.html")).substitute(
         style=read_template("style.css"),
-        engine=LABELS.get(found.engine, found.engine),
+        engine=label_of(found.engine),
         observables=_observables(found.observables),
         speed=_speed(found),
         notes="".join(f"<p class=note>{escape(n)}</p>" for n in found.notes),
@@ -147,7 +147,7 @@ def _speed(found: Study) -> str:
             found.origin.remedies.timing,
         ),
         (
-            LABELS.get(found.engine, found.engine),
+            label_of(found.engine),
             "learned",
             (
                 "steps of the run over its wall time in run.json, start-up and output included, on"

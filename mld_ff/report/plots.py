@@ -17,7 +17,14 @@ from mld_ff.geometry.topology import topology_of
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import PairTerm
-from mld_ff.report.style import LABELS, REFERENCE, STYLES, legend_above, panels, wide_panels
+from mld_ff.report.style import (
+    REFERENCE,
+    label_of,
+    legend_above,
+    panels,
+    style_of,
+    wide_panels,
+)
 from mld_ff.survey import Inspection
 from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import KB_EV_PER_K
@@ -133,8 +140,8 @@ def plot_radial_distributions(inspections: Mapping[str, Inspection]) -> Figure:
             if name in inspection.survey.distances:
                 axis.plot(
                     *inspection.radial_distribution(name),
-                    **STYLES[label],
-                    label=LABELS.get(label, label),
+                    **style_of(label),
+                    label=label_of(label),
                 )
         axis.axhline(1, color="0.8", lw=0.8, zorder=0)
         axis.set(
@@ -161,9 +168,7 @@ def plot_bonded(inspections: Mapping[str, Inspection]) -> Figure | None:
             data = histogram.to_dict(0.01)
             counts = np.array(data["counts"], float)
             r = data["start_A"] + 0.01 * (np.arange(len(counts)) + 0.5)
-            axis.plot(
-                r, counts / (counts.sum() * 0.01), **STYLES[label], label=LABELS.get(label, label)
-            )
+            axis.plot(r, counts / (counts.sum() * 0.01), **style_of(label), label=label_of(label))
         axis.set(title=name, xlabel="r [Å]", ylabel="density [1/Å]", ylim=(0, None))
     legend_above(figure, axes[0])
     return figure
@@ -179,11 +184,11 @@ def plot_kinetic_energy(
     for axis, (label, (time_ps, temperature)) in zip(axes, heat.items(), strict=True):
         per_kelvin = kinetic_energy_per_kelvin(n_atoms[label])
         energy = temperature * per_kelvin
-        color = STYLES[label]["color"]
+        color = style_of(label)["color"]
         axis.plot(time_ps, energy, color=color, lw=0.6, alpha=0.4)
         axis.plot(*_running_mean(time_ps, energy), color=color, lw=1.6)
         axis.axhline(target_K * per_kelvin, color="C3", lw=0.9, ls=":")
-        axis.set_title(LABELS.get(label, label), fontsize=9, loc="left")
+        axis.set_title(label_of(label), fontsize=9, loc="left")
         axis.set(xlabel="time [ps]", ylabel="E$_{kin}$ [eV/atom]", xlim=(time_ps[0], time_ps[-1]))
         kelvin = axis.secondary_yaxis(
             "right", functions=(partial(mul, 1 / per_kelvin), partial(mul, per_kelvin))
@@ -216,19 +221,19 @@ def plot_lines(
     is known.
 
     running_mean: draw that, and the curve itself thin. points: labels drawn as points, not lines.
-    line: how lines differ from STYLES.
+    line: how lines differ from `style_of`.
     """
     figure, panel = panels(len(titles))
     for k, (axis, title) in enumerate(zip(panel, titles, strict=True)):
         for label, curves in data.items():
-            style = {**STYLES[label], **line}
+            style = {**style_of(label), **line}
             x, y, *error = curves[k]
             if running_mean:
                 axis.plot(x, y, color=style["color"], lw=0.5, alpha=0.35, zorder=1)
                 x, y = _running_mean(x, y)
             if label in points:
                 style |= {"ls": "", "marker": "o", "ms": 3, "zorder": 3}
-            axis.plot(x, y, **style, label=LABELS.get(label, label))
+            axis.plot(x, y, **style, label=label_of(label))
             for e in error:
                 axis.fill_between(x, y - e, y + e, color=style["color"], alpha=0.2, lw=0)
         axis.set(title=title, xlabel=axes[0], ylabel=axes[1])

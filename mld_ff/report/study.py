@@ -48,7 +48,7 @@ from mld_ff.report.statistics import (
     spread,
     structure,
 )
-from mld_ff.report.style import LABELS, REFERENCE
+from mld_ff.report.style import REFERENCE, label_of
 from mld_ff.survey import Inspection, inspect
 from mld_ff.trajectory import Floats, FrameSource, Ints, Trajectory
 from mld_ff.units import FS_TO_PS
@@ -453,7 +453,7 @@ def _compare_spectra(
 
 
 def _name(label: str) -> str:
-    return LABELS.get(label, label)
+    return label_of(label)
 
 
 def _rounded(curve: Sequence[Floats]) -> list[list[float]]:

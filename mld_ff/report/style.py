@@ -14,15 +14,22 @@ from matplotlib.figure import Figure
 from mld_ff.engines.registry import ENGINES
 
 REFERENCE = "CP2K"
-STYLES: dict[str, dict[str, Any]] = {
-    REFERENCE: {"color": "black", "lw": 1.8},
-    **{e.name: {"color": e.color, "ls": e.linestyle} for e in ENGINES.values()},
-}
-LABELS = {engine.name: engine.label for engine in ENGINES.values()}
 PANEL = (2.8, 2.4)
 """Width and height of a panel [inch]; two of them make a figure, which reads at half the width of a
 page.
 """
+
+
+def label_of(name: str) -> str:
+    """How people read the name of a trajectory: `REFERENCE`, or an engine."""
+    return ENGINES[name].label if name in ENGINES else name
+
+
+def style_of(name: str) -> dict[str, Any]:
+    """How curves of this trajectory are drawn."""
+    if name == REFERENCE:
+        return {"color": "black", "lw": 1.8}
+    return {"color": ENGINES[name].color, "ls": ENGINES[name].linestyle}
 
 
 def panels(n: int) -> tuple[Figure, list[Axes]]:

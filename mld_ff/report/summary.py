@@ -11,7 +11,7 @@ from typing import Any
 
 from mld_ff.files import read_template, to_json, write_atomically
 from mld_ff.loss.model import AgentLoss
-from mld_ff.report.style import LABELS
+from mld_ff.report.style import label_of
 from mld_ff.verification import Verification
 
 
@@ -48,7 +48,7 @@ def write_summary(
         errors=_errors_table(loss),
         verification=_verification_table(verification),
         observables=_observables_table(compared),
-        speeds=escape("; ".join(f"{LABELS.get(k, k)} {v}" for k, v in speeds.items())),
+        speeds=escape("; ".join(f"{label_of(k)} {v}" for k, v in speeds.items())),
         figures="".join(embedded(caption, file) for caption, file in figures),
     )
     write_atomically(out / "summary.html", page)
@@ -89,7 +89,7 @@ def _errors_table(loss: AgentLoss) -> str:
 def _verification_table(verification: Verification) -> str:
     rows = [
         [
-            LABELS[name],
+            label_of(name),
             f"{r.max_force_difference_eV_per_A:.1e}",
             f"{r.relative_energy_difference:.1e}",
             "passed" if r.passed else "FAILED",
@@ -108,7 +108,7 @@ def _observables_table(compared: Mapping[str, Mapping[str, float | None]]) -> st
         return "–" if value is None else f"{value:.4g}"
 
     rows = [[name, *(cell(values.get(name)) for values in compared.values())] for name in names]
-    return table(["observable", *(LABELS.get(k, k) for k in compared)], rows)
+    return table(["observable", *(label_of(k) for k in compared)], rows)
 
 
 def embedded(caption: str, file: Path) -> str:

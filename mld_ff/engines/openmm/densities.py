@@ -28,6 +28,11 @@ EMBEDDING_EXPRESSION = "; ".join(
     ]
 )
 """The parabola in its range; outside, its curvature fades, and it goes on straight."""
+NO_PARABOLA = {"strength": 0.0, "rest": 0.0, "low": 0.0, "high": 0.0, "fade": 1.0}
+"""What it depends on, with values that cost nothing."""
+CUT_OFF_KNOTS = 16
+"""A natural cubic spline forgets a jump by a factor of 0.27 for every knot: to 1e-9 with so many.
+"""
 NeighbourFunction = tuple[DensityTerm, str]
 """A channel and a species of its neighbours."""
 
@@ -98,6 +103,19 @@ def density_force(
     return force
 
 
+def sampled_tables(functions: Sequence[NeighbourFunction]) -> Floats:
+    """Values of any functions (`DensityTranslation.tables`), as exact as their `grid` is fine.
+
+    Beyond the centre they are cut off, and the spline swings for CUT_OFF_KNOTS to both sides:
+    inwards no neighbour is so near, and outwards so many zeros keep it from the next function.
+    """
+    first, _ = functions[0]
+    spacing, cutoff = first.grid
+    r = cutoff - spacing * np.arange(math.ceil(cutoff / spacing) + CUT_OFF_KNOTS, -1.0, -1.0)
+    rows = [term.density(neighbour, np.maximum(r, 0.0)) for term, neighbour in functions]
+    return np.where(r < 0, 0.0, rows)
+
+
 def _tail_spline_tables(functions: Sequence[NeighbourFunction]) -> Floats:
     """Values of functions that are linear in `tail_splines`.
 
@@ -116,7 +134,8 @@ def _tail_spline_tables(functions: Sequence[NeighbourFunction]) -> Floats:
     return np.array(rows)
 
 
-def _fading_parabola(channel: DensityTerm) -> dict[str, float]:
+def fading_parabola(channel: DensityTerm) -> dict[str, float]:
+    """Parameters of EMBEDDING_EXPRESSION."""
     low, high = channel.range
     return {
         "strength": kj_per_mol(channel.strength_eV),
@@ -131,8 +150,8 @@ DENSITIES: dict[type[Term], DensityTranslation] = {
     DensityTerm: DensityTranslation(
         _tail_spline_tables,
         EMBEDDING_EXPRESSION,
-        _fading_parabola,
-        {"strength": 0.0, "rest": 0.0, "low": 0.0, "high": 0.0, "fade": 1.0},
+        fading_parabola,
+        NO_PARABOLA,
     )
 }
 """Of every kind of density: how OpenMM computes it."""
