@@ -11,6 +11,7 @@ from mld_ff.loss.model import AgentLoss
 from mld_ff.pipeline import build, read_config
 from mld_ff.production.results import read_run
 from mld_ff.production.simulation import run
+from mld_ff.sources import open_source
 from mld_ff.sources.cp2k import open_cp2k, read_cp2k
 from mld_ff.sources.structures import read_structure
 from mld_ff.survey import inspect
@@ -38,6 +39,7 @@ __all__ = [
     "learn",
     "match",
     "open_cp2k",
+    "open_source",
     "read_config",
     "read_cp2k",
     "read_run",
