@@ -239,6 +239,28 @@ def test_what_is_no_number(file: Path, tmp_path: Path) -> None:
     assert message(where) == f"{where}:1: expected the number of atoms of frame 1, found 'oxygen'"
 
 
+def test_frames_without_positions(file: Path, tmp_path: Path) -> None:
+    where = edited(file, tmp_path, 2, "pos:R:3", "displacement:R:3")
+    assert message(where) == (
+        f"{where}:2: frame 1 has no positions: its columns are species, displacement, momenta,"
+        " forces"
+    )
+
+
+def test_file_that_shrinks_while_it_is_read(file: Path, tmp_path: Path) -> None:
+    where = tmp_path / "a.xyz"
+    where.write_bytes(file.read_bytes())
+    source = open_source(where)
+    where.write_bytes(file.read_bytes()[:9000])
+    with pytest.raises(InputError, match="has become shorter while it was read; start again"):
+        source.read()
+
+
+def test_steps_that_tell_no_frames_apart(file: Path, tmp_path: Path) -> None:
+    where = edited(file, tmp_path, HEIGHT + 2, "Step=20", "Step=0")
+    assert open_source(where).read().step.tolist() == list(range(20))
+
+
 def test_no_forces(file: Path, tmp_path: Path, frames: Trajectory) -> None:
     atoms = atoms_of(frames[:2])
     for one in atoms:

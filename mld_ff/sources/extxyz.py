@@ -23,7 +23,7 @@ from mld_ff.errors import InputError
 from mld_ff.origin import Origin, Remedies
 from mld_ff.sources.source import CHUNK, FileSource, SourceKind
 from mld_ff.sources.textfiles import Lines, open_binary, sha256
-from mld_ff.trajectory import Floats, Trajectory, half_width
+from mld_ff.trajectory import Floats, Ints, Trajectory, half_width
 
 SUFFIXES = (".xyz", ".extxyz")
 COMPRESSED = (".gz", ".bz2", ".xz")
@@ -70,8 +70,7 @@ class _Head:
     """[Å], (3, 3)."""
     time: float | None
     """[fs]."""
-    step: int
-    """The number of the frame where the comment line does not say."""
+    step: int | None
     names: frozenset[str]
     """Of all that is there, columns and keys."""
 
@@ -105,7 +104,7 @@ def open_extxyz(
 class ExtXYZSource(FileSource):
     """The frames of an extended XYZ file, streamed; made by `open_extxyz`.
 
-    Memory is that of one chunk, besides some hundred bytes for every frame (its cell, time, names).
+    Memory is that of one chunk, besides about a kilobyte for every frame (its cell, time, names).
     """
 
     def __init__(
@@ -118,14 +117,13 @@ class ExtXYZSource(FileSource):
     ) -> None:
         self.notes = notes
         self._file, self._heads = file, heads
-        self._names = {
-            quantity: name
-            for quantity, name in names.items()
-            if all(name in head.names for head in heads)
-        }
-        for quantity in names.keys() - self._names.keys():
-            notes.append(f"Some frames have no {quantity}: they were left out of all.")
-        self._cell = np.array([head.cell for head in heads])
+        self._names = dict[str, str]()
+        for quantity, name in names.items():
+            if all(name in head.names for head in heads):
+                self._names[quantity] = name
+            else:
+                notes.append(f"Some frames have no {quantity}: they were left out of all.")
+        self._cell, self._step = np.array([head.cell for head in heads]), _steps(heads)
         self._time, no_dynamics = _times(heads)
         text = next(_texts(file))
         first = _atoms(text, file)
@@ -161,7 +159,12 @@ class ExtXYZSource(FileSource):
         frames = (self._read(text) for text in _texts(self._file) if text.number in wanted)
         for first in range(start, stop, size):
             here = slice(first, min(first + size, stop))
-            yield self._trajectory(here, list(islice(frames, here.stop - first)))
+            some = list(islice(frames, here.stop - first))
+            if len(some) < here.stop - first:
+                raise InputError(
+                    "the file has become shorter while it was read; start again", self._file
+                )
+            yield self._trajectory(here, some)
 
     def _read(self, text: _Text) -> dict[str, Floats]:
         """The numbers of a frame, by the names of Trajectory's fields."""
@@ -195,7 +198,7 @@ class ExtXYZSource(FileSource):
             masses=self.masses,
             cell=self._cell[here],
             time=self._time[here],
-            step=np.array([head.step for head in self._heads[here]], dtype=np.int64),
+            step=self._step[here],
             origin=self.origin,
             **arrays,
         )
@@ -262,6 +265,14 @@ def _times(heads: list[_Head]) -> tuple[Floats, str]:
     return time, "" if (np.diff(time) > 0).all() else NOT_IN_ORDER
 
 
+def _steps(heads: list[_Head]) -> Ints:
+    """MD steps (F,); numbers of the frames from 0 where they do not tell frames apart."""
+    told = [head.step for head in heads if head.step is not None]
+    if len(set(told)) == len(heads):
+        return np.array(told, dtype=np.int64)
+    return np.array([head.number - 1 for head in heads], dtype=np.int64)
+
+
 # --- text -----------------------------------------------------------------------------------------
 
 
@@ -318,12 +329,18 @@ def _head(text: _Text, file: Path) -> _Head:
             file,
             text.line + 1,
         )
+    if "Properties" in told and not {"pos", "positions"} & {*columns}:
+        raise InputError(
+            f"frame {text.number} has no positions: its columns are {', '.join(columns)}",
+            file,
+            text.line + 1,
+        )
     return _Head(
         text.number,
         text.line,
         cell,
         times[0] if times else None,
-        steps[0] if steps else text.number - 1,
+        steps[0] if steps else None,
         frozenset((*told, *columns)),
     )
 
