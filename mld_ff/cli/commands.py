@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -512,7 +511,12 @@ def run(
 @app.command()
 def report(
     reference: Annotated[Path, typer.Option(metavar="CP2K_DIR", help="Directory of the CP2K run.")],
-    trajectory: Annotated[Path, typer.Option(metavar="RUN_DIR", help="Directory of `mld-ff run`.")],
+    trajectory: Annotated[
+        list[Path],
+        typer.Option(
+            metavar="RUN_DIR", help="Directory of `mld-ff run`; repeat for runs of the same model."
+        ),
+    ],
     output: Output,
     skip: Skip = 0.0,
     scan: Annotated[
@@ -533,20 +537,21 @@ def report(
     file: File = None,
     json_: Json = False,
 ) -> None:
-    """Compare a learned run with CP2K: one page, figures, and every number with its error."""
-    from mld_ff.report import load_scan, study, write_report
+    """Compare learned runs with CP2K: one page, figures, and every number with its error."""
+    from mld_ff.report import compare_runs, load_scan, write_report
 
     with reporting(json_) as (progress, answer):
         explored = None if scan is None else load_scan(scan)
         source = _open(reference, file, skip, require_forces=False)
         again = {str(d): _open(d, None).read() for d in recomputed or []}
-        found = study(
+        study = compare_runs(
             source, trajectory, seed=seed, scan=explored, recomputed=again, progress=progress
         )
-        page = write_report(output, found)
-        data = json.loads((output / "report.json").read_text(encoding="utf-8"))
-        del data["series"]
-        answer({"page": str(page), **data}, answers.report_text)
+        page = write_report(output, study)
+        answer(
+            {"page": str(page), **study.summary()},
+            lambda _: answers.report_text(study, page),
+        )
 
 
 @app.command()
@@ -559,14 +564,17 @@ def build(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Fit, export, verify, run in both engines and summarise: everything by one configuration."""
+    """Fit, export, verify, run in both engines and report: everything by one configuration."""
     from mld_ff.pipeline import build as make
     from mld_ff.pipeline import read_config
 
     with reporting(json_) as (progress, answer):
-        out = make(read_config(config, output), progress)
-        found = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-        answer({"output": str(out), **found}, lambda d: answers.build_text(d, out))
+        settings = read_config(config, output)
+        study = make(settings, progress)
+        answer(
+            {"output": str(settings.output), **study.summary()},
+            lambda _: answers.build_text(study, settings.output),
+        )
 
 
 @app.command()

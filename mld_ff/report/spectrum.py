@@ -88,7 +88,8 @@ def spectra(
         species for path, per_cm in bonds.items() if per_cm >= stretch_from for species in path
     }
     return {
-        label: spectrum(t, lag_fs, wavenumbers, stiff, stretch_from) for label, t in thinned.items()
+        label: power_spectrum(t, lag_fs, wavenumbers, stiff, stretch_from)
+        for label, t in thinned.items()
     }, []
 
 
@@ -135,7 +136,7 @@ def bond_wavenumbers(frames: Trajectory, temperature_K: float) -> dict[Path, flo
     return found
 
 
-def spectrum(
+def power_spectrum(
     frames: Trajectory,
     lag_fs: float,
     per_cm: Floats,

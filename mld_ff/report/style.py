@@ -18,10 +18,27 @@ STYLES: dict[str, dict[str, Any]] = {
     "lammps": {"color": "C1", "ls": "--"},
 }
 LABELS = {"openmm": "OpenMM", "lammps": "LAMMPS"}
+MORE_COLOURS = ("C2", "C4", "C5", "C6", "C8", "C9")
+"""Of the second and later runs by one engine; C3 marks walls and targets, C7 is grey."""
 PANEL = (2.8, 2.4)
 """Width and height of a panel [inch]; two of them make a figure, which reads at half the width of a
 page.
 """
+
+
+def label_of(name: str) -> str:
+    """How people read the name of a trajectory: `REFERENCE`, an engine, or an engine and which of
+    its runs, as `lammps 2`.
+    """
+    engine, _, which = name.partition(" ")
+    return f"{LABELS.get(engine, engine)} {which}".rstrip()
+
+
+def style_of(name: str) -> dict[str, Any]:
+    """How curves of this trajectory are drawn."""
+    engine, _, which = name.partition(" ")
+    style = STYLES[engine]
+    return {**style, "color": MORE_COLOURS[(int(which) - 2) % 6]} if which else {**style}
 
 
 def panels(n: int) -> tuple[Figure, list[Axes]]:
