@@ -37,7 +37,7 @@ KEYS = {
     "run",
 }
 """Of a configuration."""
-FRAMES_VERIFIED = 20
+FRAMES_VERIFIED = 5
 
 
 @dataclass(frozen=True)
