@@ -33,6 +33,7 @@ from mld_ff.sources.cp2k import CP2KSource
 from mld_ff.survey import inspect
 from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import EV_PER_A3_TO_BAR, KB_EV_PER_K
+from mld_ff.verification import verify
 from mld_ff.workflows.matching.averages import (
     Averages,
     pair_coefficients,
