@@ -1,17 +1,13 @@
-"""The whole road by one configuration: fit, export, verify, run in both engines, summary."""
+"""The whole road by one configuration: fit, export, verify, run in both engines, report."""
 
 from __future__ import annotations
 
 import json
-import time
 import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mld_ff import report
 from mld_ff.engines.registry import ENGINES, engines_with, fastest, find_engine
 from mld_ff.engines.settings import MD, Device, Precision
 from mld_ff.engines.start import start_from
@@ -19,21 +15,31 @@ from mld_ff.errors import CheckFailed, InputError, check_positive
 from mld_ff.inference import Basis, fit
 from mld_ff.inference.basis import AUTO
 from mld_ff.loss.model import AgentLoss
-from mld_ff.production.results import read_log
 from mld_ff.production.simulation import run
 from mld_ff.progress import Progress, no_progress
+from mld_ff.report.page import write_report
+from mld_ff.report.study import Study, compare_runs
 from mld_ff.sources import open_source
-from mld_ff.survey import Inspection, inspect
-from mld_ff.trajectory import Floats, Trajectory, spread_frames
+from mld_ff.trajectory import FrameSource, Trajectory, spread_frames
 from mld_ff.units import FS_TO_PS
 from mld_ff.verification import Verification, verify
 from mld_ff.workflows.matching.loop import match
 from mld_ff.workflows.matching.settings import PRICE, Settings
 
 MODEL = "model.json"
-EQUILIBRATION = 0.1
-"""Fraction of a run that is left out of averages."""
-FRAMES_DRAWN = 20
+KEYS = {
+    "cp2k",
+    "output",
+    "engines",
+    "platform",
+    "precision",
+    "skip_ps",
+    "fit",
+    "match",
+    "run",
+}
+"""Of a configuration."""
+FRAMES_VERIFIED = 5
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,18 @@ class Config:
     """First stretch of the CP2K run to leave out."""
     match: Match | None = None
 
+    def export_of(self, engine: str) -> Path:
+        """Where the files for an engine go."""
+        return self.output / engine
+
+    def run_of(self, engine: str) -> Path:
+        """Where the run by an engine goes."""
+        return self.output / f"run-{engine}"
+
+    def device_of(self, engine: str) -> Device:
+        """What of platform and precision an engine has a choice of."""
+        return ENGINES[engine].chosen(Device(self.platform, self.precision))
+
 
 def read_config(file: Path | str, output: Path | str | None = None) -> Config:
     """Read a configuration; paths in it are relative to its own directory. `output` overrides its
@@ -92,24 +110,46 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
     Raises InputError naming file, key and the keys known.
     """
     file = Path(file)
-    try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file) from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"is not valid TOML: {error}", file) from None
-    _known(
-        data,
-        {"cp2k", "output", "engines", "platform", "precision", "skip_ps", "fit", "match", "run"},
-        "",
-        file,
-    )
+    data = _read_toml(file)
+    _known(data, KEYS, "", file)
     if "cp2k" not in data:
         raise InputError('needs a key "cp2k": the directory of the CP2K run', file)
     for key in ("cp2k", "output", "platform", "precision"):
         if key in data:
             _typed(key, data[key], "", file)
     skip = _typed("skip_ps", data.get("skip_ps", 0.0), 0.0, file)
+    engines = _engines(data, file)
+    if isinstance(data.get("fit"), dict) and data["fit"].get("collective") == "auto":
+        data["fit"]["collective"] = AUTO
+    config = Config(
+        cp2k=file.parent / data["cp2k"],
+        output=Path(output) if output else file.parent / data.get("output", "output"),
+        basis=_section(Basis, data, "fit", file),
+        md=_section(MD, data, "run", file),
+        engines=engines,
+        platform=data.get("platform"),
+        precision=data.get("precision"),
+        skip_ps=skip,
+        match=_section(Match, data, "match", file) if "match" in data else None,
+    )
+    try:
+        if config.match:
+            config.match.settings(config)
+    except InputError as error:
+        raise InputError(f"[match]: {error}", file) from None
+    return config
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file) from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"is not valid TOML: {error}", file) from None
+
+
+def _engines(data: dict[str, Any], file: Path) -> tuple[str, ...]:
     engines = data.get("engines", list(ENGINES))
     if not isinstance(engines, list) or not engines:
         raise InputError(
@@ -118,28 +158,14 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
         )
     if unknown := [e for e in engines if e not in ENGINES]:
         raise InputError(f"engines are {', '.join(ENGINES)}; found {unknown[0]!r}", file)
-    where = Path(output) if output else file.parent / data.get("output", "output")
     with_precision = engines_with("precision")
-    if "precision" in data and not any(e.name in engines for e in with_precision):
-        labels = " and ".join(e.label for e in with_precision)
-        names = " and ".join(e.name for e in with_precision)
+    if "precision" in data and not any(engine.name in engines for engine in with_precision):
+        labels = " and ".join(engine.label for engine in with_precision)
+        names = " and ".join(engine.name for engine in with_precision)
         raise InputError(
             f"precision is a setting of {labels}'s platforms, and engines are without {names}", file
         )
-    if isinstance(data.get("fit"), dict) and data["fit"].get("collective") == "auto":
-        data["fit"]["collective"] = AUTO
-    basis, md = _section(Basis, data, "fit", file), _section(MD, data, "run", file)
-    device = data.get("platform"), data.get("precision")
-    matched = _section(Match, data, "match", file) if "match" in data else None
-    config = Config(
-        file.parent / data["cp2k"], where, basis, md, tuple(engines), *device, skip, matched
-    )
-    try:
-        if matched:
-            matched.settings(config)
-    except InputError as error:
-        raise InputError(f"[match]: {error}", file) from None
-    return config
+    return tuple(engines)
 
 
 def _known(data: dict[str, Any], known: set[str], section: str, file: Path) -> None:
@@ -184,111 +210,59 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def build(config: Config, progress: Progress = no_progress) -> Path:
-    """Do everything; returns the output directory with model.json, openmm/, lammps/, run-*/,
-    figures/, summary.html.
+def build(config: Config, progress: Progress = no_progress) -> Study:
+    """Do everything; leaves model.json, openmm/, lammps/, run-*/, report.html, report.json and
+    figures/ in the output directory, and returns what the report shows.
 
     Raises CheckFailed if an engine disagrees with numpy, and what the single steps raise.
     """
     out = config.output
     if out.exists() and any(out.iterdir()):
         raise InputError("the output directory is not empty: choose another one or remove it", out)
-    engines = {name: ENGINES[name] for name in config.engines}
-    asked = Device(config.platform, config.precision)
-    devices = {name: engine.chosen(asked) for name, engine in engines.items()}
-    for name, device in devices.items():  # what is missing is said before hours of fitting
-        find_engine(name, device)
+    for engine in config.engines:  # what is missing is said before hours of fitting
+        find_engine(engine, config.device_of(engine))
     source = open_source(config.cp2k, skip_fs=config.skip_ps / FS_TO_PS)
-    reference = inspect(source, config.basis.cutoff_A, progress)
-    if config.match:
-        settings = config.match.settings(config)
-        loss = match(source, out / "match", settings, config.match.rounds, progress=progress).loss
-    else:
-        loss = fit(source, config.basis, progress).loss
+    loss = _learn(source, config, progress)
     loss.save(out / MODEL)
-    frames = spread_frames(source, FRAMES_DRAWN)
-    exported_for = (config.md.temperature_K, config.md.timestep_fs, config.md.damping_fs)
-    start = start_from(frames[-1], config.md.temperature_K, config.md.seed)
-    directories = {engine: out / engine for engine in config.engines}
-    for name, directory in directories.items():
-        engines[name].export(loss, start, directory, *exported_for)
+    frames = spread_frames(source, FRAMES_VERIFIED)
+    _export(loss, frames[-1], config)
+    verification = _verify(loss, frames, config, progress)
+    for engine in config.engines:
+        directory, device = config.run_of(engine), config.device_of(engine)
+        run(loss, frames[-1], engine, directory, config.md, device, progress)
+    runs = [config.run_of(engine) for engine in config.engines]
+    study = compare_runs(source, runs, verification=verification, progress=progress)
+    progress("report", 0, 1)
+    write_report(out, study)
+    progress("report", 1, 1)
+    return study
+
+
+def _learn(source: FrameSource, config: Config, progress: Progress) -> AgentLoss:
+    if config.match is None:
+        return fit(source, config.basis, progress).loss
+    directory, settings = config.output / "match", config.match.settings(config)
+    return match(source, directory, settings, config.match.rounds, progress=progress).loss
+
+
+def _export(loss: AgentLoss, frame: Trajectory, config: Config) -> None:
+    md = config.md
+    start = start_from(frame, md.temperature_K, md.seed)
+    for engine in config.engines:
+        directory = config.export_of(engine)
+        export = ENGINES[engine].export
+        export(loss, start, directory, md.temperature_K, md.timestep_fs, md.damping_fs)
+
+
+def _verify(
+    loss: AgentLoss, frames: Trajectory, config: Config, progress: Progress
+) -> Verification:
+    """Of what was exported."""
+    directories = {engine: config.export_of(engine) for engine in config.engines}
     verification = verify(loss, frames, directories=directories, progress=progress)
     if not verification.passed:
         raise CheckFailed(
             "the engines do not compute what the model says:\n"
             + json.dumps(verification.to_dict(), indent=1)
         )
-    runs, speeds = {}, {}
-    for name, device in devices.items():
-        began = time.perf_counter()
-        runs[name] = run(loss, frames[-1], name, out / f"run-{name}", config.md, device, progress)
-        per_day = config.md.time_ps / (time.perf_counter() - began) * 86.4
-        speeds[name] = f"{per_day:.0f} ns/day, start-up included"
-    progress("summary", 0, 1)
-    _summarise(config, loss, verification, reference, frames, runs, speeds)
-    progress("summary", 1, 1)
-    return out
-
-
-def _summarise(
-    config: Config,
-    loss: AgentLoss,
-    verification: Verification,
-    reference: Inspection,
-    frames: Trajectory,
-    runs: dict[str, Trajectory],
-    speeds: dict[str, str],
-) -> None:
-    out = config.output
-    settled = {e: t[int(EQUILIBRATION * t.n_frames) :] for e, t in runs.items()}
-    inspections = {
-        report.REFERENCE: reference,
-        **{e: inspect(t, loss.cutoff_A) for e, t in settled.items()},
-    }
-    compared = {
-        k: report.observables(i, None if i is reference else reference)
-        for k, i in inspections.items()
-    }
-    series: dict[str, tuple[Floats, Floats]] = {}
-    if reference.survey.temperatures:
-        times = np.array(reference.survey.times) * FS_TO_PS
-        series[report.REFERENCE] = (times - times[0], np.array(reference.survey.temperatures))
-    for engine in runs:
-        log = read_log(out / f"run-{engine}")
-        series[engine] = (log["time_ps"], log["temperature_K"])
-    for label, (_, temperature) in series.items():
-        skip = 0 if label == report.REFERENCE else int(EQUILIBRATION * len(temperature))
-        compared[label] = {"temperature_K": float(temperature[skip:].mean()), **compared[label]}
-    drawn = [
-        (
-            (
-                "Learned loss of free pairs with twice its jack-knife error; grey: how many pairs"
-                " the data hold."
-            ),
-            "pairs",
-            report.plot_pair_functions(loss),
-        ),
-        (
-            f"Forces of {frames.n_frames} frames, learned against CP2K.",
-            "forces",
-            report.plot_forces(loss, frames),
-        ),
-        ("Radial distribution functions.", "rdf", report.plot_radial_distributions(inspections)),
-        ("Distances inside molecules.", "bonded", report.plot_bonded(inspections)),
-        (
-            (
-                "Kinetic energy (thin) and its running mean (thick); dotted: what the thermostat is"
-                " set to."
-            ),
-            "kinetic-energy",
-            report.plot_kinetic_energy(
-                series, dict.fromkeys(series, frames.n_atoms), config.md.temperature_K
-            ),
-        ),
-    ]
-    figures = [
-        (text, report.save_figure(f, out / "figures" / f"{name}.png"))
-        for text, name, f in drawn
-        if f is not None
-    ]
-    report.write_summary(out, loss, verification, compared, speeds, figures)
+    return verification

@@ -4,7 +4,8 @@ force noise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -228,18 +229,43 @@ class Inspection:
         )
 
 
+def joined(parts: Sequence[Inspection]) -> Inspection:
+    """The inspection of all frames of these parts, which were inspected by one topology and to one
+    cutoff, in their order.
+    """
+    first = parts[0]
+    survey = Survey(first.survey.topology, first.survey.cutoff_A)
+    for part in parts:
+        survey.merge(part.survey)
+    frames = sum(part.frames for part in parts)
+    volume = sum(part.frames * part.volume for part in parts) / frames
+    return replace(
+        first,
+        survey=survey,
+        frames=frames,
+        time_fs=(survey.times[0], survey.times[-1]),
+        volume=volume,
+        density=first.density * first.volume / volume,
+    )
+
+
 def inspect(
-    source: FrameSource, cutoff_A: float | None = None, progress: Progress = no_progress
+    source: FrameSource,
+    cutoff_A: float | None = None,
+    progress: Progress = no_progress,
+    topology: Topology | None = None,
 ) -> Inspection:
     """Read all frames once and tell what is there. Raises InputError on anything that cannot be
     read.
+
+    topology: that of the first frame of the run, where the source is a part of it.
     """
     survey: Survey | None = None
     done, volume, first = 0, 0.0, None
     for frames in source.chunks():
         if survey is None:
             first = frames[0]
-            topology = find_topology(first.symbols, first.positions[0], first.cell[0])
+            topology = topology or find_topology(first.symbols, first.positions[0], first.cell[0])
             survey = Survey(
                 topology, default_cutoff(source.half_width) if cutoff_A is None else cutoff_A
             )

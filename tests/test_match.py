@@ -31,12 +31,12 @@ from mld_ff.origin import Origin
 from mld_ff.pipeline import build, read_config
 from mld_ff.production.results import read_log
 from mld_ff.progress import no_progress
-from mld_ff.report.summary import write_summary
+from mld_ff.report import Study, write_report
 from mld_ff.sources.source import FileSource
 from mld_ff.survey import inspect
 from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import EV_PER_A3_TO_BAR, KB_EV_PER_K
-from mld_ff.verification import Verification, verify
+from mld_ff.verification import verify
 from mld_ff.workflows.matching.averages import (
     Averages,
     pair_coefficients,
@@ -479,7 +479,7 @@ def test_a_build_matches_where_it_is_asked_to(
 
 def test_reports_say_what_was_matched(matched: tuple[Path, Matching], tmp_path: Path) -> None:
     loss = matched[1].loss
-    page = write_summary(tmp_path, loss, Verification(1, 0.0, {}), {}, {}, [])
+    page = write_report(tmp_path, Study(loss, {}, {}))
     assert loss.provenance["matched"]["note"] in page.read_text(encoding="utf-8")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -14,14 +13,20 @@ from mld_ff.cli.console import Answer, verb
 from mld_ff.cli.fields import Whole, default_of
 from mld_ff.cli.options import READING, Output, Reading
 from mld_ff.progress import Progress
-from mld_ff.report import load_scan, study, write_report
+from mld_ff.report import compare_runs, load_scan, write_report
 
 
 @verb
 def report(
     *,
     reference: Annotated[Path, Parameter(metavar="CP2K_DIR", help="Directory of the CP2K run.")],
-    trajectory: Annotated[Path, Parameter(metavar="RUN_DIR", help="Directory of `mld-ff run`.")],
+    trajectory: Annotated[
+        tuple[Path, ...],
+        Parameter(
+            metavar="RUN_DIR",
+            help="Directory of `mld-ff run`; repeat for runs of the same model.",
+        ),
+    ],
     output: Output,
     scan: Annotated[
         Path | None, Parameter(metavar="SCAN_DIR", help="Show this `mld-ff scan` too.")
@@ -36,21 +41,20 @@ def report(
     ] = (),
     seed: Annotated[
         Whole, Parameter(help="Draws the hydrogens whose bonds are shown.")
-    ] = default_of(study, "seed"),
+    ] = default_of(compare_runs, "seed"),
     reading: Annotated[Reading, READING],
     progress: Progress,
 ) -> Answer:
-    """Compare a learned run with CP2K: one page, figures, and every number with its error."""
+    """Compare learned runs with CP2K: one page, figures, and every number with its error."""
     explored = None if scan is None else load_scan(scan)
     source = reading.open(reference, require_forces=False)
     again = {str(d): Reading().open(d).read() for d in recomputed}
-    compared = study(
+    study = compare_runs(
         source, trajectory, seed=seed, scan=explored, recomputed=again, progress=progress
     )
-    page = write_report(output, compared)
-    data = json.loads((output / "report.json").read_text(encoding="utf-8"))
-    del data["series"]
-    return Answer({"page": str(page), **data}, text.report_text)
+    page = write_report(output, study)
+    data = {"page": str(page), **study.summary()}
+    return Answer(data, lambda _: text.report_text(study, page))
 
 
 @verb
@@ -63,7 +67,8 @@ def build(
     ] = None,
     progress: Progress,
 ) -> Answer:
-    """Fit, export, verify, run in both engines and summarise: everything by one configuration."""
-    out = pipeline.build(pipeline.read_config(config, output), progress)
-    data = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    return Answer({"output": str(out), **data}, lambda d: text.build_text(d, out))
+    """Fit, export, verify, run in both engines and report: everything by one configuration."""
+    settings = pipeline.read_config(config, output)
+    study = pipeline.build(settings, progress)
+    data = {"output": str(settings.output), **study.summary()}
+    return Answer(data, lambda _: text.build_text(study, settings.output))

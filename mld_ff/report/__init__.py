@@ -7,26 +7,28 @@ from mld_ff.report.exponents import (
     plot_sensitivities,
     write_scan,
 )
-from mld_ff.report.observables import first_peak, observables
-from mld_ff.report.page import write_report
-from mld_ff.report.plots import (
-    plot_bonded,
+from mld_ff.report.learned import (
+    plot_bonded_functions,
+    plot_errors,
     plot_forces,
-    plot_kinetic_energy,
     plot_pair_functions,
-    plot_radial_distributions,
 )
-from mld_ff.report.study import Study, study
+from mld_ff.report.observables import first_peak, measure
+from mld_ff.report.page import write_report
+from mld_ff.report.plots import plot_bonded, plot_kinetic_energy, plot_radial_distributions
+from mld_ff.report.study import Study, compare_runs
 from mld_ff.report.style import REFERENCE, save_figure
-from mld_ff.report.summary import write_summary
 
 __all__ = [
     "REFERENCE",
     "Study",
+    "compare_runs",
     "first_peak",
     "load_scan",
-    "observables",
+    "measure",
     "plot_bonded",
+    "plot_bonded_functions",
+    "plot_errors",
     "plot_exponents",
     "plot_forces",
     "plot_kinetic_energy",
@@ -35,8 +37,6 @@ __all__ = [
     "plot_radial_distributions",
     "plot_sensitivities",
     "save_figure",
-    "study",
     "write_report",
     "write_scan",
-    "write_summary",
 ]

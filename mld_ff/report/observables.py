@@ -1,4 +1,4 @@
-"""Numbers to compare between CP2K and a learned run."""
+"""Distances as numbers to compare between the reference and a learned run."""
 
 from __future__ import annotations
 
@@ -33,21 +33,22 @@ def mean_abs_dg(r: Floats, g: Floats, expected: Floats) -> float:
     return float(np.abs(g[:n] - expected[:n])[r[:n] > COMPARED_FROM_A].mean())
 
 
-def observables(
-    inspection: Inspection, reference: Inspection | None = None
-) -> dict[str, float | None]:
+def measure(inspection: Inspection, reference: Inspection | None = None) -> dict[str, float | None]:
     """Numbers to compare: mean and deviation of bonded distances, first peaks of g(r), mean |Δg| to
     the reference.
     """
-    found: dict[str, float | None] = {}
+    measured: dict[str, float | None] = {}
     for name, histogram in inspection.survey.distances.items():
         if name.startswith("bonded:"):
-            found[f"{name} mean_A"], found[f"{name} std_A"] = histogram.mean, histogram.deviation
+            measured[f"{name} mean_A"], measured[f"{name} std_A"] = (
+                histogram.mean,
+                histogram.deviation,
+            )
             continue
         r, g = inspection.radial_distribution(name)
         peak = first_peak(r, g)
-        found[f"{name} peak_A"], found[f"{name} peak_height"] = peak or (None, None)
+        measured[f"{name} peak_A"], measured[f"{name} peak_height"] = peak or (None, None)
         if reference is not None:
             _, g0 = reference.radial_distribution(name)
-            found[f"{name} mean_abs_dg"] = mean_abs_dg(r, g, g0)
-    return found
+            measured[f"{name} mean_abs_dg"] = mean_abs_dg(r, g, g0)
+    return measured

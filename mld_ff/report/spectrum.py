@@ -88,7 +88,8 @@ def spectra(
         species for path, per_cm in bonds.items() if per_cm >= stretch_from for species in path
     }
     return {
-        label: spectrum(t, lag_fs, wavenumbers, stiff, stretch_from) for label, t in thinned.items()
+        label: power_spectrum(t, lag_fs, wavenumbers, stiff, stretch_from)
+        for label, t in thinned.items()
     }, []
 
 
@@ -97,10 +98,10 @@ def _obstacle(frames: Trajectory) -> str | None:
         return "has frames that are not equally far apart in time"
     if CM_TO_FS / _longest_lag(frames) > COARSEST_PER_CM:
         needed = N_BLOCKS * CM_TO_FS / COARSEST_PER_CM / LAG_OF_BLOCK * FS_TO_PS
-        found = _duration(frames) * FS_TO_PS
+        length_ps = _duration(frames) * FS_TO_PS
         return (
-            f"is {found:.3g} ps long, and {needed:.1f} ps are needed for lines {COARSEST_PER_CM:g}"
-            " cm⁻¹ wide"
+            f"is {length_ps:.3g} ps long, and {needed:.1f} ps are needed for lines"
+            f" {COARSEST_PER_CM:g} cm⁻¹ wide"
         )
     return None
 
@@ -119,7 +120,7 @@ def bond_wavenumbers(frames: Trajectory, temperature_K: float) -> dict[Path, flo
     """
     some = spread(frames, FRAMES_FOR_VARIANCE)
     topology = find_topology(some.symbols, some.positions[0], some.cell[0])
-    found: dict[Path, float] = {}
+    wavenumbers: dict[Path, float] = {}
     for path, pairs in topology.bonded.items():
         if len(path) != 2:
             continue
@@ -131,11 +132,11 @@ def bond_wavenumbers(frames: Trajectory, temperature_K: float) -> dict[Path, flo
         mass = frames.masses[pairs]
         reduced = float((mass.prod(axis=1) / mass.sum(axis=1)).mean()) * AMU_A2_PER_FS2_TO_EV
         omega = math.sqrt(KB_EV_PER_K * temperature_K / (reduced * variance))
-        found[path] = omega * CM_TO_FS / (2 * math.pi)
-    return found
+        wavenumbers[path] = omega * CM_TO_FS / (2 * math.pi)
+    return wavenumbers
 
 
-def spectrum(
+def power_spectrum(
     frames: Trajectory,
     lag_fs: float,
     per_cm: Floats,
@@ -176,15 +177,15 @@ def _densities(frames: Trajectory, lag_fs: float, per_cm: Floats) -> dict[str, F
     weight = (1 + np.cos(np.pi * time / time[-1])) / 2
     weight[0] /= 2  # trapezoids
     cosines = np.cos(2 * np.pi / CM_TO_FS * np.outer(per_cm, time))
-    found = {}
+    densities = {}
     for species in frames.species:
         mine = np.array([s == species for s in frames.symbols])
         weighted = frames.velocities[:, mine] * np.sqrt(frames.masses[mine])[:, None]
         correlation = tidynamics.acf(weighted.reshape(frames.n_frames, -1))[:n]
-        found[species] = (
+        densities[species] = (
             4 / CM_TO_FS * _stride(frames) * cosines @ (weight * correlation / correlation[0])
         )
-    return found
+    return densities
 
 
 def _centre(per_cm: Floats, density: Floats, low: float) -> float:

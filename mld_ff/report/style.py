@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from mld_ff.engines.registry import ENGINES
 
 REFERENCE = "CP2K"
+MORE_COLOURS = ("C2", "C4", "C5", "C6", "C8", "C9")
+"""Of the second and later runs by one engine; C3 marks walls and targets, C7 is grey."""
 PANEL = (2.8, 2.4)
 """Width and height of a panel [inch]; two of them make a figure, which reads at half the width of a
 page.
@@ -21,15 +23,21 @@ page.
 
 
 def label_of(name: str) -> str:
-    """How people read the name of a trajectory: `REFERENCE`, or an engine."""
-    return ENGINES[name].label if name in ENGINES else name
+    """How people read the name of a trajectory: `REFERENCE`, an engine, or an engine and which of
+    its runs, as `lammps 2`.
+    """
+    engine, _, which = name.partition(" ")
+    label = ENGINES[engine].label if engine in ENGINES else engine
+    return f"{label} {which}".rstrip()
 
 
 def style_of(name: str) -> dict[str, Any]:
     """How curves of this trajectory are drawn."""
     if name == REFERENCE:
         return {"color": "black", "lw": 1.8}
-    return {"color": ENGINES[name].color, "ls": ENGINES[name].linestyle}
+    engine, _, which = name.partition(" ")
+    color = MORE_COLOURS[(int(which) - 2) % 6] if which else ENGINES[engine].color
+    return {"color": color, "ls": ENGINES[engine].linestyle}
 
 
 def panels(n: int) -> tuple[Figure, list[Axes]]:

@@ -1,118 +1,89 @@
-"""The page that a build leaves behind."""
+"""Tables of a study: observables, speeds, engines against numpy."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
-from html import escape
-from pathlib import Path
-from string import Template
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from mld_ff.files import read_template, to_json, write_atomically
-from mld_ff.loss.model import AgentLoss
-from mld_ff.report.style import label_of
+from mld_ff.report.style import REFERENCE, label_of
+from mld_ff.tables import Table, with_error
 from mld_ff.verification import Verification
 
+if TYPE_CHECKING:
+    from mld_ff.report.comparison import Compared
+    from mld_ff.report.speed import Speed
+    from mld_ff.report.study import Study
 
-def write_summary(
-    out: Path,
-    loss: AgentLoss,
-    verification: Verification,
-    compared: Mapping[str, Mapping[str, float | None]],
-    speeds: Mapping[str, str],
-    figures: Sequence[tuple[str, Path]],
-) -> Path:
-    """summary.html (self-contained) and summary.json in `out`; returns the page.
+VERDICTS = {True: "yes", False: "no", None: "–"}
 
-    compared: observables of the reference and of every run. speeds: a phrase per engine. figures:
-    caption and file.
+
+def observables_table(observables: Mapping[str, Mapping[str, Compared]]) -> Table:
+    """A column with errors for the reference, and for every run one and a verdict.
+
+    observables: as `Study.observables`.
     """
-    p = loss.provenance
-    data: dict[str, Any] = {
-        "fit": {k: v for k, v in p.items() if k != "source"},
-        "verify": verification.to_dict(),
-        "observables": compared,
-        "speed": speeds,
-    }
-    write_atomically(out / "summary.json", to_json(data, indent=1))
-    page = Template(read_template("summary.html")).substitute(
-        style=read_template("style.css"),
-        files=escape(", ".join(p["source"].get("files", []))),
-        molecules=escape(", ".join(f"{n} {f}" for f, n in p["molecules"].items())),
-        frames=f"{p['frames_train']} for training, {p['frames_test']} for testing",
-        coefficients=p["n_coefficients"],
-        warnings="".join(
-            f"<p class=warning>{escape(w)}</p>" for w in [*p["warnings"], *_matched(p)]
-        ),
-        errors=_errors_table(loss),
-        verification=_verification_table(verification),
-        observables=_observables_table(compared),
-        speeds=escape("; ".join(f"{label_of(k)} {v}" for k, v in speeds.items())),
-        figures="".join(embedded(caption, file) for caption, file in figures),
-    )
-    write_atomically(out / "summary.html", page)
-    return out / "summary.html"
+    runs = list(next(iter(observables.values()), {}))
+    head = ["observable", REFERENCE]
+    for name in runs:
+        head += [label_of(name), "agrees"]
+    rows = []
+    for observable, compared in observables.items():
+        reference = next(iter(compared.values())).reference
+        row = [observable, with_error(reference.value, reference.error)]
+        for of_run in compared.values():
+            row += [with_error(of_run.learned.value, of_run.learned.error), VERDICTS[of_run.within]]
+        rows.append(row)
+    return Table(head, rows, "lr" + "rl" * len(runs))
 
 
-def _matched(provenance: Mapping[str, Any]) -> list[str]:
-    matched = provenance.get("matched")
-    return [f"The model's {matched['note']}."] if matched else []
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An HTML table."""
-
-    def row(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(c)}</{tag}>" for c in cells) + "</tr>"
-
-    return f"<table>{row(head, 'th')}{''.join(row(r, 'td') for r in rows)}</table>"
-
-
-def _errors_table(loss: AgentLoss) -> str:
-    p = loss.provenance
-    heads = {"relative_rmse": "relative RMSE", "relative_rmse_pairs": "pairs alone"}
-    heads |= {
-        "relative_rmse_agent": (
-            "pairs without reciprocity" if loss.channels else "without reciprocity"
-        )
-    }
-    kinds = [kind for kind in heads if kind in p]
-    rows = [
-        [s, *(f"{p[k][s]:.3f}" for k in kinds), f"{p['rmse_meV_per_A_by_species'][s]:.0f}"]
-        for s in loss.species
-    ]
-    rows.append(["all", *("" for _ in kinds), f"{p['rmse_meV_per_A']:.0f}"])
-    return table(["species", *(heads[k] for k in kinds), "RMSE [meV/Å]"], rows)
-
-
-def _verification_table(verification: Verification) -> str:
+def speed_table(speeds: Mapping[str, Speed], timing: str) -> Table:
+    """Steps per second and ns per day of all whose time is known; timing: where the reference's
+    comes from."""
     rows = [
         [
             label_of(name),
-            f"{r.max_force_difference_eV_per_A:.1e}",
-            f"{r.relative_energy_difference:.1e}",
-            "passed" if r.passed else "FAILED",
+            f"{speed.steps_per_s:.4g}",
+            f"{speed.ns_per_day:.4g}",
+            "" if speed.ratio is None else f"{speed.ratio:.3g}",
         ]
-        for name, r in verification.engines.items()
+        for name, speed in speeds.items()
     ]
-    return table(
-        ["engine", "largest force difference [eV/Å]", "relative energy difference", "verdict"], rows
+    caption = (
+        f"{REFERENCE}: {timing}; runs: steps over wall time, start-up and output included. Ratios"
+        " compare the methods only if all ran on the same machine with as many cores."
     )
+    return Table(["", "steps/s", "ns/day", f"times faster than {REFERENCE}"], rows, caption=caption)
 
 
-def _observables_table(compared: Mapping[str, Mapping[str, float | None]]) -> str:
-    names = list(dict.fromkeys(name for values in compared.values() for name in values))
+def why_no_ratio(study: Study) -> list[str]:
+    """A sentence where it is not known how much faster a run is."""
+    if REFERENCE not in study.speeds:
+        what = "how much faster learned runs are"
+        return [f"It is not known {what}: {study.origin.remedies.no_timing}."]
+    return [
+        f"How much faster {label_of(name)} is, is not known: its run was interrupted."
+        for name in study.runs
+        if name not in study.speeds
+    ]
 
-    def cell(value: float | None) -> str:
-        return "–" if value is None else f"{value:.4g}"
 
-    rows = [[name, *(cell(values.get(name)) for values in compared.values())] for name in names]
-    return table(["observable", *(label_of(k) for k in compared)], rows)
-
-
-def embedded(caption: str, file: Path) -> str:
-    """An HTML figure that carries its PNG."""
-    data = base64.b64encode(file.read_bytes()).decode("ascii")
-    image = f'<img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
-    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+def verification_table(verification: Verification) -> Table:
+    """Engines against numpy."""
+    rows = [
+        [
+            label_of(name),
+            f"{result.max_force_difference_eV_per_A:.1e}",
+            result.worst_atom,
+            f"{result.relative_energy_difference:.1e}",
+            "passed" if result.passed else "FAILED",
+        ]
+        for name, result in verification.engines.items()
+    ]
+    head = [
+        "engine",
+        "largest force difference [eV/Å]",
+        "on",
+        "relative energy difference",
+        "verdict",
+    ]
+    return Table(head, rows, "lrlrl")

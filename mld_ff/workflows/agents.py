@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import ase.units
 import numpy as np
@@ -22,8 +22,6 @@ from ase import Atoms
 from ase.md.md import MolecularDynamics
 from ase.md.nose_hoover_chain import NoseHooverChainNVT
 from ase.md.verlet import VelocityVerlet
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from mld_ff.calculator import Calculator
 from mld_ff.engines.settings import MD
@@ -43,6 +41,9 @@ from mld_ff.units import (
     KB_EV_PER_K,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 RECORD = "learning.json"
 FIGURE = "learning.png"
 DYNAMICS = ("reciprocal", "agents")
@@ -50,14 +51,6 @@ ENSEMBLES = ("NVE", "NVT")
 SETTINGS = MD(time_ps=1.0)
 RUNAWAY = 10.0
 """A run ends where its kinetic energy is this many times what the temperature asked for means."""
-
-PANEL = (3.3, 1.7)
-COLOURS = {"reciprocal": "C0", "agents": "C3"}
-SPECIES_COLOURS = ("C1", "C2", "C4", "C5", "C6", "C7", "C8", "C9")
-LABELS = {"reciprocal": "reciprocal loss", "agents": "agents' own losses"}
-TITLES = {"NVE": "no thermostat (NVE)", "NVT": "Nosé–Hoover chain (NVT)"}
-SMOOTHED_PS = 0.1
-"""Temperatures and bonds are drawn as running means over this long."""
 
 
 # --- forces for ASE -------------------------------------------------------------------------------
@@ -241,7 +234,7 @@ def learn(
     }
     bonds = tuple(name for path, name in start.topology.bonded_names.items() if len(path) == 2)
     learning = Learning(settings, frame.n_atoms, bonds, runs)
-    plot_learning(learning).savefig(out / FIGURE, dpi=150)
+    _draw(learning).savefig(out / FIGURE, dpi=150)
     record = {
         "finished": True,
         "started_from": {**frame.origin.to_dict(), "step": int(frame.step[0])},
@@ -249,6 +242,23 @@ def learn(
     }
     write_atomically(out / RECORD, json.dumps(record, allow_nan=False) + "\n")
     return learning
+
+
+def _draw(learning: Learning) -> Figure:
+    from mld_ff.report.agents import Course, plot_learning  # loads matplotlib
+
+    courses = {
+        key: Course(
+            run.time_ps,
+            np.linalg.norm(run.drift_A_per_ps, axis=1),
+            run.gained_eV * EV_TO_MEV / learning.n_atoms,
+            run.temperature_K,
+            run.mean_A,
+            run.deviation_A,
+        )
+        for key, run in learning.runs.items()
+    }
+    return plot_learning(courses, learning.bonds, learning.settings.temperature_K)
 
 
 def _run(
@@ -333,75 +343,3 @@ def _stacked(rows: list[dict[str, Any]]) -> dict[str, Any]:
         )
         for name, value in rows[0].items()
     }
-
-
-# --- figure ---------------------------------------------------------------------------------------
-
-
-def plot_learning(learning: Learning) -> Figure:
-    """Drift, energy gained, temperatures and bonds over time: without a thermostat (left) and with
-    one (right).
-    """
-    labels = [
-        "drift of the\nbox [Å/ps]",
-        "energy gained\n[meV/atom]",
-        "T, reciprocal\n[K]",
-        "T, agents\n[K]",
-    ]
-    labels += [
-        f"{bond.removeprefix('bonded:')}, mean and\ndeviation [Å]" for bond in learning.bonds
-    ]
-    figure = Figure(figsize=(2 * PANEL[0], len(labels) * PANEL[1]), layout="constrained")
-    axes = figure.subplots(len(labels), 2, sharex=True, sharey="row")
-    axes[2, 0].sharey(axes[3, 0])
-    for column, ensemble in zip(axes.T, ENSEMBLES, strict=True):
-        column[0].set_title(TITLES[ensemble], fontsize=10)
-        for dynamics, temperature in zip(DYNAMICS, column[2:4], strict=True):
-            run = learning.runs[dynamics, ensemble]
-            style = {"color": COLOURS[dynamics], "label": LABELS[dynamics], "lw": 1.2}
-            column[0].plot(run.time_ps, np.linalg.norm(run.drift_A_per_ps, axis=1), **style)
-            column[1].plot(run.time_ps, run.gained_eV * EV_TO_MEV / learning.n_atoms, **style)
-            _draw_temperatures(temperature, run, learning.settings.temperature_K)
-            for axis, bond in zip(column[4:], learning.bonds, strict=True):
-                _draw_bond(axis, run, bond, COLOURS[dynamics])
-        column[-1].set_xlabel("time [ps]")
-    for axis, label in zip(axes[:, 0], labels, strict=True):
-        axis.set_ylabel(label)
-    axes[0, 0].legend(frameon=False, fontsize=8)
-    axes[2, 0].legend(frameon=False, fontsize=8, ncols=4)
-    figure.align_ylabels(axes[:, 0])
-    return figure
-
-
-def _draw_temperatures(axis: Axes, run: Series, target_K: float) -> None:
-    axis.axhline(target_K, color="0.5", lw=0.8, ls=":")
-    for k, (species, values) in enumerate(run.temperature_K.items()):
-        axis.plot(
-            *_smoothed(run.time_ps, values),
-            lw=1.2,
-            color=SPECIES_COLOURS[k % len(SPECIES_COLOURS)],
-            label=species,
-        )
-
-
-def _draw_bond(axis: Axes, run: Series, bond: str, colour: str) -> None:
-    """The mean, and a dashed line one deviation to either side."""
-    for sign, style in (
-        (0, {"lw": 1.2}),
-        (1, {"lw": 0.8, "ls": "--"}),
-        (-1, {"lw": 0.8, "ls": "--"}),
-    ):
-        axis.plot(
-            *_smoothed(run.time_ps, run.mean_A[bond] + sign * run.deviation_A[bond]),
-            color=colour,
-            **style,
-        )
-
-
-def _smoothed(time_ps: Floats, values: Floats) -> tuple[Floats, Floats]:
-    """Running means over SMOOTHED_PS, at the middle of what they cover."""
-    spacing = time_ps[1] - time_ps[0] if len(time_ps) > 1 else SMOOTHED_PS
-    window = np.ones(min(max(1, round(SMOOTHED_PS / spacing)), len(time_ps)))
-    return np.convolve(time_ps, window / len(window), "valid"), np.convolve(
-        values, window / len(window), "valid"
-    )

@@ -18,7 +18,7 @@ from mld_ff import MD, Basis, Device, fit, inspect, read_cp2k, run, verify
 from mld_ff.cli.text import match_text
 from mld_ff.inference.basis import AUTO
 from mld_ff.production.results import excursions, read_log
-from mld_ff.report import observables
+from mld_ff.report import measure
 from mld_ff.sources.packing import replicate
 from mld_ff.trajectory import concatenate
 from mld_ff.workflows.matching.loop import match
@@ -87,7 +87,7 @@ def test_dynamics(engine, temperature_K, time_ps, copies, water, reference, matc
     trajectory = run(matched, start, engine, tmp_path / "run", settings, Device("CPU"))
     found = inspect(trajectory[trajectory.n_frames // 10 :], CUTOFF_A)
     expected = inspect(reference, CUTOFF_A)
-    learned = observables(found, expected)
+    learned = measure(found, expected)
     learned["temperature_K"] = float(np.mean(read_log(tmp_path / "run")["temperature_K"]))
     learned["outside"] = max(excursions(matched, trajectory).values())
     name = f"{engine} {temperature_K:g} K, {len(found.survey.topology.molecules)} waters"
@@ -97,9 +97,9 @@ def test_dynamics(engine, temperature_K, time_ps, copies, water, reference, matc
     assert learned["outside"] < 0.01
     if temperature_K == 300:
         for part, frames in (("shipped", water), ("longer", reference[len(water[3::4]) :])):
-            alone = observables(found, inspect(frames, CUTOFF_A))
+            alone = measure(found, inspect(frames, CUTOFF_A))
             print(f"{name}, beside the {part} run: {alone['free:O-O mean_abs_dg']:.4g}")
-        wanted = observables(expected)
+        wanted = measure(expected)
         print("all of the network: " + ", ".join(f"{k} {v:.4g}" for k, v in wanted.items()))
         if copies == 1:  # more molecules, shorter: 3.2 % lower, as high as in the longer run
             assert abs(learned["free:O-O peak_height"] / wanted["free:O-O peak_height"] - 1) < 0.03

@@ -12,7 +12,7 @@ import pytest
 
 from mld_ff import MD, Basis, Device, fit, inspect, read_cp2k, run
 from mld_ff.production.results import read_log
-from mld_ff.report import observables
+from mld_ff.report import measure
 
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
 pytestmark = pytest.mark.regression
@@ -39,7 +39,7 @@ def test_twenty_picoseconds_at_300_K(engine, basis, water, tmp_path, record_prop
     )
     reference = inspect(water)
     found = inspect(trajectory[trajectory.n_frames // 10 :])
-    expected, learned = observables(reference), observables(found, reference)
+    expected, learned = measure(reference), measure(found, reference)
     learned["temperature_K"] = float(np.mean(read_log(tmp_path / "run")["temperature_K"]))
     print("\n" + f"{engine} {basis.kind}: " + ", ".join(f"{k} {v:.4g}" for k, v in learned.items()))
     assert found.survey.changes == []

@@ -1,0 +1,141 @@
+"""Figures of the learned loss: its functions, and how well it does on forces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mld_ff.loss.bonds import BondTerm
+from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.terms import FreeTerm, PairTerm
+from mld_ff.report.style import REFERENCE, legend_above, panels
+from mld_ff.trajectory import Floats
+
+COVERAGE_HEIGHT = 0.4
+"""Bars of coverage fill so much of a panel."""
+ERRORS_DRAWN = 2.0
+"""Half the width of bands, in standard errors."""
+
+
+def plot_pair_functions(loss: AgentLoss) -> Figure:
+    """Every free term over distance: the learned function with its error and its wall, and how many
+    pairs were seen.
+    """
+    return _plot_terms(loss.free_terms)
+
+
+def plot_bonded_functions(loss: AgentLoss) -> Figure | None:
+    """The same for the bonded terms; None where there are none."""
+    return _plot_terms(loss.bond_terms) if loss.bond_terms else None
+
+
+def _plot_terms(terms: Sequence[PairTerm]) -> Figure:
+    figure, axes = panels(len(terms))
+    for axis, term in zip(axes, terms, strict=True):
+        axis.set(title=term.name, xlabel="r [Å]", ylabel="loss [eV]")
+        low, high = _learned_range(term)
+        if not term.coverage["counts"]:
+            axis.text(0.5, 0.5, "no pairs seen", ha="center", transform=axis.transAxes)
+            continue
+        room = 0.1 * (high - low)
+        r = np.linspace(
+            max(low - room, 0.1), high + (room if isinstance(term, BondTerm) else 0), 600
+        )
+        learned = (low <= r) & (r <= high)
+        u, _ = term.evaluate(r)
+        _draw_coverage(axis, term)
+        axis.plot(r[learned], u[learned], color="C0", label="learned")
+        for outside in (r < r[learned][0], r > r[learned][-1]):
+            axis.plot(
+                r[outside], u[outside], color="C3", ls=":", label="wall" if outside[0] else None
+            )
+        bottom, top = float(u[learned].min()), float(u[learned].max())
+        room = 0.12 * (top - bottom)
+        axis.set(ylim=(bottom - room, top + room), xlim=(r[0], r[-1]))
+    legend_above(figure, axes[0])
+    return figure
+
+
+def _learned_range(term: PairTerm) -> tuple[float, float]:
+    """Between its walls [Å]."""
+    if isinstance(term, FreeTerm):
+        return term.wall_edge_A, term.cutoff_A
+    assert isinstance(term, BondTerm)
+    return term.range_A
+
+
+def _draw_coverage(axis: Axes, term: PairTerm) -> None:
+    """Pairs seen (bars, on an axis of their own) and the jack-knife error of the function
+    (band).
+    """
+    seen = np.array(term.coverage["counts"], float)
+    width = term.coverage["width_A"]
+    left = term.coverage["start_A"] + width * np.arange(len(seen))
+    counts = axis.twinx()
+    counts.bar(left, seen, width, align="edge", color="0.88")
+    decades = math.ceil(math.log10(seen.max())) + 0.3
+    counts.set(
+        yscale="log",
+        ylim=(0.5, 10 ** (decades / COVERAGE_HEIGHT)),
+        yticks=10.0 ** np.arange(0, decades, 2),
+    )
+    counts.minorticks_off()
+    counts.tick_params(axis="y", labelsize=7, colors="0.55")
+    counts.set_ylabel("pairs seen", color="0.55", fontsize=8, loc="bottom")
+    axis.set_zorder(counts.get_zorder() + 1)
+    axis.patch.set_visible(False)
+    if errors := term.coverage.get("errors_eV"):
+        centre, band = left + width / 2, ERRORS_DRAWN * np.array(errors)
+        u, _ = term.evaluate(centre)
+        low, high = _learned_range(term)
+        learned = ((low <= centre) & (centre <= high)).tolist()
+        axis.fill_between(
+            centre, u - band, u + band, learned, color="C0", alpha=0.3, lw=0, label="± 2 errors"
+        )
+
+
+def plot_forces(pairs: Mapping[str, tuple[Floats, Floats]]) -> Figure:
+    """Learned against reference force components [eV/Å]: both of every species, (n,) each."""
+    figure, axes = panels(len(pairs))
+    for axis, (species, (reference, learned)) in zip(axes, pairs.items(), strict=True):
+        end = float(np.quantile(np.abs(reference), 0.999)) * 1.05
+        square = (-end, end, -end, end)
+        axis.hexbin(
+            reference, learned, gridsize=60, extent=square, bins="log", mincnt=1, cmap="viridis"
+        )
+        axis.plot([-end, end], [-end, end], color="0.4", lw=0.8)
+        axis.set(
+            title=f"forces on {species}",
+            xlabel=f"{REFERENCE} [eV/Å]",
+            ylabel="learned [eV/Å]",
+            aspect="equal",
+        )
+    return figure
+
+
+def plot_errors(loss: AgentLoss) -> Figure:
+    """Relative RMSE of every species on unseen frames: one reciprocal loss, a loss of each species'
+    own, channels.
+    """
+    figure, (axis,) = panels(1)
+    fits = {"reciprocal": "relative_rmse", "agents": "relative_rmse_agent"}
+    if loss.channels:
+        fits = {
+            "pairs": "relative_rmse_pairs",
+            "pairs, agents": "relative_rmse_agent",
+            "channels": "relative_rmse",
+        }
+    x, width = np.arange(len(loss.species)), 0.8 / len(fits)
+    for k, (label, name) in enumerate(fits.items()):
+        values = [loss.provenance[name][s] for s in loss.species]
+        offset = (k - (len(fits) - 1) / 2) * width
+        bars = axis.bar(x + offset, values, 0.9 * width, color=("C0", "0.6", "C1")[k], label=label)
+        axis.bar_label(bars, fmt="%.3f", fontsize=7)
+    axis.set(xticks=x, xticklabels=loss.species, ylabel="relative RMSE of forces")
+    axis.margins(y=0.1)
+    legend_above(figure, axis)
+    return figure
