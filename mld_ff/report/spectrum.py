@@ -100,8 +100,8 @@ def _obstacle(frames: Trajectory) -> str | None:
         needed = N_BLOCKS * CM_TO_FS / COARSEST_PER_CM / LAG_OF_BLOCK * FS_TO_PS
         length_ps = _duration(frames) * FS_TO_PS
         return (
-            f"is {length_ps:.3g} ps long, and {needed:.1f} ps are needed for lines {COARSEST_PER_CM:g}"
-            " cm⁻¹ wide"
+            f"is {length_ps:.3g} ps long, and {needed:.1f} ps are needed for lines"
+            f" {COARSEST_PER_CM:g} cm⁻¹ wide"
         )
     return None
 
