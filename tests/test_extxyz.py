@@ -22,13 +22,11 @@ from command_line import invoke
 from conftest import topology_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial.transform import Rotation
 
 from mld_ff.errors import InputError
 from mld_ff.inference import Basis, fit
-from mld_ff.report import study
+from mld_ff.report import compare_runs
 from mld_ff.sources import open_source
-from mld_ff.sources.cp2k import CP2KSource
 from mld_ff.sources.extxyz import ExtXYZSource, open_extxyz
 from mld_ff.trajectory import Trajectory, concatenate
 
@@ -196,10 +194,6 @@ def test_half_written_last_frame_is_dropped(file: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_a_cp2k_directory_is_still_one() -> None:
-    assert isinstance(open_source(ARGON), CP2KSource)
-
-
 # --- what is refused ------------------------------------------------------------------------------
 
 
@@ -274,15 +268,6 @@ def test_no_forces(file: Path, tmp_path: Path, frames: Trajectory) -> None:
     assert open_source(where, require_forces=None).read().forces is None
 
 
-def test_what_no_source_recognises(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("?")
-    assert message(tmp_path / "a.txt") == (
-        f"{tmp_path / 'a.txt'}: the name does not tell what frames this file holds; known are the"
-        " directory of a CP2K run, extended XYZ (.xyz, .extxyz, each also .gz, .bz2, .xz)"
-    )
-    assert message(tmp_path / "b.xyz") == f"{tmp_path / 'b.xyz'}: no such file or directory"
-
-
 @settings(deadline=None, max_examples=50)
 @given(junk=st.binary(max_size=60), at=st.integers(0, 3000), length=st.integers(0, 60))
 def test_damaged_bytes_never_give_a_traceback(
@@ -324,53 +309,19 @@ def test_times_that_go_back(file: Path, tmp_path: Path) -> None:
     )
 
 
-# --- stress travels with the frames ---------------------------------------------------------------
-
-
-@given(st.integers(0, 1000))
-def test_stress_turns_with_the_cell(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    cell = np.array([[9.0, 0, 0], [1.0, 8.0, 0], [-2.0, 1.5, 10.0]])
-    stress = rng.normal(size=(3, 3))
-    stress += stress.T
-    turn = Rotation.random(rng=rng).as_matrix()
-    positions = rng.uniform(0, 8, size=(1, 4, 3))
-    turned = Trajectory(
-        symbols=("Ar",) * 4,
-        masses=np.full(4, 40.0),
-        positions=positions @ turn,
-        cell=cell[None] @ turn,
-        time=np.zeros(1),
-        step=np.zeros(1, np.int64),
-        stress=(turn.T @ stress @ turn)[None],
-    ).standard_cell()
-    assert turned.cell[0] == pytest.approx(cell)
-    assert turned.positions == pytest.approx(positions)
-    assert turned.stress is not None and turned.stress[0] == pytest.approx(stress)
-
-
-def test_stress_is_sliced_and_joined(file: Path) -> None:
-    whole = open_source(file).read()
-    again = concatenate([whole[:3], whole[3:]])
-    assert again.stress is not None and whole.stress is not None
-    assert (again.stress == whole.stress).all() and whole[4].stress is not None
-    without = replace(whole, stress=None)
-    assert concatenate([whole, without]).stress is None
-
-
 # --- every verb -----------------------------------------------------------------------------------
 
 
 def answered(*arguments: object) -> dict[str, Any]:
     done = invoke(*arguments, "--json")
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
 def refused(*arguments: object) -> str:
     done = invoke(*arguments)
-    assert done.exit_code == 2, done.output
+    assert done.exit_code == 2, done.stderr
     return done.stderr
 
 
@@ -411,7 +362,7 @@ def test_run_and_report(file: Path, timeless: Path, model: Path, tmp_path: Path)
     run = tmp_path / "run"
     begin = ("--cp2k", file, "--frame", 0, "--time", 0.1)
     answered("run", model, "--engine", "lammps", *begin, "-o", run)
-    whole = study(open_source(file), run)
+    whole = compare_runs(open_source(file), [run])
     assert {"temperature_K", "diffusion_A2_per_ps"} <= whole.observables.keys()
     assert {"same_start", "bond_in_time", "rdf"} <= whole.series.keys()
     found = answered("report", "--trajectory", run, "--reference", timeless, "-o", tmp_path / "r")

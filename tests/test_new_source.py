@@ -16,11 +16,14 @@ from conftest import topology_of
 
 from mld_ff.errors import InputError
 from mld_ff.origin import Origin, Remedies
-from mld_ff.report import study
+from mld_ff.report import compare_runs
 from mld_ff.sources import open_source, registry
+from mld_ff.sources.cp2k import CP2KSource
 from mld_ff.sources.source import CHUNK, FileSource, SourceKind
 from mld_ff.sources.textfiles import sha256
 from mld_ff.trajectory import Trajectory
+
+ROOT = Path(__file__).parents[1]
 
 # --- the new file: frames as arrays of NumPy ------------------------------------------------------
 
@@ -82,7 +85,7 @@ def some(water: Trajectory) -> Trajectory:
 
 def answered(*arguments: object) -> dict[str, Any]:
     done = invoke(*arguments, "--json")
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -96,7 +99,7 @@ def test_a_new_source_is_fitted_verified_and_reported(
     assert answered("verify", model, file, "--frames", 1)["passed"] is True
     begin = ("--cp2k", file, "--frame", 0, "--time", 0.1)
     answered("run", model, "--engine", "lammps", *begin, "-o", run)
-    told = study(open_source(file), run)
+    told = compare_runs(open_source(file), [run])
     assert {"temperature_K", "oh_mean_A"} <= told.observables.keys()
 
 
@@ -107,3 +110,25 @@ def test_a_new_source_says_what_to_do(known: None, some: Trajectory, tmp_path: P
     out = str(tmp_path / "out")
     done = invoke("match", file, "-o", out)
     assert done.stderr.startswith("error: no run has forces: save them as the array `forces`, or")
+
+
+# --- what a path holds ----------------------------------------------------------------------------
+
+
+def message(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        open_source(path)
+    return str(caught.value)
+
+
+def test_what_no_source_recognises(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("?")
+    assert message(tmp_path / "a.txt") == (
+        f"{tmp_path / 'a.txt'}: the name does not tell what frames this file holds; known are the"
+        " directory of a CP2K run, extended XYZ (.xyz, .extxyz, each also .gz, .bz2, .xz)"
+    )
+    assert message(tmp_path / "b.xyz") == f"{tmp_path / 'b.xyz'}: no such file or directory"
+
+
+def test_a_cp2k_directory_is_still_one() -> None:
+    assert isinstance(open_source(ROOT / "tests/data/cp2k/argon"), CP2KSource)

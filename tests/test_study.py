@@ -141,7 +141,7 @@ def dense(ran: Path) -> CP2KSource:
     everything.
     """
     source = open_cp2k(EXAMPLE)
-    frames = replace(read_run(ran), source=source.source)
+    frames = replace(read_run(ran), origin=source.origin)
     source.read = lambda: frames  # type: ignore[method-assign]
     return source
 
@@ -197,7 +197,7 @@ def test_report_of_little_and_of_molecules_other_than_water(tmp_path: Path) -> N
         step=np.arange(18),
     )
     forces = [energy_and_forces(invent(first), frame)[1] for frame in many.chunks(1)]
-    loss = fit(replace(many, forces=np.array(forces)), Basis("power", (3.0,), bond_degree=2))
+    loss = fit(replace(many, forces=np.array(forces)), Basis("power", (3.0,), bond_degree=2)).loss
     run(loss, many[-1], "lammps", tmp_path / "run", MD(time_ps=0.009, every_fs=0.5))
     source = open_cp2k(EXAMPLE)
     source.read = lambda: many  # type: ignore[method-assign]
@@ -215,7 +215,7 @@ def test_report_of_little_and_of_molecules_other_than_water(tmp_path: Path) -> N
         "CP2K has only 18 frames: its numbers have no errors, and nothing can be said"
     )
     assert all(c["lammps"]["within"] is None for c in data["observables"].values())
-    source.source["ensemble"] = "REFTRAJ"
+    source.origin = replace(source.origin, is_dynamics=False)
     found = compare_runs(source, [tmp_path / "run"])
     assert set(found.series) == {"rdf", "bonded", "angles"}
     assert "CP2K computed its frames one by one (REFTRAJ), not as dynamics" in found.notes[-1]
