@@ -64,6 +64,10 @@ class Study:
     notes: list[str] = field(default_factory=list)
     """What was left out, and why."""
 
+    def __post_init__(self) -> None:
+        if matched := self.loss.provenance.get("matched"):
+            self.notes.append(f"The model's {matched['note']}.")
+
     def add(self, comparison: Comparison) -> None:
         """Add what one kind of observable says."""
         for name, statistics in comparison.statistics.items():
@@ -151,8 +155,6 @@ def compare_runs(
         scan,
         {name: compare_forces(reference, again) for name, again in (recomputed or {}).items()},
     )
-    if matched := loss.provenance.get("matched"):
-        study.notes.append(f"The model's {matched['note']}.")
     if scan is not None:
         study.notes += _check_scan(scan, loss)
     frames = {REFERENCE: reference} | {run.name: run.settled for run in runs}
