@@ -14,7 +14,6 @@ from conftest import (
     CUBE,
     TRICLINIC,
     energy_and_forces,
-    evaluate,
     invent,
     liquid,
     named_pairs,
@@ -70,7 +69,7 @@ def test_engine_computes_what_numpy_says(
     start = start_from(frames[0])
     ready = start.engine_frames(frames)
     ENGINES[engine].export(loss, start, tmp_path)
-    energies, forces = evaluate(ENGINES[engine], tmp_path, ready, CPU)
+    energies, forces = ENGINES[engine].evaluate(tmp_path, ready, CPU)
     assert ready.symbols == tuple(frames.symbols[k] for k in start.order)
     for f in range(frames.n_frames):
         energy, expected = energy_and_forces(loss, frames[f])
@@ -126,7 +125,7 @@ def test_terms_with_cutoffs_and_exponents_of_their_own(few: Trajectory, tmp_path
     expected = energy_and_forces(loss, start.frame)[1]
     for engine in ENGINES:
         ENGINES[engine].export(loss, start, tmp_path / engine)
-        _, forces = evaluate(ENGINES[engine], tmp_path / engine, start.frame, CPU)
+        _, forces = ENGINES[engine].evaluate(tmp_path / engine, start.frame, CPU)
         assert np.linalg.norm(forces[0] - expected, axis=1).max() <= FORCE_LIMIT[engine], engine
 
 
@@ -138,7 +137,7 @@ def test_splines_and_powers_in_one_model(few: Trajectory, tmp_path: Path) -> Non
     expected = energy_and_forces(loss, start.frame)[1]
     for engine in ENGINES:
         ENGINES[engine].export(loss, start, tmp_path / engine)
-        _, forces = evaluate(ENGINES[engine], tmp_path / engine, start.frame, CPU)
+        _, forces = ENGINES[engine].evaluate(tmp_path / engine, start.frame, CPU)
         assert np.linalg.norm(forces[0] - expected, axis=1).max() <= FORCE_LIMIT[engine], engine
 
 
@@ -180,7 +179,7 @@ def test_box_that_is_too_small(engine: str, cell: Floats, tmp_path: Path) -> Non
 @pytest.mark.parametrize("engine", ENGINES)
 def test_missing_and_foreign_files(engine: str, few: Trajectory, tmp_path: Path) -> None:
     with pytest.raises(MldError, match="system"):
-        evaluate(ENGINES[engine], tmp_path, start_from(few[0]).frame, CPU)
+        ENGINES[engine].evaluate(tmp_path, start_from(few[0]).frame, CPU)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

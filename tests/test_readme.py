@@ -66,11 +66,11 @@ def test_main_command_leaves_what_the_readme_promises(built: Path) -> None:
 
 
 def test_main_command_learns_verifies_and_runs(built: Path) -> None:
-    found = json.loads((built / "summary.json").read_text(encoding="utf-8"))
-    assert found["fit"]["relative_rmse"]["O"] <= 0.275
-    assert found["fit"]["relative_rmse"]["H"] <= 0.245
-    assert found["verify"]["passed"] is True
-    observables = found["observables"]
+    report = json.loads((built / "report.json").read_text(encoding="utf-8"))
+    assert report["fit"]["relative_rmse"]["O"] <= 0.275
+    assert report["fit"]["relative_rmse"]["H"] <= 0.245
+    assert report["verify"]["passed"] is True
+    observables = report["observables"]
     bond, peak = observables["oh_mean_A"], observables["goo_peak_A"]
     for engine in ("openmm", "lammps"):
         assert abs(observables["temperature_K"][engine]["value"] - 300) < 9
