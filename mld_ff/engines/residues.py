@@ -70,8 +70,8 @@ def atom_names(topology: Topology) -> list[str]:
 
 
 def residue_names(topology: Topology) -> dict[str, str]:
-    """Residue name by formula: HOH for water, the formula where PDB's three columns hold it,
-    else M01, M02, …
+    """Residue name by formula: HOH for water, the formula where PDB's three columns hold it, else
+    M01, M02, …
     """
     names = {"H2O": "HOH"}
     for formula in topology.formulas():

@@ -1,9 +1,8 @@
 """Molecules, bonds and the relations between pairs of atoms, found from distances.
 
 A pair is `bonded` when at most three bonds connect it inside a molecule, and `free` otherwise.
-Bonded pairs are
-told apart by the elements along the shortest path of bonds: ("O", "H") is a bond, ("H", "O", "H")
-the two hydrogens of a water.
+Bonded pairs are told apart by the elements along the shortest path of bonds: ("O", "H") is a bond,
+("H", "O", "H") the two hydrogens of a water.
 """
 
 from __future__ import annotations

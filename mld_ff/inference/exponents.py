@@ -1,6 +1,4 @@
-"""Scan: which exponents carry the information? The paper's figure 2, from one pass over the
-data.
-"""
+"""Scan: which exponents carry the information? The paper's figure 2, from one pass over the data."""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ DIGITS = 9
 
 @dataclass(frozen=True, kw_only=True)
 class PowerGrid(FreeTerm):
-    """Every function that some power law with exponents of the grid needs: S r^-n and S²
-    r^-(n+m).
-    """
+    """Every function that some power law with exponents of the grid needs: S r^-n and S² r^-(n+m)."""
 
     functions: tuple[tuple[int, float], ...]
     """(number of factors, sum of their exponents)."""
@@ -187,9 +183,7 @@ def _grid(
 
 
 def _problem(data: Accumulated, exponents: Sequence[float]) -> Problem:
-    """The problem of a power law with the given exponents, from the normal equations of the
-    grid.
-    """
+    """The problem of a power law with the given exponents, from the normal equations of the grid."""
     terms: list[PairTerm] = []
     chosen: list[int] = []
     at = 0

@@ -29,8 +29,8 @@ def compare_speeds(
 ) -> dict[str, Speed]:
     """By name, of all whose time is known.
 
-    seconds_per_step, timestep_fs: the reference's; None if they are not known. A run's is its
-    wall time, start-up and output included.
+    seconds_per_step, timestep_fs: the reference's; None if they are not known. A run's is its wall
+    time, start-up and output included.
     """
     speeds: dict[str, Speed] = {}
     if seconds_per_step and timestep_fs:

@@ -2,10 +2,9 @@
 reciprocal loss.
 
 The agents' own forces are not reciprocal: what A exerts on B is not minus what B exerts on A. So
-momentum is not
-conserved, no potential energy exists, and no MD engine runs them natively: OpenMM and LAMMPS apply
-every pair force to both atoms. Here numpy forces stand behind ASE calculators, and ASE integrates
-(a few ms per step for 64 waters).
+momentum is not conserved, no potential energy exists, and no MD engine runs them natively: OpenMM
+and LAMMPS apply every pair force to both atoms. Here numpy forces stand behind ASE calculators, and
+ASE integrates (a few ms per step for 64 waters).
 """
 
 from __future__ import annotations

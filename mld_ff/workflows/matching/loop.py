@@ -3,9 +3,9 @@ far as forces allow.
 
 A fit to forces alone leaves combinations of coefficients almost free that the structure of a liquid
 depends on; the frames that the forces belong to tell those too, by how often they show a distance
-(`averages`). A round is a run of the model at the temperature of the reference, and a step
-of the coefficients of pairs that the difference of averages asks for. Labels of frames (`refine`)
-and runs without forces, which are cheaper to keep, can take part.
+(`averages`). A round is a run of the model at the temperature of the reference, and a step of the
+coefficients of pairs that the difference of averages asks for. Labels of frames (`refine`) and runs
+without forces, which are cheaper to keep, can take part.
 
 What was matched is not predicted: radial distributions at this temperature and density no longer
 prove the model.

@@ -2,13 +2,12 @@
 seen.
 
 A round is a fit, a run at every temperature, a choice of frames and their labels. What is new is
-told by the leverage
-of a force: x (XᵀX + Λ)⁻¹ xᵀ with x its row of the design and Λ the ridge, which is the variance
-that little data leave in it, in units of the fit's own squared error (Bishop, Pattern Recognition
-and Machine Learning, 2006, eq. 3.59). It needs no labels, and grows wherever the data end. Frames
-are chosen one by one, each of largest leverage once the ones before are counted as data, so that
-neighbours in time are not chosen twice (as in D-optimal design; for potentials Podryabinkin and
-Shapeev, Comput. Mater. Sci. 140, 171 (2017)).
+told by the leverage of a force: x (XᵀX + Λ)⁻¹ xᵀ with x its row of the design and Λ the ridge,
+which is the variance that little data leave in it, in units of the fit's own squared error (Bishop,
+Pattern Recognition and Machine Learning, 2006, eq. 3.59). It needs no labels, and grows wherever
+the data end. Frames are chosen one by one, each of largest leverage once the ones before are
+counted as data, so that neighbours in time are not chosen twice (as in D-optimal design; for
+potentials Podryabinkin and Shapeev, Comput. Mater. Sci. 140, 171 (2017)).
 
 A run counts up to its first unsound frame: one whose bonds break, or that goes further beyond the
 sampled distances than walls let pass. What follows is an error of the model, not a state of matter,
