@@ -191,17 +191,17 @@ def _section(kind: type[Any], data: dict[str, Any], section: str, file: Path) ->
 def _typed(key: str, value: Any, default: Any, file: Path) -> Any:
     """The value of a key, if it is of the type that the default tells (None: a number)."""
     if isinstance(default, tuple):
-        ok = isinstance(value, list) and all(_is_number(v) for v in value)
-        expected, value = "a list of numbers", tuple(map(float, value)) if ok else value
+        fits = isinstance(value, list) and all(_is_number(v) for v in value)
+        expected, value = "a list of numbers", tuple(map(float, value)) if fits else value
     elif isinstance(default, str):
-        ok, expected = isinstance(value, str), "a text"
+        fits, expected = isinstance(value, str), "a text"
     elif isinstance(default, bool):
-        ok, expected = isinstance(value, bool), "true or false"
+        fits, expected = isinstance(value, bool), "true or false"
     elif isinstance(default, int):
-        ok, expected = isinstance(value, int) and not isinstance(value, bool), "a whole number"
+        fits, expected = isinstance(value, int) and not isinstance(value, bool), "a whole number"
     else:
-        ok, expected = _is_number(value), "a number"
-    if not ok:
+        fits, expected = _is_number(value), "a number"
+    if not fits:
         raise InputError(f"{key} should be {expected}, found {value!r}", file)
     return value
 

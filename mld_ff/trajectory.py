@@ -126,7 +126,9 @@ class Trajectory:
         return self.n_frames
 
     def __getitem__(self, index: int | slice | NDArray[Any]) -> Trajectory:
-        """The frames that a numpy index along the first axis selects (an integer keeps the axis)."""
+        """The frames that a numpy index along the first axis selects (an integer keeps the
+        axis).
+        """
         if isinstance(index, (int, np.integer)):
             i = range(self.n_frames)[index]
             index = slice(i, i + 1)

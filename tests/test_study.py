@@ -14,7 +14,7 @@ from conftest import CUBE, EXAMPLE, energy_and_forces, invent, liquid
 
 from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
-from mld_ff.inference import Basis, Scan, fit, scan
+from mld_ff.inference import Basis, ExponentScan, fit, scan
 from mld_ff.loss.model import AgentLoss
 from mld_ff.production.results import read_run
 from mld_ff.production.simulation import run
@@ -77,7 +77,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def explored(few: Trajectory) -> Scan:
+def explored(few: Trajectory) -> ExponentScan:
     return scan(few[::4], (2.0, 3.0), cutoff_A=5.0)
 
 
@@ -92,7 +92,7 @@ def written(study: Study, out: Path) -> tuple[str, dict[str, Any]]:
 
 
 def test_report_of_a_run_from_a_frame_of_the_reference(
-    ran: Path, explored: Scan, tmp_path: Path
+    ran: Path, explored: ExponentScan, tmp_path: Path
 ) -> None:
     found = compare_runs(open_cp2k(EXAMPLE, skip_fs=5000), [ran], scan=explored)
     page, data = written(found, tmp_path)
@@ -153,7 +153,7 @@ def every_24th_step(frames: Trajectory, _: int) -> Trajectory:
 
 
 def test_study_of_a_run_beside_itself(
-    dense: CP2KSource, ran: Path, explored: Scan, monkeypatch: pytest.MonkeyPatch
+    dense: CP2KSource, ran: Path, explored: ExponentScan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is left out, and nothing differs by more than errors: a tenth less of the same
     frames.

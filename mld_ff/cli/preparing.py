@@ -37,7 +37,9 @@ def box(
     ] = (1, 1, 1),
     seed: Annotated[Whole, Parameter(help="Of packing.")] = default_of(packing.pack, "seed"),
 ) -> Answer:
-    """Make a box to start from: molecules packed at a density, or copies of a frame side by side."""
+    """Make a box to start from: molecules packed at a density, or copies of a frame side by
+    side.
+    """
     frame = beginning.read() if beginning.given else mixture.pack(seed)
     start = start_from(packing.replicate(frame, replicate))
     write_structure(start, output)

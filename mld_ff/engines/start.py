@@ -31,7 +31,9 @@ class Start:
     """Index in the source of every atom here, (N,)."""
 
     def engine_frames(self, frames: Trajectory) -> Trajectory:
-        """Frames of the same source in the form of `frame`: order of atoms, cell, whole molecules."""
+        """Frames of the same source in the form of `frame`: order of atoms, cell, whole
+        molecules.
+        """
         return _engine_form(frames, self.order, self.topology)
 
     def check(self, loss: AgentLoss) -> None:

@@ -157,18 +157,17 @@ class Topology:
         paths: dict[int, tuple[int, ...]] = {start: (start,)}
         front = [start]
         for _ in range(MAX_BONDS_APART):
-            found: dict[int, tuple[int, ...]] = {}
+            farther: dict[int, tuple[int, ...]] = {}
             for atom in front:
                 for partner in self.neighbours[atom]:
                     if partner in paths:
                         continue
                     path = (*paths[atom], partner)
-                    if partner not in found or self._elements(path) < self._elements(
-                        found[partner]
-                    ):
-                        found[partner] = path
-            paths |= found
-            front = list(found)
+                    rival = farther.get(partner)
+                    if rival is None or self._elements(path) < self._elements(rival):
+                        farther[partner] = path
+            paths |= farther
+            front = list(farther)
         return paths
 
     def _elements(self, path: tuple[int, ...]) -> Path:

@@ -4,7 +4,7 @@ from mld_ff.inference.accumulation import Accumulated, accumulate
 from mld_ff.inference.basis import Basis, parse_rank
 from mld_ff.inference.dataset import Dataset, Part
 from mld_ff.inference.design import design_matrix
-from mld_ff.inference.exponents import Scan, scan
+from mld_ff.inference.exponents import ExponentScan, scan
 from mld_ff.inference.fitting import Fit, fit, gather, solve
 from mld_ff.inference.normal_equations import NormalEquations
 from mld_ff.inference.problem import Problem
@@ -15,11 +15,11 @@ __all__ = [
     "Accumulated",
     "Basis",
     "Dataset",
+    "ExponentScan",
     "Fit",
     "NormalEquations",
     "Part",
     "Problem",
-    "Scan",
     "accumulate",
     "design_matrix",
     "fit",

@@ -284,13 +284,13 @@ def _parts(values: Floats, lengths: Sequence[int]) -> list[Floats]:
 def _ridge(gram: Floats, moment: Floats, prior: Floats) -> Floats:
     """Least squares with a prior; functions that occur in none of the data get zero."""
     occurs = np.flatnonzero(np.diag(gram) > 0)
-    found = np.zeros(len(moment))
+    solution = np.zeros(len(moment))
     matrix = (gram + prior)[np.ix_(occurs, occurs)]
     scale = 1 / np.sqrt(np.diag(matrix))
-    found[occurs] = scale * solve(
+    solution[occurs] = scale * solve(
         matrix * np.outer(scale, scale), moment[occurs] * scale, assume_a="pos"
     )
-    return found
+    return solution
 
 
 def _symmetric(form: Form, coefficients: Floats) -> Floats:

@@ -1,4 +1,6 @@
-"""Scan: which exponents carry the information? The paper's figure 2, from one pass over the data."""
+"""Scan: which exponents carry the information? The paper's figure 2, from one pass over the
+data.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ DIGITS = 9
 
 @dataclass(frozen=True, kw_only=True)
 class PowerGrid(FreeTerm):
-    """Every function that some power law with exponents of the grid needs: S r^-n and S² r^-(n+m)."""
+    """Every function that some power law with exponents of the grid needs: S r^-n, S² r^-(n+m)."""
 
     functions: tuple[tuple[int, float], ...]
     """(number of factors, sum of their exponents)."""
@@ -56,7 +58,7 @@ class Sensitivity:
 
 
 @dataclass(frozen=True)
-class Scan:
+class ExponentScan:
     """Relative RMSE on test blocks over the exponents; E exponents, S species."""
 
     species: tuple[str, ...]
@@ -111,7 +113,7 @@ class Scan:
         }
 
     @classmethod
-    def load(cls, file: Path | str) -> Scan:
+    def load(cls, file: Path | str) -> ExponentScan:
         """Read what `to_dict` wrote as JSON. Raises InputError if the file does not hold it."""
         try:
             data = json.loads(Path(file).read_text(encoding="utf-8"))
@@ -135,7 +137,7 @@ def scan(
     bond_degree: int = 4,
     cutoff_A: float | None = None,
     progress: Progress = no_progress,
-) -> Scan:
+) -> ExponentScan:
     """Fit with every exponent and every pair of exponents, bonded terms refitted each time; reads
     the data once.
 
@@ -153,9 +155,9 @@ def scan(
         own = [problem.relative_rmse(problem.coefficients(s))[s] for s in range(len(species))]
         agents[n, m] = agents[m, n] = own
         progress("exponents", done, len(points))
-    found = Scan(species, tuple(exponents), plane, agents, (), source.origin.to_dict())
-    best = _problem(data, sorted(set(found.best_pair)))
-    return replace(found, sensitivities=tuple(_sensitivities(best, species)))
+    scanned = ExponentScan(species, tuple(exponents), plane, agents, (), source.origin.to_dict())
+    best = _problem(data, sorted(set(scanned.best_pair)))
+    return replace(scanned, sensitivities=tuple(_sensitivities(best, species)))
 
 
 def _grid(
@@ -183,7 +185,7 @@ def _grid(
 
 
 def _problem(data: Accumulated, exponents: Sequence[float]) -> Problem:
-    """The problem of a power law with the given exponents, from the normal equations of the grid."""
+    """The problem of a power law with the given exponents, from the grid's normal equations."""
     terms: list[PairTerm] = []
     chosen: list[int] = []
     at = 0

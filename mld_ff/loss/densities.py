@@ -63,7 +63,9 @@ class DensityTerm(Term):
 
     @property
     def coefficient_names(self) -> tuple[str, ...]:
-        """Neighbour and the distance where its function is largest; the innermost goes on to zero."""
+        """Neighbour and the distance where its function is largest; the innermost goes on to
+        zero.
+        """
         every = zip(self.neighbours, self.functions, strict=True)
         ends = (
             (t, self.cutoff_A - self.spacing_A * (k + 1)) for t, n in every for k in range(n, 0, -1)
@@ -125,7 +127,7 @@ class DensityTerm(Term):
         )
 
     def embedding(self, rho: Floats) -> tuple[Floats, Floats]:
-        """Energy [eV] and derivative with respect to the density of atoms with densities rho (P,)."""
+        """Energy [eV] of atoms with densities rho (P,), and its derivative with respect to them."""
         inside = np.clip(rho, *self.range)
         beyond = rho - inside
         out = np.abs(beyond)

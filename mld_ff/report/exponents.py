@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mld_ff.files import to_json, write_atomically
-from mld_ff.inference import Scan
+from mld_ff.inference import ExponentScan
 from mld_ff.report.style import legend_above, panels, save_figure, wide_panels
 
 SCAN = "scan.json"
 
 
-def plot_exponents(scan: Scan) -> Figure:
+def plot_exponents(scan: ExponentScan) -> Figure:
     """Relative RMSE over a single exponent, a panel per species: reciprocal and agent fit."""
     figure, axes = panels(len(scan.species))
     for k, (axis, species) in enumerate(zip(axes, scan.species, strict=True)):
@@ -28,7 +28,7 @@ def plot_exponents(scan: Scan) -> Figure:
     return figure
 
 
-def plot_plane(scan: Scan) -> Figure:
+def plot_plane(scan: ExponentScan) -> Figure:
     """Relative RMSE over pairs of exponents, a map per species; the cross marks the least error."""
     figure, axes = panels(len(scan.species))
     n = np.array(scan.exponents)
@@ -47,7 +47,7 @@ def plot_plane(scan: Scan) -> Figure:
     return figure
 
 
-def plot_sensitivities(scan: Scan) -> Figure:
+def plot_sensitivities(scan: ExponentScan) -> Figure:
     """What the error of each species gains without an invariant, everything else refitted."""
     names = [s.name for s in scan.sensitivities]
     figure, (axis,) = wide_panels(1, 0.28 * len(names) + 1)
@@ -70,12 +70,12 @@ def plot_sensitivities(scan: Scan) -> Figure:
     return figure
 
 
-def load_scan(directory: Path) -> Scan:
+def load_scan(directory: Path) -> ExponentScan:
     """What `write_scan` left in a directory. Raises InputError if there is none."""
-    return Scan.load(directory / SCAN)
+    return ExponentScan.load(directory / SCAN)
 
 
-def write_scan(out: Path, scan: Scan) -> list[Path]:
+def write_scan(out: Path, scan: ExponentScan) -> list[Path]:
     """scan.json and the figures, as PNG; returns the files."""
     write_atomically(out / SCAN, to_json(scan.to_dict(), indent=1))
     figures = {

@@ -69,7 +69,9 @@ def _learned_range(term: PairTerm) -> tuple[float, float]:
 
 
 def _draw_coverage(axis: Axes, term: PairTerm) -> None:
-    """Pairs seen (bars, on an axis of their own) and the jack-knife error of the function (band)."""
+    """Pairs seen (bars, on an axis of their own) and the jack-knife error of the function
+    (band).
+    """
     seen = np.array(term.coverage["counts"], float)
     width = term.coverage["width_A"]
     left = term.coverage["start_A"] + width * np.arange(len(seen))

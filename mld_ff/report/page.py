@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from mld_ff.files import read_template, to_json, write_atomically
-from mld_ff.inference import Scan
+from mld_ff.inference import ExponentScan
 from mld_ff.loss.model import AgentLoss
 from mld_ff.report.certainty import (
     certainty_table,
@@ -105,7 +105,7 @@ def _draw_loss(loss: AgentLoss) -> dict[str, Drawing]:
     return drawings
 
 
-def _draw_scan(scan: Scan | None) -> dict[str, Drawing]:
+def _draw_scan(scan: ExponentScan | None) -> dict[str, Drawing]:
     if scan is None:
         return {}
     return {

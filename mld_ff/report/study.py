@@ -14,7 +14,7 @@ import numpy as np
 from mld_ff.errors import InputError
 from mld_ff.geometry.system import systems
 from mld_ff.geometry.topology import topology_of
-from mld_ff.inference import Scan
+from mld_ff.inference import ExponentScan
 from mld_ff.loss.model import AgentLoss
 from mld_ff.origin import Origin
 from mld_ff.progress import Progress, no_progress
@@ -51,7 +51,7 @@ class Study:
     """Of the reference."""
     verification: Verification | None = None
     """The engines against numpy, where they were held against it."""
-    scan: Scan | None = None
+    scan: ExponentScan | None = None
     """Errors over exponents, where they were scanned."""
     recomputed: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What `compare_forces` says of each run that holds forces of the same frames, by its name."""
@@ -128,7 +128,7 @@ def compare_runs(
     directories: Sequence[Path | str],
     cutoff_A: float | None = None,
     seed: int = 1,
-    scan: Scan | None = None,
+    scan: ExponentScan | None = None,
     recomputed: Mapping[str, Trajectory] | None = None,
     verification: Verification | None = None,
     progress: Progress = no_progress,
@@ -198,7 +198,7 @@ def _one_by_one(origin: Origin) -> str:
     )
 
 
-def _check_scan(scan: Scan, loss: AgentLoss) -> list[str]:
+def _check_scan(scan: ExponentScan, loss: AgentLoss) -> list[str]:
     """What to note of a scan. Raises InputError if it is of other species."""
     if set(scan.species) != set(loss.species):
         raise InputError(

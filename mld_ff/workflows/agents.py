@@ -183,14 +183,14 @@ def temperatures(symbols: Sequence[str], masses: Floats, velocities: Floats) -> 
     """
     relative = velocities - masses @ velocities / masses.sum()
     twice_kinetic = AMU_A2_PER_FS2_TO_EV * masses * (relative**2).sum(axis=1)
-    found = {}
+    kinetic_K = {}
     for species in dict.fromkeys(symbols):
         mine = np.array([s == species for s in symbols])
         freedom = 3 * (mine.sum() - masses[mine].sum() / masses.sum())
-        found[species] = (
+        kinetic_K[species] = (
             float(twice_kinetic[mine].sum() / (freedom * KB_EV_PER_K)) if freedom > 0 else 0.0
         )
-    return found
+    return kinetic_K
 
 
 # --- runs -----------------------------------------------------------------------------------------

@@ -60,14 +60,14 @@ def begin(file: Path, name: str, version: int, mine: dict[str, Any]) -> dict[str
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], where: str = "") -> list[str]:
-    found = []
+    differences = []
     for key in dict.fromkeys((*old, *new)):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            found += _differences(a, b, f"{where}{key} ")
+            differences += _differences(a, b, f"{where}{key} ")
         elif a != b:
-            found.append(f"{where}{key} was {a}, now is {b}")
-    return found
+            differences.append(f"{where}{key} was {a}, now is {b}")
+    return differences
 
 
 def run_once(

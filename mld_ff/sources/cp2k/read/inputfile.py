@@ -1,4 +1,6 @@
-"""A tiny parser of CP2K input and restart files: sections and keywords, nothing of their meaning."""
+"""A tiny parser of CP2K input and restart files: sections and keywords, nothing of their
+meaning.
+"""
 
 from __future__ import annotations
 

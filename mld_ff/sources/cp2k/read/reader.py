@@ -87,7 +87,9 @@ class CP2KSource(FileSource):
 
     @cached_property
     def seconds_per_step(self) -> float | None:
-        """Median wall time of an MD step by CP2K's own timing in the .ener file; None without one."""
+        """Median wall time of an MD step by CP2K's own timing in the .ener file; None without
+        one.
+        """
         if "energies" not in self._files.one:
             return None
         seconds = read_seconds(self._files.one["energies"])
