@@ -1,5 +1,7 @@
-"""What a new kind of term needs: the term itself, and in OpenMM one function; LAMMPS's tables take
-it as it is.
+"""What a new kind of term needs: the term itself, and a line that adds it to those that are known.
+
+LAMMPS's tables take it as it is. OpenMM takes free pairs as tables, or, which is faster, by an
+expression in one more function; bonds need theirs.
 """
 
 from __future__ import annotations
@@ -7,21 +9,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import openmm
 import pytest
 from conftest import CUBE, TRICLINIC, invent, liquid
+from openmm import app
 
 from mld_ff.engines.openmm.bonds import BOND_ENERGIES
 from mld_ff.engines.openmm.export import export_openmm
 from mld_ff.engines.openmm.free_pairs import FREE_FORCES, walled_force
+from mld_ff.engines.settings import MD
 from mld_ff.engines.start import start_from
+from mld_ff.inference import Basis, fit
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.model import KINDS, AgentLoss
 from mld_ff.loss.terms import FreeTerm
-from mld_ff.trajectory import Floats
+from mld_ff.production.simulation import run
+from mld_ff.report.page import write_report
+from mld_ff.report.study import compare_runs
+from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import A_TO_NM, EV_TO_KJ_PER_MOL
 from mld_ff.verification import verify
 
@@ -50,6 +58,21 @@ class ExponentialTerm(FreeTerm):
         k = 1 / np.array(self.lengths_A)
         return np.asarray(
             np.exp(-r[:, None] * k) * (s, s1 - k * s, s2 - 2 * k * s1 + k**2 * s)[derivative]
+        )
+
+    @classmethod
+    def blank(
+        cls,
+        name: str,
+        species: tuple[str, str],
+        cutoff_A: float,
+        spacing_A: float,
+        exponents: tuple[float, ...],
+    ) -> Self:
+        lengths = (0.25, 0.5, 1.0, 2.0)
+        zeros = (0.0,) * len(lengths)
+        return cls(
+            name=name, species=species, coefficients=zeros, cutoff_A=cutoff_A, lengths_A=lengths
         )
 
 
@@ -101,8 +124,13 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lines that add them."""
     monkeypatch.setitem(KINDS, "exponential", ExponentialTerm)
     monkeypatch.setitem(KINDS, "morse", MorseTerm)
-    monkeypatch.setitem(FREE_FORCES, ExponentialTerm, exponential_force)
     monkeypatch.setitem(BOND_ENERGIES, MorseTerm, morse_energy)
+
+
+@pytest.fixture
+def fast(known: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line that gives the free term its expression."""
+    monkeypatch.setitem(FREE_FORCES, ExponentialTerm, exponential_force)
 
 
 def with_new_terms(loss: AgentLoss) -> AgentLoss:
@@ -124,28 +152,68 @@ def with_new_terms(loss: AgentLoss) -> AgentLoss:
     return replace(loss, terms=tuple(terms))
 
 
-def test_both_engines_compute_a_new_term(known: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("openmm_by", ["known", "fast"])
+def test_both_engines_compute_a_new_term(
+    openmm_by: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """OpenMM by tables, and by an expression."""
+    request.getfixturevalue(openmm_by)
     frame = liquid(["H2O"] * 8 + ["CH3OH"] * 6, TRICLINIC, seed=4)
     loss = with_new_terms(invent(frame))
     loss.save(tmp_path / "model.json")
     loss = AgentLoss.load(tmp_path / "model.json")
     assert {t.kind for t in loss.terms} == {"exponential", "morse"}
-    found = verify(loss, frame)
-    assert found.passed, found.to_dict()
-    for engine in found.engines.values():
+    verified = verify(loss, frame)
+    assert verified.passed, verified.to_dict()
+    for engine in verified.engines.values():
         assert max(engine.terms_force_difference_eV_per_A.values()) < 2e-4
 
 
-def test_new_terms_are_in_forcefield_xml(known: None, tmp_path: Path) -> None:
+def test_a_new_term_is_fitted_saved_verified_run_and_reported(
+    known: None, few: Trajectory, tmp_path: Path
+) -> None:
+    basis = Basis("exponential", cutoff_A=5.0)  # type: ignore[arg-type]  # unknown to the types
+    fitted = fit(few, basis)
+    assert {t.kind for t in fitted.loss.free_terms} == {"exponential"}
+    assert fitted.errors.relative_rmse["O"] < 0.6
+    fitted.loss.save(tmp_path / "model.json")
+    loss = AgentLoss.load(tmp_path / "model.json")
+    assert verify(loss, few[0], per_term=False).passed
+    run(loss, few[0], "lammps", tmp_path / "run", MD(time_ps=0.1))
+    study = compare_runs(few, [tmp_path / "run"])
+    write_report(tmp_path / "report", study)
+    assert {"temperature_K", "oh_mean_A"} <= study.observables.keys()
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert page.count(">0.25 Å<") == len(loss.free_terms) == 3
+
+
+def test_new_terms_are_in_forcefield_xml(fast: None, tmp_path: Path) -> None:
     frame = liquid(["H2O"] * 8, CUBE)
     export_openmm(with_new_terms(invent(frame)), start_from(frame), tmp_path)
     text = (tmp_path / "forcefield.xml").read_text()
     assert "exp(-y/" in text and "exp(-21.0*" in text
 
 
+def test_forcefield_xml_holds_tables(known: None, tmp_path: Path) -> None:
+    frame = liquid(["H2O"] * 8, CUBE)
+    export_openmm(with_new_terms(invent(frame)), start_from(frame), tmp_path)
+    topology = app.PDBFile(str(tmp_path / "topology.pdb")).topology
+    forcefield = app.ForceField(str(tmp_path / "forcefield.xml"))
+    made = forcefield.createSystem(topology, nonbondedMethod=app.CutoffPeriodic)
+    exported = openmm.XmlSerializer.deserialize((tmp_path / "system.xml").read_text())
+    energies = []
+    for system in (made, exported):
+        context = openmm.Context(
+            system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("CPU")
+        )
+        context.setPositions(start_from(frame).frame.positions[0] / 10)
+        energies.append(context.getState(energy=True).getPotentialEnergy()._value)
+    assert energies[0] == pytest.approx(energies[1], rel=1e-6) and abs(energies[0]) > 1
+
+
 def test_new_terms_are_differentiated_rightly(known: None) -> None:
     r, h = np.linspace(0.8, 4.9, 40), 1e-5
-    for t in with_new_terms(invent(liquid(["H2O"] * 2, CUBE))).terms:
+    for t in with_new_terms(invent(liquid(["H2O"] * 2, CUBE))).pair_terms:
         for d in (1, 2):
             slope = (t.basis(r + h, d - 1) - t.basis(r - h, d - 1)) / (2 * h)
             assert t.basis(r, d) == pytest.approx(slope, abs=1e-6, rel=1e-6)

@@ -37,6 +37,10 @@ SPLINE_EXPRESSION = "; ".join(
 """The four cubic B-splines that overlap the interval m, counted from the cutoff inwards; the wall's
 cubic on top.
 """
+TABLE_SPACING_A = 0.005
+"""Cubic splines through exp(-r / 0.5 Å) this far apart miss its slope by less than 1e-6 of it."""
+KNOTS_BEYOND_EDGE = 12
+"""OpenMM's splines have no curvature at their ends; a quarter of that error is left a knot on."""
 
 
 def free_force(
@@ -44,7 +48,7 @@ def free_force(
 ) -> openmm.CustomNonbondedForce:
     """The force of free terms of one kind and layout on all pairs but the bonded ones."""
     species = topology.species
-    force = FREE_FORCES[kind](terms, species)
+    force = FREE_FORCES.get(kind, tabulated_force)(terms, species)
     force.setName(" ".join(term.name for term in terms))
     for name in species:
         force.addPerParticleParameter(name)
@@ -100,6 +104,29 @@ def walled_force(
         species_products(species),
     ]
     return openmm.CustomNonbondedForce("; ".join(parts))
+
+
+def tabulated_force(
+    terms: Sequence[FreeTerm], species: Sequence[str]
+) -> openmm.CustomNonbondedForce:
+    """A force of terms of any kind, as tables: what serves a kind that has no expression.
+
+    Every pair looks up the table of every term, one by one: slower than an expression.
+    """
+    energies = [f"on{k}*table{k}(y)" for k in range(len(terms))]
+    own = np.eye(len(terms))
+    force = walled_force(
+        "+".join(energies), {f"on{k}": own[k] for k in range(len(terms))}, terms, species
+    )
+    for k, term in enumerate(terms):
+        inside_A = term.cutoff_A - term.wall_edge_A
+        knots = math.ceil(inside_A / TABLE_SPACING_A) + KNOTS_BEYOND_EDGE
+        r = term.cutoff_A - TABLE_SPACING_A * np.arange(knots, -1.0, -1.0)
+        r = r[r > 0]
+        values = term.basis(r) @ term.coefficients * EV_TO_KJ_PER_MOL
+        table = openmm.Continuous1DFunction(values, r[0] * A_TO_NM, r[-1] * A_TO_NM)
+        force.addTabulatedFunction(f"table{k}", table)
+    return force
 
 
 def _power_force(terms: Sequence[FreeTerm], species: Sequence[str]) -> openmm.CustomNonbondedForce:
@@ -179,4 +206,6 @@ FREE_FORCES: dict[
     PowerTerm: _power_force,
     SplineTerm: _spline_force,
 }
-"""Of every kind of free term: a force with the expression for all terms of one layout."""
+"""Kinds of free terms that have an expression, and its force for all terms of one layout; any other
+kind becomes tables.
+"""
