@@ -24,6 +24,8 @@ from mld_ff.production.record import read_record
 from mld_ff.production.results import read_log, read_run
 from mld_ff.production.sessions import SESSION
 from mld_ff.production.simulation import run
+from mld_ff.report.page import write_report
+from mld_ff.report.study import compare_runs
 from mld_ff.trajectory import Trajectory
 from mld_ff.verification import verify
 
@@ -98,7 +100,7 @@ def test_what_it_cannot_do_is_said(frame: Trajectory, loss: AgentLoss, tmp_path:
 # --- run ------------------------------------------------------------------------------------------
 
 
-def test_it_runs_and_is_read_back(frame: Trajectory, loss: AgentLoss, tmp_path: Path) -> None:
+def test_it_runs_and_is_reported(frame: Trajectory, loss: AgentLoss, tmp_path: Path) -> None:
     """Energy is kept, and positions are those that LAMMPS gets from the same start."""
     trajectory = run(loss, frame, "textbook", tmp_path / "textbook", NVE, minimize=True)
     log = read_log(tmp_path / "textbook")
@@ -111,6 +113,9 @@ def test_it_runs_and_is_read_back(frame: Trajectory, loss: AgentLoss, tmp_path: 
     moved = np.abs(trajectory.positions - other.positions)
     assert moved.max() < 2e-3 < 0.1 < np.abs(np.diff(trajectory.positions[[0, -1]], axis=0)).max()
     assert trajectory.cell == pytest.approx(other.cell, abs=1e-4)
+    study = compare_runs(other, [tmp_path / "textbook"])
+    page = write_report(tmp_path / "report", study).read_text(encoding="utf-8")
+    assert list(study.runs) == ["textbook"] and "Textbook" in page
 
 
 def test_it_goes_on_after_a_kill(frame: Trajectory, loss: AgentLoss, tmp_path: Path) -> None:

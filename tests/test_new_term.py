@@ -25,7 +25,7 @@ from mld_ff.engines.start import start_from
 from mld_ff.inference import Basis, fit
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.model import KINDS, AgentLoss
-from mld_ff.loss.terms import FreeTerm
+from mld_ff.loss.terms import FreeTerm, Term
 from mld_ff.production.simulation import run
 from mld_ff.report.page import write_report
 from mld_ff.report.study import compare_runs
@@ -137,7 +137,7 @@ def with_new_terms(loss: AgentLoss) -> AgentLoss:
     """The loss with exponentials for free pairs, those of O with lengths of their own, and Morse's
     bonds.
     """
-    terms = []
+    terms: list[Term] = []
     for t in loss.terms:
         own = {f.name: getattr(t, f.name) for f in fields(t)}
         if isinstance(t, FreeTerm):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.model import AgentLoss
-from mld_ff.loss.terms import FreeTerm, PairTerm
+from mld_ff.loss.terms import PairTerm
 from mld_ff.report.style import REFERENCE, legend_above, panels
 from mld_ff.trajectory import Floats
 
@@ -37,8 +37,8 @@ def _plot_terms(terms: Sequence[PairTerm]) -> Figure:
     figure, axes = panels(len(terms))
     for axis, term in zip(axes, terms, strict=True):
         axis.set(title=term.name, xlabel="r [Å]", ylabel="loss [eV]")
-        low, high = _learned_range(term)
-        if not term.coverage["counts"]:
+        low, high = term.learned_A
+        if "counts" in term.coverage and not term.coverage["counts"]:
             axis.text(0.5, 0.5, "no pairs seen", ha="center", transform=axis.transAxes)
             continue
         room = 0.1 * (high - low)
@@ -47,7 +47,8 @@ def _plot_terms(terms: Sequence[PairTerm]) -> Figure:
         )
         learned = (low <= r) & (r <= high)
         u, _ = term.evaluate(r)
-        _draw_coverage(axis, term)
+        if term.coverage:
+            _draw_coverage(axis, term)
         axis.plot(r[learned], u[learned], color="C0", label="learned")
         for outside in (r < r[learned][0], r > r[learned][-1]):
             axis.plot(
@@ -58,14 +59,6 @@ def _plot_terms(terms: Sequence[PairTerm]) -> Figure:
         axis.set(ylim=(bottom - room, top + room), xlim=(r[0], r[-1]))
     legend_above(figure, axes[0])
     return figure
-
-
-def _learned_range(term: PairTerm) -> tuple[float, float]:
-    """Between its walls [Å]."""
-    if isinstance(term, FreeTerm):
-        return term.wall_edge_A, term.cutoff_A
-    assert isinstance(term, BondTerm)
-    return term.range_A
 
 
 def _draw_coverage(axis: Axes, term: PairTerm) -> None:
@@ -91,7 +84,7 @@ def _draw_coverage(axis: Axes, term: PairTerm) -> None:
     if errors := term.coverage.get("errors_eV"):
         centre, band = left + width / 2, ERRORS_DRAWN * np.array(errors)
         u, _ = term.evaluate(centre)
-        low, high = _learned_range(term)
+        low, high = term.learned_A
         learned = ((low <= centre) & (centre <= high)).tolist()
         axis.fill_between(
             centre, u - band, u + band, learned, color="C0", alpha=0.3, lw=0, label="± 2 errors"

@@ -11,7 +11,6 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from mld_ff.files import read_template, to_json, write_atomically
 from mld_ff.inference import ExponentScan
-from mld_ff.loss.model import AgentLoss
 from mld_ff.report.certainty import (
     certainty_table,
     coefficients_table,
@@ -63,12 +62,12 @@ def write_report(out: Path, study: Study) -> Path:
         speeds=speed_table(study.speeds, study.origin.remedies.timing),
         no_ratio=why_no_ratio(study),
         verification=None if verification is None else verification_table(verification),
-        errors=errors_table(loss),
-        certainty=certainty_table(loss, study.recomputed),
+        errors=errors_table(loss) if study.tells_its_fit else None,
+        certainty=certainty_table(loss, study.recomputed) if study.tells_its_fit else None,
         coverage=coverage_table(loss),
         coefficients=coefficients_table(loss),
         figures_of_runs=_drawn(out / FIGURES, study.drawings),
-        figures_of_loss=_drawn(out / FIGURES, _draw_loss(loss)),
+        figures_of_loss=_drawn(out / FIGURES, _draw_loss(study)),
         figures_of_scan=_drawn(out / FIGURES, _draw_scan(study.scan)),
     )
     write_atomically(out / PAGE, page)
@@ -86,17 +85,16 @@ def _drawn(directory: Path, drawings: Mapping[str, Drawing]) -> list[Image]:
     return images
 
 
-def _draw_loss(loss: AgentLoss) -> dict[str, Drawing]:
+def _draw_loss(study: Study) -> dict[str, Drawing]:
+    loss, drawings = study.loss, {}
     told = (
         "with twice its error (band: jack-knife over contiguous blocks of frames, of the function"
         " as a whole, since errors of its coefficients are correlated); grey: how many pairs the"
         " data hold; dotted: walls, where they hold none."
     )
-    drawings = {
-        "errors": Drawing(
-            "Relative RMSE of forces on frames that the fit has not seen.", plot_errors(loss)
-        )
-    }
+    if study.tells_its_fit:
+        caption = "Relative RMSE of forces on frames that the fit has not seen."
+        drawings["errors"] = Drawing(caption, plot_errors(loss))
     if loss.free_terms:
         caption = f"Learned loss of free pairs, {told}"
         drawings["pairs"] = Drawing(caption, plot_pair_functions(loss))

@@ -65,8 +65,15 @@ class Study:
     """What was left out, and why."""
 
     def __post_init__(self) -> None:
+        if not self.tells_its_fit:
+            self.notes.append("The model does not tell how it was fitted, nor how well.")
         if matched := self.loss.provenance.get("matched"):
             self.notes.append(f"The model's {matched['note']}.")
+
+    @property
+    def tells_its_fit(self) -> bool:
+        """Whether the loss was fitted, and not written by hand."""
+        return "relative_rmse" in self.loss.provenance
 
     def add(self, comparison: Comparison) -> None:
         """Add what one kind of observable says."""

@@ -32,7 +32,7 @@ from mld_ff.errors import CheckFailed, check_positive
 from mld_ff.files import to_json, write_atomically
 from mld_ff.geometry.system import changes, systems
 from mld_ff.geometry.topology import topology_of
-from mld_ff.inference import Basis, Dataset, fit
+from mld_ff.inference import Basis, Dataset, Fit, fit
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import FreeTerm
 from mld_ff.loss.walls import LEAST_STIFFNESS
@@ -49,6 +49,8 @@ STATE = "refine.json"
 MODEL = "model.json"
 PICKED = "picked.json"
 LABELS = "labels"
+ERRORS = ("rmse_meV_per_A", "relative_rmse")
+"""What is told of a fit."""
 FORMAT, VERSION = "mld_ff refinement", 1
 QUIET = 0.02
 """Nothing new is seen if in no run more of the frames than this are new: hardly more than within
@@ -104,17 +106,17 @@ class Refinement:
 
     loss: AgentLoss
     rounds: tuple[dict[str, Any], ...]
-    """By round: `rmse_meV_per_A` and `relative_rmse` of its model on the test frames of the CP2K
-    run, `runs`, what part of their frames is new (`new_fraction`), `quiet`, and unless it was quiet
-    `labelled`, `left_out`, and
-    `rmse_on_new_meV_per_A` of its model on the frames labelled after it.
+    """By round: `rmse_meV_per_A` and `relative_rmse` of its model on the test frames of the
+    reference, `runs`, what part of their frames is new (`new_fraction`), `quiet`, and unless it was
+    quiet `labelled`, `left_out`, and `rmse_on_new_meV_per_A`, on the frames labelled after it.
     """
     finished: bool
     """Whether the last round saw nothing new."""
+    errors: dict[str, Any]
+    """`rmse_meV_per_A` and `relative_rmse` of the loss, on the same test frames."""
 
     def to_dict(self) -> dict[str, Any]:
-        error = {k: self.loss.provenance[k] for k in ("rmse_meV_per_A", "relative_rmse")}
-        return {"finished": self.finished, **error, "rounds": list(self.rounds)}
+        return {"finished": self.finished, **self.errors, "rounds": list(self.rounds)}
 
 
 def refine(
@@ -149,13 +151,15 @@ def refine(
             break
         learned, _ = _labels(k, where, starts, settings.reference, label, progress)
         labels += [learned] if learned.n_frames else []
-    finished = bool(state["rounds"][k - 1]["quiet"])
+    last = state["rounds"][k - 1]
+    finished = bool(last["quiet"])
     if finished:
-        loss = AgentLoss.load(where / MODEL)
+        loss, errors = AgentLoss.load(where / MODEL), {name: last[name] for name in ERRORS}
     else:
-        loss = fit(_dataset(source, labels, progress), settings.basis).loss
+        fitted = fit(_dataset(source, labels, progress), settings.basis)
+        loss, errors = fitted.loss, _told(fitted)
     loss.save(out / MODEL)
-    return Refinement(loss, tuple(state["rounds"][:k]), finished)
+    return Refinement(loss, tuple(state["rounds"][:k]), finished, errors)
 
 
 def _round(
@@ -192,8 +196,7 @@ def _round(
     picked = json.loads((where / PICKED).read_text(encoding="utf-8"))
     told: dict[str, Any] = {
         "round": k,
-        "rmse_meV_per_A": fitted.errors.rmse_meV_per_A,
-        "relative_rmse": fitted.errors.relative_rmse,
+        **_told(fitted),
         **{key: picked[key] for key in ("runs", "new_fraction", "quiet")},
     }
     if picked["quiet"]:
@@ -205,6 +208,10 @@ def _round(
         "left_out": left_out,
         "rmse_on_new_meV_per_A": before,
     }
+
+
+def _told(fitted: Fit) -> dict[str, Any]:
+    return {name: getattr(fitted.errors, name) for name in ERRORS}
 
 
 def _dataset(source: FrameSource, labels: Sequence[Trajectory], progress: Progress) -> Dataset:
