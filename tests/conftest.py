@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ from mld_ff.production.simulation import run
 from mld_ff.sources.cp2k import read_cp2k
 from mld_ff.sources.cp2k.run.inputs import Reference
 from mld_ff.sources.packing import Ingredient, find_molecule, pack
-from mld_ff.trajectory import Floats, Trajectory
+from mld_ff.trajectory import Floats, Ints, Trajectory
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENMM_CPU_THREADS"):
     # tests already run in a process per core, which inherits this before it loads anything
@@ -41,6 +41,15 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "water" / "cp2k"
 CUBE = 12.0 * np.eye(3)
 TRICLINIC = cellpar_to_cell([12.5, 13.0, 12.8, 76, 97, 68])
 """Lower triangular, but with tilts that still have to be reduced."""
+
+
+T = TypeVar("T")
+
+
+def present(value: T | None) -> T:
+    """What a test knows to be there."""
+    assert value is not None
+    return value
 
 
 # --- water ----------------------------------------------------------------------------------------
@@ -130,7 +139,7 @@ def topology_of(frame: Trajectory) -> Topology:
     return find_topology(frame.symbols, frame.positions[0], frame.cell[0])
 
 
-def shuffled(frame: Trajectory, seed: int) -> tuple[Trajectory, Floats]:
+def shuffled(frame: Trajectory, seed: int) -> tuple[Trajectory, Ints]:
     """The same atoms in another order, and that order."""
     order = np.random.default_rng(seed).permutation(frame.n_atoms)
     return frame.select_atoms(order), order
