@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from mld_ff.inference import Accumulated, Basis, accumulate, fit
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.model import AgentLoss
-from mld_ff.loss.terms import FreeTerm, Term
+from mld_ff.loss.terms import FreeTerm, PairTerm, Term
+from mld_ff.sources.source import FileSource
 from mld_ff.trajectory import Floats, Trajectory
 
 BASES = {
@@ -32,20 +33,20 @@ BASES = {
 }
 
 
-@dataclass
-class Pieces:
+class Pieces(FileSource):
     """A source that hands out its frames in pieces of a size of its own."""
 
-    frames: Trajectory
-    size: int
+    def __init__(self, frames: Trajectory, size: int) -> None:
+        self.frames, self.size, self.notes = frames, size, []
+        self.symbols, self.masses, self.origin = frames.symbols, frames.masses, frames.origin
 
-    def __post_init__(self) -> None:
-        self.symbols, self.masses, self.origin = (
-            self.frames.symbols,
-            self.frames.masses,
-            self.frames.origin,
-        )
-        self.n_frames, self.half_width = self.frames.n_frames, self.frames.half_width
+    @property
+    def n_frames(self) -> int:
+        return self.frames.n_frames
+
+    @property
+    def half_width(self) -> float:
+        return self.frames.half_width
 
     def chunks(
         self, size: int = 64, start: int = 0, stop: int | None = None
@@ -80,10 +81,9 @@ def with_forces_of(loss: AgentLoss, frames: Trajectory) -> Trajectory:
     return replace(frames, forces=np.array(forces))
 
 
-def sampled(term: Term) -> Floats:
+def sampled(term: PairTerm) -> Floats:
     """Distances between the walls and the cutoff of a fitted term."""
-    low, high = (term.wall_edge_A, term.cutoff_A) if isinstance(term, FreeTerm) else term.range_A
-    return np.linspace(low, high, 300)
+    return np.linspace(*term.learned_A, 300)
 
 
 # --- what was planted -----------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def test_normal_equations_recover_what_was_planted(name: str, few: Trajectory) -
         < 1e-6
     )
     at = 0
-    for true, empty in zip(loss.terms, data.terms, strict=True):
+    for true, empty in zip(loss.pair_terms, data.terms, strict=True):
         c, at = found[at : at + len(true.coefficients)], at + len(true.coefficients)
         histogram = data.survey.distances[true.name]
         r = np.linspace(histogram.shortest + 0.25, min(histogram.longest, 5.0), 100)
@@ -124,7 +124,7 @@ def test_fit_recovers_what_was_planted(name: str, few: Trajectory) -> None:
     assert fitted.provenance["undetermined"] == []
     assert max(fitted.provenance["relative_rmse_agent"].values()) < 1e-5
     assert max(fitted.provenance["relative_rmse"].values()) < 0.02
-    for true, found in zip(loss.terms, fitted.terms, strict=True):
+    for true, found in zip(loss.pair_terms, fitted.pair_terms, strict=True):
         assert found.name == true.name
         r = sampled(found)
         slope, expected = found.evaluate(r)[1], true.evaluate(r)[1]

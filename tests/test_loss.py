@@ -118,7 +118,8 @@ def test_energy_is_the_sum_over_pairs(few: Trajectory) -> None:
         "free:O-H": (names == "O-H") & (r > 1.3) & (r < 5.5),
         "free:H-H": (names == "H-H") & (r > 1.75) & (r < 5.5),
     }
-    for term in loss.terms:
+    assert {term.name for term in loss.terms} == set(chosen)
+    for term in loss.pair_terms:
         assert energies[term.name] == pytest.approx(
             term.evaluate(r[chosen[term.name]])[0].sum(), rel=1e-10
         )

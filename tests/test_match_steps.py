@@ -34,12 +34,9 @@ BASIS = Basis(cutoff_A=4.0)
 
 def without_cubic(loss: AgentLoss) -> AgentLoss:
     """The pairs alone, whose walls are the parabolas that they begin with."""
-    terms = [
-        replace(t, wall_stiffness_eV_per_A3=(0.0, 0.0) if isinstance(t, BondTerm) else 0.0)
-        for t in loss.terms
-        if isinstance(t, PairTerm)
-    ]
-    return replace(loss, terms=tuple(terms), agents={})
+    bonds = (replace(t, wall_stiffness_eV_per_A3=(0.0, 0.0)) for t in loss.bond_terms)
+    free = (replace(t, wall_stiffness_eV_per_A3=0.0) for t in loss.free_terms)
+    return replace(loss, terms=(*bonds, *free), agents={})
 
 
 # --- averages -------------------------------------------------------------------------------------
@@ -50,10 +47,7 @@ def test_energies_and_pressures_add_up_to_those_of_the_loss(
     name: str, few: Trajectory, request: pytest.FixtureRequest
 ) -> None:
     loss = without_cubic(request.getfixturevalue(name))
-    edges = {
-        t.name: (t.wall_edge_A, 9.9) if isinstance(t, FreeTerm) else t.range_A for t in loss.terms
-    }  # type: ignore[attr-defined]
-    loss = replace(loss, terms=tuple(shrunk(t, edges[t.name]) for t in loss.terms))
+    loss = replace(loss, terms=tuple(shrunk(t) for t in loss.pair_terms))
     topology, c, frame = topology_of(few[0]), pair_coefficients(loss), few[7]
     energies, _ = evaluate(loss, topology, frame.positions[0], frame.cell[0])
     (system,) = systems(topology, frame, loss.cutoff_A)
@@ -73,11 +67,12 @@ def test_energies_and_pressures_add_up_to_those_of_the_loss(
     )
 
 
-def shrunk(term: Any, edges: tuple[float, float]) -> Any:
+def shrunk(term: PairTerm) -> PairTerm:
     """A term whose walls begin where many pairs are."""
-    low, high = edges
     if isinstance(term, FreeTerm):
-        return replace(term, wall_edge_A=low + 0.3)
+        return replace(term, wall_edge_A=term.wall_edge_A + 0.3)
+    assert isinstance(term, BondTerm)
+    low, high = term.range_A
     return replace(term, range_A=(low + 0.1, high - 0.1))
 
 

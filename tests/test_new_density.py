@@ -23,6 +23,7 @@ from mld_ff.engines.openmm.densities import (
 )
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import KINDS, AgentLoss
+from mld_ff.loss.terms import Term
 from mld_ff.trajectory import Floats
 from mld_ff.verification import verify
 
@@ -62,7 +63,7 @@ def of_gaussians(loss: AgentLoss, centres: Sequence[str]) -> AgentLoss:
     """The loss with Gaussians for the channels of some species, which sample half of what they
     meet.
     """
-    terms = []
+    terms: list[Term] = []
     for term in loss.terms:
         if isinstance(term, DensityTerm) and term.species[0] in centres:
             own: dict[str, Any] = {f.name: getattr(term, f.name) for f in fields(term)}

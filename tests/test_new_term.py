@@ -20,7 +20,7 @@ from mld_ff.engines.openmm.free_pairs import FREE_FORCES, walled_force
 from mld_ff.engines.start import start_from
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.model import KINDS, AgentLoss
-from mld_ff.loss.terms import FreeTerm
+from mld_ff.loss.terms import FreeTerm, Term
 from mld_ff.trajectory import Floats
 from mld_ff.units import A_TO_NM, EV_TO_KJ_PER_MOL
 from mld_ff.verification import verify
@@ -109,7 +109,7 @@ def with_new_terms(loss: AgentLoss) -> AgentLoss:
     """The loss with exponentials for free pairs, those of O with lengths of their own, and Morse's
     bonds.
     """
-    terms = []
+    terms: list[Term] = []
     for t in loss.terms:
         own = {f.name: getattr(t, f.name) for f in fields(t)}
         if isinstance(t, FreeTerm):
@@ -145,7 +145,7 @@ def test_new_terms_are_in_forcefield_xml(known: None, tmp_path: Path) -> None:
 
 def test_new_terms_are_differentiated_rightly(known: None) -> None:
     r, h = np.linspace(0.8, 4.9, 40), 1e-5
-    for t in with_new_terms(invent(liquid(["H2O"] * 2, CUBE))).terms:
+    for t in with_new_terms(invent(liquid(["H2O"] * 2, CUBE))).pair_terms:
         for d in (1, 2):
             slope = (t.basis(r + h, d - 1) - t.basis(r - h, d - 1)) / (2 * h)
             assert t.basis(r, d) == pytest.approx(slope, abs=1e-6, rel=1e-6)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import invoke
-from conftest import COLD_K, EXAMPLE, TEACHER_BASIS, Teacher, evaluate, run_of
+from conftest import COLD_K, EXAMPLE, TEACHER_BASIS, Teacher, evaluate, present, run_of
 
 from mld_ff.engines.settings import MD
 from mld_ff.errors import CheckFailed, InputError
@@ -37,9 +37,8 @@ def refined(
 
 
 def rmse(loss: AgentLoss, frames: Trajectory) -> float:
-    assert frames.forces is not None
-    mine = Teacher(loss, frames[0]).label(frames).forces
-    return float(np.sqrt(((mine - frames.forces) ** 2).mean()))
+    mine = present(Teacher(loss, frames[0]).label(frames).forces)
+    return float(np.sqrt(((mine - present(frames.forces)) ** 2).mean()))
 
 
 # --- the whole ------------------------------------------------------------------------------------
@@ -133,7 +132,7 @@ def test_labels_may_be_made_elsewhere(
     cold_water: Trajectory,
     teacher: Teacher,
     tmp_path: Path,
-    monkeypatch,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without CP2K its input is left, and a sentence; with CP2K's output beside it, the same call
     goes on.

@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mld_ff.loss.bonds import BondTerm
-from mld_ff.loss.terms import FreeTerm, Term, Wall, wall_stiffness
+from mld_ff.loss.terms import FreeTerm, PairTerm
+from mld_ff.loss.walls import Wall, wall_stiffness
+from mld_ff.trajectory import Floats
 
 EXPONENTS = [(1.0,), (3.0,), (6.0,), (0.5,), (2.7, 4.1), (-1.0, 1.0), (1.0, 2.0, 3.0)]
 FREE: dict[str, FreeTerm] = {
@@ -26,17 +28,16 @@ BONDS: dict[str, BondTerm] = {
     f"bond {d}": bond_term("bonded:O-H", ("O", "H"), np.array([0.9, 1.1]), degree=d)
     for d in range(1, 7)
 }
-TERMS: dict[str, Term] = {**FREE, **BONDS}
+TERMS: dict[str, PairTerm] = {**FREE, **BONDS}
 
 
 def by_name(terms: dict[str, Any]) -> Callable[..., Any]:
     return pytest.mark.parametrize("term", terms.values(), ids=terms)
 
 
-def sampled(term: Term) -> np.ndarray:
+def sampled(term: PairTerm) -> Floats:
     """Distances between the walls (or up to the cutoff), none of them a knot."""
-    low, high = (term.wall_edge_A, term.cutoff_A) if isinstance(term, FreeTerm) else term.range_A
-    return np.linspace(low, high, 73)[1:-1] + 1.37e-4
+    return np.linspace(*term.learned_A, 73)[1:-1] + 1.37e-4
 
 
 # --- functions and their derivatives --------------------------------------------------------------
@@ -44,7 +45,7 @@ def sampled(term: Term) -> np.ndarray:
 
 @by_name(TERMS)
 @pytest.mark.parametrize("derivative", [1, 2])
-def test_derivatives_of_the_basis(term: Term, derivative: int) -> None:
+def test_derivatives_of_the_basis(term: PairTerm, derivative: int) -> None:
     """Against central differences of the derivative below, function by function."""
     r, h = sampled(term), 1e-5
     expected = (term.basis(r + h, derivative - 1) - term.basis(r - h, derivative - 1)) / (2 * h)
@@ -105,7 +106,7 @@ def test_nothing_is_left_at_the_cutoff(term: FreeTerm) -> None:
 
 
 @by_name(TERMS)
-def test_walls_join_smoothly(term: Term) -> None:
+def test_walls_join_smoothly(term: PairTerm) -> None:
     """Value, slope and curvature agree from both sides; further out it is the parabola plus the
     cubic.
     """
@@ -138,7 +139,7 @@ def test_walls_join_smoothly(term: Term) -> None:
 
 
 @by_name(TERMS)
-def test_slope_is_the_derivative_of_the_energy_beyond_walls(term: Term) -> None:
+def test_slope_is_the_derivative_of_the_energy_beyond_walls(term: PairTerm) -> None:
     for wall in term.walls:
         r = wall.edge_A - wall.inward * np.linspace(0.01, 0.6, 30)
         h = 1e-5
