@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.geometry import cellpar_to_cell
 
+from mld_ff.engines.settings import MD
 from mld_ff.geometry.pairs import Pairs
 from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology, find_topology
@@ -25,9 +26,12 @@ from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.free_pairs import PowerTerm, SplineTerm
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import FreeTerm, Term
+from mld_ff.production.record import read_record
+from mld_ff.production.simulation import run
 from mld_ff.sources.cp2k import read_cp2k
+from mld_ff.sources.cp2k.run.inputs import Reference
 from mld_ff.sources.packing import Ingredient, find_molecule, pack
-from mld_ff.trajectory import Floats, Trajectory
+from mld_ff.trajectory import Floats, Ints, Trajectory
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENMM_CPU_THREADS"):
     # tests already run in a process per core, which inherits this before it loads anything
@@ -37,6 +41,15 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "water" / "cp2k"
 CUBE = 12.0 * np.eye(3)
 TRICLINIC = cellpar_to_cell([12.5, 13.0, 12.8, 76, 97, 68])
 """Lower triangular, but with tilts that still have to be reduced."""
+
+
+T = TypeVar("T")
+
+
+def present(value: T | None) -> T:
+    """What a test knows to be there."""
+    assert value is not None
+    return value
 
 
 # --- water ----------------------------------------------------------------------------------------
@@ -52,6 +65,10 @@ def water() -> Trajectory:
 def few(water: Trajectory) -> Trajectory:
     """40 frames spread over the example."""
     return water[np.linspace(0, water.n_frames - 1, 40).astype(int)]
+
+
+TEST_FRAMES = [16, 17, 18, 19, 36, 37, 38, 39]
+"""Of these 40 in ten contiguous blocks, every fifth of which is for testing."""
 
 
 @pytest.fixture(scope="session")
@@ -122,7 +139,7 @@ def topology_of(frame: Trajectory) -> Topology:
     return find_topology(frame.symbols, frame.positions[0], frame.cell[0])
 
 
-def shuffled(frame: Trajectory, seed: int) -> tuple[Trajectory, Floats]:
+def shuffled(frame: Trajectory, seed: int) -> tuple[Trajectory, Ints]:
     """The same atoms in another order, and that order."""
     order = np.random.default_rng(seed).permutation(frame.n_atoms)
     return frame.select_atoms(order), order
@@ -231,7 +248,57 @@ def named_pairs(
     return System(topology, positions, cell, cutoff_A).pairs(cutoff_A)
 
 
+def coefficients_of(loss: AgentLoss) -> list[tuple[float, ...]]:
+    return [term.coefficients for term in loss.terms]
+
+
 def energy_and_forces(loss: AgentLoss, frame: Trajectory) -> tuple[float, Floats]:
     """numpy's, of the frame as it stands."""
     energies, forces = evaluate(loss, topology_of(frame), frame.positions[0], frame.cell[0])
     return sum(energies.values()), forces
+
+
+# --- a teacher, and what little it has shown ------------------------------------------------------
+
+COLD_K = 100.0
+TEACHER_BASIS = Basis(spacing_A=0.3, cutoff_A=4.0)
+
+
+class Teacher:
+    """Stands for CP2K: the forces of a model of its own; notes what it was asked."""
+
+    def __init__(self, loss: AgentLoss, first: Trajectory) -> None:
+        self.loss, self.topology, self.asked = loss, topology_of(first), list[int]()
+
+    def __call__(
+        self, directory: Path, reference: Reference, frames: Trajectory, progress: Any
+    ) -> Trajectory:
+        self.asked.append(frames.n_frames)
+        return self.label(frames)
+
+    def label(self, frames: Trajectory) -> Trajectory:
+        pairs = zip(frames.positions, frames.cell, strict=True)
+        forces = np.array([evaluate(self.loss, self.topology, x, cell)[1] for x, cell in pairs])
+        return replace(frames, forces=forces, step=np.arange(1, frames.n_frames + 1))
+
+
+@pytest.fixture(scope="session")
+def teacher(few: Trajectory) -> Teacher:
+    return Teacher(fit(few, TEACHER_BASIS).loss, few[0])
+
+
+def run_of(loss: AgentLoss, start: Trajectory, directory: Path, settings: MD) -> Trajectory:
+    """Frames of a run in LAMMPS, the atoms in the order of the start."""
+    frames = run(loss, replace(start, velocities=None), "lammps", directory, settings)
+    return frames.select_atoms(np.argsort(read_record(directory).atom_in_source))
+
+
+@pytest.fixture(scope="session")
+def cold_water(
+    few: Trajectory, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory
+) -> Trajectory:
+    """20 frames at 100 K: far too little to know what hot water does."""
+    cold = run_of(
+        teacher.loss, few[20], tmp_path_factory.mktemp("cold"), MD(COLD_K, 0.3, every_fs=10.0)
+    )
+    return teacher.label(cold[11:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,10 +41,10 @@ def edit_line(file: Path, number: int, new: str) -> None:
     file.write_text("".join(lines))
 
 
-def message(*args: object, **options: object) -> str:
+def message(*args: Any, **options: Any) -> str:
     """The error that opening or reading gives."""
     with pytest.raises(InputError) as caught:
-        read_cp2k(*args, **options)  # type: ignore[arg-type]
+        read_cp2k(*args, **options)
     return str(caught.value)
 
 

@@ -32,7 +32,7 @@ def molecules(
     names: list[str], cell: Floats, kind: str = "spline", exponents: tuple[float, ...] = (3.0,)
 ) -> Case:
     def make(**_: object) -> tuple[AgentLoss, Trajectory]:
-        frame, _ = shuffled(liquid(names, cell, seed=11, jitter=0.04), 5)
+        frame = shuffled(liquid(names, cell, seed=11, jitter=0.04), 5)[0]
         return invent(frame, kind, exponents, cutoff=4.8, edge=2.9), jittered(frame)
 
     return make

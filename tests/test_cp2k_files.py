@@ -205,13 +205,19 @@ def test_empty_and_damaged_files(run: Callable[[str], Path]) -> None:
     )
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2"])
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".xz": lzma.compress,
+    ".bz2": bz2.compress,
+}
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
 def test_truncated_compressed_file(run: Callable[[str], Path], suffix: str) -> None:
     directory = run("water64")
     plain = directory / "w64-frc-1.xyz"
     packed = directory / f"w64-frc-1.xyz{suffix}"
-    pack = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}[suffix]
-    packed.write_bytes(pack(plain.read_bytes())[:-500])
+    packed.write_bytes(COMPRESS[suffix](plain.read_bytes())[:-500])
     plain.unlink()
     assert (
         message(directory)

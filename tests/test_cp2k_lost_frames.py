@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,6 +88,11 @@ def test_half_written_last_frame(run: Callable[[str], Path], cut: int) -> None:
 ARGON = frames_of(DATA / "argon" / "argon-pos-1.xyz", 3)
 STEPS = [*ARGON[:4], *ARGON[6:]]
 """Steps 0…8 without repetition."""
+BESIDE: dict[str, Any] = {
+    "forces": DATA / "argon" / "argon-frc-1.xyz",
+    "input": DATA / "argon" / "argon.inp",
+}
+"""What lies beside the positions."""
 
 
 @settings(
@@ -101,8 +107,7 @@ def test_crash_within_a_frame_then_restart(
     text = "".join(STEPS[:crash]) + STEPS[crash][:cut] + "".join(STEPS[max(0, crash - back) :])
     file = tmp_path / "a-pos-1.xyz"
     file.write_text(text)
-    inputs = {"forces": DATA / "argon" / "argon-frc-1.xyz", "input": DATA / "argon" / "argon.inp"}
-    trajectory = read_cp2k(None, positions=file, **inputs)
+    trajectory = read_cp2k(None, positions=file, **BESIDE)
     assert trajectory.step.tolist() == list(range(9))
     assert np.array_equal(trajectory.positions, read_cp2k(DATA / "argon").positions)
 
@@ -117,8 +122,7 @@ def test_run_in_progress_gives_its_complete_frames(tmp_path: Path, cut: int) -> 
     complete = [
         sum(map(len, STEPS[: n + 1])) - 1 for n in range(len(STEPS))
     ]  # the last newline is not needed
-    inputs = {"forces": DATA / "argon" / "argon-frc-1.xyz", "input": DATA / "argon" / "argon.inp"}
-    assert open_cp2k(None, positions=file, **inputs).n_frames == sum(end <= cut for end in complete)
+    assert open_cp2k(None, positions=file, **BESIDE).n_frames == sum(end <= cut for end in complete)
 
 
 def test_half_written_frame_in_the_middle_is_said(run: Callable[[str], Path]) -> None:

@@ -248,11 +248,11 @@ def test_escapes_are_the_pairs_farthest_outside(frame: Trajectory, loss: AgentLo
                     outside,
                     (f"{topology.symbols[i]}{i + 1}", f"{topology.symbols[j]}{j + 1}"),
                 )
-    found = {
+    escapes: dict[str, tuple[Any, tuple[str, str]]] = {
         e.term: (pytest.approx(e.outside_A), e.atoms)
         for e in loss.escapes(System(topology, frame.positions[0], CUBE, loss.shortest_reach_A))
     }
-    assert len(expected) >= 2 and found == expected
+    assert len(expected) >= 2 and escapes == expected
 
 
 def test_leaving_the_sampled_distances_is_said_or_stops(

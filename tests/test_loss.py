@@ -1,193 +1,29 @@
-"""The loss: its functions, their walls, the forces they exert, and the model file."""
+"""The loss of a system: energy and forces, and which systems a model covers."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from conftest import (
     CUBE,
     TRICLINIC,
-    bond_term,
     energy_and_forces,
     evaluate,
-    free_term,
     invent,
     liquid,
     named_pairs,
     shuffled,
     topology_of,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.topology import find_topology
-from mld_ff.loss.bonds import BondTerm
-from mld_ff.loss.free_pairs import PowerTerm, SplineTerm
 from mld_ff.loss.model import AgentLoss
-from mld_ff.loss.terms import FreeTerm, Term, Wall, wall_stiffness
 from mld_ff.trajectory import Trajectory
 
 LIQUID = ["H2O"] * 4 + ["CH3OH"] * 2 + ["Na"]
-EXPONENTS = [(1.0,), (3.0,), (6.0,), (0.5,), (2.7, 4.1), (-1.0, 1.0), (1.0, 2.0, 3.0)]
-FREE: dict[str, FreeTerm] = {
-    **{f"power {e}": free_term(("O", "H"), "power", e) for e in EXPONENTS},
-    "spline": free_term(("O", "H")),
-}
-BONDS: dict[str, BondTerm] = {
-    f"bond {d}": bond_term("bonded:O-H", ("O", "H"), np.array([0.9, 1.1]), degree=d)
-    for d in range(1, 7)
-}
-TERMS: dict[str, Term] = {**FREE, **BONDS}
-
-
-def by_name(terms: dict[str, Any]) -> Callable[..., Any]:
-    return pytest.mark.parametrize("term", terms.values(), ids=terms)
-
-
-def sampled(term: Term) -> np.ndarray:
-    """Distances between the walls (or up to the cutoff), none of them a knot."""
-    low, high = (term.wall_edge_A, term.cutoff_A) if isinstance(term, FreeTerm) else term.range_A
-    return np.linspace(low, high, 73)[1:-1] + 1.37e-4
-
-
-# --- functions and their derivatives --------------------------------------------------------------
-
-
-@by_name(TERMS)
-@pytest.mark.parametrize("derivative", [1, 2])
-def test_derivatives_of_the_basis(term: Term, derivative: int) -> None:
-    """Against central differences of the derivative below, function by function."""
-    r, h = sampled(term), 1e-5
-    expected = (term.basis(r + h, derivative - 1) - term.basis(r - h, derivative - 1)) / (2 * h)
-    found = term.basis(r, derivative)
-    assert found.shape == (len(r), len(term.coefficients)) == (len(r), len(term.coefficient_names))
-    assert np.abs(found - expected).max() < 1e-7 * max(1.0, np.abs(expected).max())
-
-
-@pytest.mark.parametrize("exponents", EXPONENTS, ids=str)
-def test_power_basis_is_the_formula(exponents: tuple[float, ...]) -> None:
-    """l = Σ A_n q_n + Σ_{n≤m} B_nm q_n q_m with q_n = (1 - (r/rc)²)³ r^-n, in the order of the
-    coefficients' names.
-    """
-    term = free_term(("O", "O"), "power", exponents)
-    for r in (1.3, 2.5, 4.9):
-        q = [(1 - (r / 5.0) ** 2) ** 3 / r**n for n in exponents]
-        expected = q + [q[a] * q[b] for a in range(len(q)) for b in range(a, len(q))]
-        assert term.basis(np.array([r]))[0] == pytest.approx(expected, rel=1e-12)
-    names = [f"A_{n:g}" for n in exponents]
-    names += [f"B_{n:g},{m:g}" for k, n in enumerate(exponents) for m in exponents[k:]]
-    assert list(term.coefficient_names) == names
-
-
-def test_spline_reproduces_a_cubic() -> None:
-    """B-splines of degree 3 represent any cubic away from the cutoff; their sum is 1 there."""
-    term = free_term(("O", "O"))
-    r = np.linspace(1.01, 4.3, 50)  # from the fourth knot on, where all four functions overlap
-    assert term.basis(r).sum(axis=1) == pytest.approx(1.0)
-    cubic = 1 - 2 * r + 0.7 * r**2 - 0.1 * r**3
-    fitted = np.linalg.lstsq(term.basis(r), cubic, rcond=None)[0]
-    assert term.basis(r) @ fitted == pytest.approx(cubic, abs=1e-10)
-
-
-@pytest.mark.parametrize("degree", range(1, 7))
-def test_bond_is_a_polynomial(degree: int) -> None:
-    term = BONDS[f"bond {degree}"]
-    x = np.array([0.93, 1.0, 1.07]) - term.r0_A
-    expected = sum(c * x**m for m, c in enumerate(term.coefficients, 1))
-    assert term.evaluate(x + term.r0_A)[0] == pytest.approx(expected, abs=1e-14)
-
-
-@by_name(FREE)
-def test_nothing_is_left_at_the_cutoff(term: FreeTerm) -> None:
-    """Value, slope and curvature go to zero at the cutoff, and stay there."""
-    at = np.array([term.cutoff_A, term.cutoff_A + 0.5])
-    for derivative in range(3):
-        assert np.array_equal(term.basis(at, derivative), np.zeros((2, len(term.coefficients))))
-    near = term.cutoff_A - np.array([1e-3, 1e-6])
-    scale = [np.abs(term.basis(sampled(term), d)).max() for d in range(3)]
-    for derivative in range(3):
-        small = np.abs(term.basis(near, derivative)).max(axis=1) / scale[derivative]
-        assert small[0] < 0.03 and small[1] < 1e-4
-    energy, slope = term.evaluate(at)
-    assert energy.tolist() == [0, 0] and slope.tolist() == [0, 0]
-
-
-# --- walls ----------------------------------------------------------------------------------------
-
-
-@by_name(TERMS)
-def test_walls_join_smoothly(term: Term) -> None:
-    """Value, slope and curvature agree from both sides; further out it is the parabola plus the
-    cubic.
-    """
-    for wall in term.walls:
-        outwards = -wall.inward
-        edge = np.array([wall.edge_A])
-        value, slope, curvature = (
-            (term.basis(edge, d) @ np.array(term.coefficients))[0] for d in range(3)
-        )
-        h = 1e-5
-        (e0, e1, _), (s0, s1, s2) = term.evaluate(
-            wall.edge_A + outwards * h * np.array([0.0, 1.0, 2.0])
-        )
-        assert e0 == pytest.approx(value, abs=1e-12) and s0 == pytest.approx(slope, abs=1e-12)
-        assert (e1 - e0) / (outwards * h) == pytest.approx(
-            slope, abs=1e-2 * abs(curvature) * h + 1e-3
-        )
-        assert (s1 - s0) / (outwards * h) == pytest.approx(curvature, abs=1e-2)
-        assert (s2 - s1) / (outwards * h) == pytest.approx(curvature, abs=1e-2)
-        for x in (0.05, 0.3):
-            expected = (
-                value
-                + outwards * slope * x
-                + curvature * x**2 / 2
-                + wall.stiffness_eV_per_A3 * x**3
-            )
-            assert term.evaluate(np.array([wall.edge_A + outwards * x]))[0][0] == pytest.approx(
-                expected, rel=1e-12
-            )
-
-
-@by_name(TERMS)
-def test_slope_is_the_derivative_of_the_energy_beyond_walls(term: Term) -> None:
-    for wall in term.walls:
-        r = wall.edge_A - wall.inward * np.linspace(0.01, 0.6, 30)
-        h = 1e-5
-        expected = (term.evaluate(r + h)[0] - term.evaluate(r - h)[0]) / (2 * h)
-        assert term.evaluate(r)[1] == pytest.approx(expected, abs=1e-6)
-
-
-@settings(deadline=None, max_examples=300)
-@given(
-    force=st.floats(-50, 50),
-    curvature=st.floats(-500, 500),
-    depth=st.floats(0.005, 1.0),
-    least=st.floats(0.1, 20),
-    inward=st.sampled_from([1, -1]),
-)
-def test_walls_push_back_beyond_their_depth(
-    force: float, curvature: float, depth: float, least: float, inward: int
-) -> None:
-    """Whatever the term does at its edge; and never softer than asked for, nor stiffer than
-    needed.
-    """
-    stiffness = wall_stiffness(force, curvature, depth, least)
-    assert stiffness >= least
-    wall = Wall(3.0, stiffness, 0.0, force, curvature, inward)
-    x = depth * np.array([1.0, 1.001, 1.1, 1.5, 2, 3, 5, 10, 100])
-    towards_sampled = -inward * wall.evaluate(3.0 - inward * x)[1]
-    tolerance = 1e-9 * (abs(force) + abs(curvature) * x)
-    assert (towards_sampled >= -tolerance).all() and (towards_sampled[1:] > -tolerance[1:]).all()
-    assert stiffness <= least or stiffness <= 2 * (abs(force) + abs(curvature) * depth) / (
-        3 * depth**2
-    )
 
 
 # --- energy and forces of a system ----------------------------------------------------------------
@@ -282,7 +118,8 @@ def test_energy_is_the_sum_over_pairs(few: Trajectory) -> None:
         "free:O-H": (names == "O-H") & (r > 1.3) & (r < 5.5),
         "free:H-H": (names == "H-H") & (r > 1.75) & (r < 5.5),
     }
-    for term in loss.terms:
+    assert {term.name for term in loss.terms} == set(chosen)
+    for term in loss.pair_terms:
         assert energies[term.name] == pytest.approx(
             term.evaluate(r[chosen[term.name]])[0].sum(), rel=1e-10
         )
@@ -358,145 +195,6 @@ def test_a_small_system_needs_only_its_own_terms() -> None:
     one = liquid(["H2O"], CUBE)
     assert list(loss.terms_of(topology_of(one))) == ["bonded:O-H", "bonded:H-H"]
     assert evaluate(loss, topology_of(one), one.positions[0], one.cell[0])[0]["free:O-O"] == 0.0
-
-
-# --- the model file -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    file = tmp_path / "model.json"
-    frame = liquid(["H2O", "CH3OH"], CUBE)
-    spline, power = invent(frame), invent(frame, "power", (2.7, -1.0))
-    mixed = (*spline.terms[:-2], *power.terms[-2:])
-    coverage = {"counts": [1, 2], "start_A": 1.5}
-    covered = tuple(replace(t, coefficient_errors=(0.1, 0.2), coverage=coverage) for t in mixed)
-    AgentLoss(
-        spline.species, covered, {"ridge": 1e-7, "molecules": {"H2O": 1}, "π": [[1, 2], [3]]}
-    ).save(file)
-    return file
-
-
-def test_save_and_load_give_the_same_bytes(
-    model: Path, tmp_path: Path, spline_water: AgentLoss
-) -> None:
-    loss = AgentLoss.load(model)
-    assert {type(t) for t in loss.terms} == {BondTerm, SplineTerm, PowerTerm}
-    loss.save(tmp_path / "again.json")
-    assert (tmp_path / "again.json").read_bytes() == model.read_bytes()
-    spline_water.save(tmp_path / "new" / "fitted.json")
-    fitted = AgentLoss.load(tmp_path / "new" / "fitted.json")
-    assert fitted.terms == spline_water.terms and fitted.species == spline_water.species
-    fitted.save(tmp_path / "refitted.json")
-    assert (tmp_path / "refitted.json").read_bytes() == (
-        tmp_path / "new" / "fitted.json"
-    ).read_bytes()
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "again.json",
-        "model.json",
-        "new",
-        "refitted.json",
-    ]
-
-
-def test_loaded_model_computes_the_same(
-    model: Path, spline_water: AgentLoss, few: Trajectory
-) -> None:
-    spline_water.save(model)
-    loaded, original = (
-        energy_and_forces(loss, few[0]) for loss in (AgentLoss.load(model), spline_water)
-    )
-    assert loaded[0] == original[0] and np.array_equal(loaded[1], original[1])
-
-
-def load_error(file: Path, change: Callable[[dict[str, Any]], None]) -> str:
-    data = json.loads(file.read_text())
-    change(data)
-    file.write_text(json.dumps(data))
-    with pytest.raises(InputError) as caught:
-        AgentLoss.load(file)
-    return str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({"version": 2}, "has version 2; this mld_ff reads version 1: fit again"),
-        (
-            {"format": "other"},
-            (
-                "is not a model file: \"format\" should be 'mld_ff agent loss'; write one with"
-                " `mld-ff fit`"
-            ),
-        ),
-        (
-            {"units": {"energy": "kcal/mol", "length": "angstrom"}},
-            (
-                "has units {'energy': 'kcal/mol', 'length': 'angstrom'}; expected {'energy': 'eV',"
-                " 'length': 'angstrom'}"
-            ),
-        ),
-    ],
-)
-def test_other_formats_are_refused(model: Path, change: dict[str, Any], expected: str) -> None:
-    assert load_error(model, lambda data: data.update(change)) == f"{model}: {expected}"
-
-
-def test_unknown_kind_and_field_are_refused(model: Path) -> None:
-    text = model.read_text()
-    error = load_error(model, lambda data: data["terms"][0].update(kind="morse"))
-    name = json.loads(text)["terms"][0]["name"]
-    assert (
-        error == f"{model}: term {name!r} is of unknown kind 'morse'; known: power, spline, bond,"
-        " collective"
-    )
-    model.write_text(text)
-    error = load_error(model, lambda data: data["terms"][1].update(colour="red"))
-    name = json.loads(text)["terms"][1]["name"]
-    assert error == f"{model}: term {name!r} has fields that this version does not know: ['colour']"
-
-
-@pytest.mark.parametrize("missing", ["version", "units", "species", "terms", "provenance"])
-def test_incomplete_model_is_refused(model: Path, missing: str) -> None:
-    error = load_error(model, lambda data: data.pop(missing))
-    assert error.startswith(f"{model}: is not a complete model file: ") and missing in error
-
-
-def test_term_without_coefficients_is_refused(model: Path) -> None:
-    error = load_error(model, lambda data: data["terms"][0].pop("coefficients"))
-    assert error.startswith(f"{model}: is not a complete model file: ") and "coefficients" in error
-
-
-@settings(deadline=None, max_examples=50)
-@given(share=st.floats(0, 0.999))
-def test_truncated_model_is_refused(tmp_path_factory: pytest.TempPathFactory, share: float) -> None:
-    frame = liquid(["H2O"] * 2, CUBE)
-    file = tmp_path_factory.mktemp("cut") / "model.json"
-    text = invent(frame).dumps()
-    cut = text[: int(share * (len(text) - 2))]
-    file.write_text(cut)
-    with pytest.raises(InputError) as caught:
-        AgentLoss.load(file)
-    assert str(caught.value).startswith(f"{file}:") and "is not a model file" in str(caught.value)
-
-
-def test_model_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError) as caught:
-        AgentLoss.load(tmp_path / "none.json")
-    assert (
-        str(caught.value) == f"{tmp_path / 'none.json'}: cannot be read: No such file or directory"
-    )
-
-
-def test_failed_save_leaves_the_old_file(model: Path) -> None:
-    """JSON has no infinity: refused before anything is written."""
-    before = model.read_bytes()
-    loss = AgentLoss.load(model)
-    with pytest.raises(ValueError, match="JSON"):
-        replace(loss, provenance={"x": float("inf")}).save(model)
-    assert model.read_bytes() == before and [p.name for p in model.parent.iterdir()] == [
-        "model.json"
-    ]
 
 
 def test_topology_is_taken_as_given(few: Trajectory) -> None:

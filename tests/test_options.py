@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from command_line import invoke
+from conftest import present
 
 import mld_ff.cli
 from mld_ff import inference
@@ -148,7 +149,7 @@ def settings_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 
 def parameters_of(verb: str) -> list[inspect.Parameter]:
-    command = app[verb].default_command
+    command = present(app[verb].default_command)
     return list(inspect.signature(command).parameters.values())
 
 

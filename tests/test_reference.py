@@ -11,15 +11,19 @@ import pytest
 from ase import Atoms
 from ase.io import write
 from command_line import Done, invoke
-from conftest import waters
+from conftest import present, waters
 
 from mld_ff.errors import InputError
-from mld_ff.sources.cp2k.read.inputfile import parse_input
+from mld_ff.sources.cp2k.read.inputfile import Section, parse_input
 from mld_ff.sources.cp2k.read.settings import read_settings
 from mld_ff.sources.cp2k.run.inputs import Reference, filled, write_reference
 from mld_ff.sources.extxyz import open_extxyz
 from mld_ff.sources.packing import Ingredient, find_molecule, pack
 from mld_ff.trajectory import Trajectory, spread_frames
+
+
+def value_of(root: Section, *path: str) -> str:
+    return present(root.get(*path)).value
 
 
 def test_options_arrive_in_the_input(tmp_path: Path) -> None:
@@ -28,21 +32,21 @@ def test_options_arrive_in_the_input(tmp_path: Path) -> None:
     )
     write_reference(tmp_path, reference, waters(8))
     root = parse_input(tmp_path / "dft.inp")
-    assert root.get("MOTION", "MD", "STEPS").value == "77"
-    assert root.get("MOTION", "MD", "THERMOSTAT", "NOSE", "TIMECON").value == "40.0"
+    assert value_of(root, "MOTION", "MD", "STEPS") == "77"
+    assert value_of(root, "MOTION", "MD", "THERMOSTAT", "NOSE", "TIMECON") == "40.0"
     for name in ("TRAJECTORY", "FORCES", "VELOCITIES", "CELL"):
-        assert root.get("MOTION", "PRINT", name, "EACH", "MD").value == "7"
-    assert root.get("GLOBAL", "SEED").value == "5"
+        assert value_of(root, "MOTION", "PRINT", name, "EACH", "MD") == "7"
+    assert value_of(root, "GLOBAL", "SEED") == "5"
     dft = ("FORCE_EVAL", "DFT")
-    assert root.get(*dft, "MGRID", "CUTOFF").value == "500.0"
-    assert root.get(*dft, "MGRID", "REL_CUTOFF").value == "60.0"
-    assert root.get(*dft, "XC", "XC_FUNCTIONAL", "PBE", "PARAMETRIZATION").value == "REVPBE"
+    assert value_of(root, *dft, "MGRID", "CUTOFF") == "500.0"
+    assert value_of(root, *dft, "MGRID", "REL_CUTOFF") == "60.0"
+    assert value_of(root, *dft, "XC", "XC_FUNCTIONAL", "PBE", "PARAMETRIZATION") == "REVPBE"
     assert (
-        root.get(*dft, "XC", "VDW_POTENTIAL", "PAIR_POTENTIAL", "REFERENCE_FUNCTIONAL").value
+        value_of(root, *dft, "XC", "VDW_POTENTIAL", "PAIR_POTENTIAL", "REFERENCE_FUNCTIONAL")
         == "revPBE"
     )
     kind = ("FORCE_EVAL", "SUBSYS", "KIND")
-    assert (root.get(*kind, "BASIS_SET").value, root.get(*kind, "POTENTIAL").value) == (
+    assert (value_of(root, *kind, "BASIS_SET"), value_of(root, *kind, "POTENTIAL")) == (
         "TZV2P-MOLOPT-GTH",
         "GTH-PBE",
     )

@@ -1,6 +1,4 @@
-"""Refinement: what is new is found, labelled and learned; what is broken is not; a killed one goes
-on.
-"""
+"""Refinement: what is new is labelled and learned, other data are refused; a killed one goes on."""
 
 from __future__ import annotations
 
@@ -13,102 +11,56 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import invoke
-from conftest import EXAMPLE, evaluate, topology_of
+from conftest import COLD_K, EXAMPLE, TEACHER_BASIS, Teacher, evaluate, present, run_of
 
 from mld_ff.engines.settings import MD
 from mld_ff.errors import CheckFailed, InputError
-from mld_ff.geometry.system import systems
-from mld_ff.inference import Basis, Dataset, fit
 from mld_ff.loss.model import AgentLoss
 from mld_ff.origin import Origin
-from mld_ff.production.record import read_record
-from mld_ff.production.simulation import run
-from mld_ff.sources.cp2k.run.inputs import Reference
 from mld_ff.sources.cp2k.run.launch import CP2K_VARIABLE
 from mld_ff.trajectory import Trajectory
 from mld_ff.units import HARTREE_PER_BOHR_TO_EV_PER_A
 from mld_ff.workflows.refining.loop import Refinement, Settings, refine
-from mld_ff.workflows.refining.novelty import Judge, Leverage, look, pick
 
-COLD_K, HOT_K = 100.0, 450.0
-BASIS = Basis(spacing_A=0.3, cutoff_A=4.0)
-SETTINGS = Settings(BASIS, nvt=MD(COLD_K, 0.2, every_fs=10.0), hot_K=(HOT_K,), frames_per_round=20)
-
-
-class Teacher:
-    """Stands for CP2K: the forces of a model of its own; notes what it was asked."""
-
-    def __init__(self, loss: AgentLoss, first: Trajectory) -> None:
-        self.loss, self.topology, self.asked = loss, topology_of(first), list[int]()
-
-    def __call__(
-        self, directory: Path, reference: Reference, frames: Trajectory, progress: Any
-    ) -> Trajectory:
-        self.asked.append(frames.n_frames)
-        return self.label(frames)
-
-    def label(self, frames: Trajectory) -> Trajectory:
-        pairs = zip(frames.positions, frames.cell, strict=True)
-        forces = np.array([evaluate(self.loss, self.topology, x, cell)[1] for x, cell in pairs])
-        return replace(frames, forces=forces, step=np.arange(1, frames.n_frames + 1))
-
-
-@pytest.fixture(scope="module")
-def teacher(few: Trajectory) -> Teacher:
-    return Teacher(fit(few, BASIS).loss, few[0])
-
-
-def run_of(loss: AgentLoss, start: Trajectory, directory: Path, settings: MD) -> Trajectory:
-    """Frames of a run in LAMMPS, the atoms in the order of the start."""
-    frames = run(loss, replace(start, velocities=None), "lammps", directory, settings)
-    return frames.select_atoms(np.argsort(read_record(directory).atom_in_source))
-
-
-@pytest.fixture(scope="module")
-def source(
-    few: Trajectory, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory
-) -> Trajectory:
-    """20 frames at 100 K: far too little to know what hot water does."""
-    cold = run_of(
-        teacher.loss, few[20], tmp_path_factory.mktemp("cold"), MD(COLD_K, 0.3, every_fs=10.0)
-    )
-    return teacher.label(cold[11:])
+HOT_K = 450.0
+SETTINGS = Settings(
+    TEACHER_BASIS, nvt=MD(COLD_K, 0.2, every_fs=10.0), hot_K=(HOT_K,), frames_per_round=20
+)
 
 
 @pytest.fixture(scope="module")
 def refined(
-    source: Trajectory, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory
+    cold_water: Trajectory, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Refinement]:
     out = tmp_path_factory.mktemp("refine")
-    return out, refine(source, out, SETTINGS, rounds=1, label=teacher)
+    return out, refine(cold_water, out, SETTINGS, rounds=1, label=teacher)
 
 
 def rmse(loss: AgentLoss, frames: Trajectory) -> float:
-    assert frames.forces is not None
-    mine = Teacher(loss, frames[0]).label(frames).forces
-    return float(np.sqrt(((mine - frames.forces) ** 2).mean()))
+    mine = present(Teacher(loss, frames[0]).label(frames).forces)
+    return float(np.sqrt(((mine - present(frames.forces)) ** 2).mean()))
 
 
 # --- the whole ------------------------------------------------------------------------------------
 
 
 def test_hot_frames_that_nobody_saw_are_described_better(
-    refined: tuple[Path, Refinement], source: Trajectory, teacher: Teacher, tmp_path: Path
+    refined: tuple[Path, Refinement], cold_water: Trajectory, teacher: Teacher, tmp_path: Path
 ) -> None:
     """The teacher's own run, hot and from another frame, is what both models are held against."""
     out, found = refined
     first, last = AgentLoss.load(out / "round-1" / "model.json"), AgentLoss.load(out / "model.json")
     assert last == found.loss
     hot = teacher.label(
-        run_of(teacher.loss, source[3], tmp_path / "hot", MD(HOT_K, 0.2, every_fs=10.0, seed=77))[
-            10:
-        ]
+        run_of(
+            teacher.loss, cold_water[3], tmp_path / "hot", MD(HOT_K, 0.2, every_fs=10.0, seed=77)
+        )[10:]
     )
     assert rmse(last, hot) < rmse(first, hot)
     # the teacher's wall bends the attraction of hydrogen bonds within 0.1 Å, which no wall
     # elsewhere can copy
     names = [t.name for t in last.terms if t.name != "free:O-H"]
-    apart = Teacher(teacher.loss.only(*names), source[0]).label(hot)
+    apart = Teacher(teacher.loss.only(*names), cold_water[0]).label(hot)
     assert rmse(last.only(*names), apart) < 0.5 * rmse(first.only(*names), apart)
 
 
@@ -149,7 +101,7 @@ def as_killed(refined: tuple[Path, Refinement], where: Path, *missing: str) -> P
 
 
 def test_killed_in_a_run_it_goes_on_and_comes_to_the_same(
-    refined: tuple[Path, Refinement], source: Trajectory, teacher: Teacher, tmp_path: Path
+    refined: tuple[Path, Refinement], cold_water: Trajectory, teacher: Teacher, tmp_path: Path
 ) -> None:
     out = as_killed(
         refined, tmp_path / "killed", "round-1/picked.json", "round-1/run-450K/trajectory.dcd"
@@ -157,30 +109,30 @@ def test_killed_in_a_run_it_goes_on_and_comes_to_the_same(
     kept, broken = (out / "round-1" / name / "run.json" for name in ("run-100K", "run-450K"))
     broken.write_text(broken.read_text().replace('"finished": true', '"finished": false'))
     before = kept.read_bytes()
-    assert refine(source, out, SETTINGS, 1, teacher) == refined[1]
+    assert refine(cold_water, out, SETTINGS, 1, teacher) == refined[1]
     assert kept.read_bytes() == before, "a finished run was made again"
     assert (out / "model.json").read_bytes() == (refined[0] / "model.json").read_bytes()
 
 
 def test_killed_before_and_while_frames_are_labelled(
-    refined: tuple[Path, Refinement], source: Trajectory, teacher: Teacher, tmp_path: Path
+    refined: tuple[Path, Refinement], cold_water: Trajectory, teacher: Teacher, tmp_path: Path
 ) -> None:
     def killed(*_: Any) -> Trajectory:
         raise KeyboardInterrupt
 
     out = as_killed(refined, tmp_path / "killed")
     with pytest.raises(KeyboardInterrupt):
-        refine(source, out, SETTINGS, 1, killed)
+        refine(cold_water, out, SETTINGS, 1, killed)
     assert not (out / "model.json").exists()
-    assert refine(source, out, SETTINGS, 1, teacher) == refined[1]
+    assert refine(cold_water, out, SETTINGS, 1, teacher) == refined[1]
 
 
 def test_labels_may_be_made_elsewhere(
     refined: tuple[Path, Refinement],
-    source: Trajectory,
+    cold_water: Trajectory,
     teacher: Teacher,
     tmp_path: Path,
-    monkeypatch,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without CP2K its input is left, and a sentence; with CP2K's output beside it, the same call
     goes on.
@@ -191,12 +143,12 @@ def test_labels_may_be_made_elsewhere(
     with pytest.raises(
         InputError, match=r"frames wait for their forces in .*round-1/labels: no CP2K found"
     ) as said:
-        refine(source, out, SETTINGS, 1)
+        refine(cold_water, out, SETTINGS, 1)
     assert "cp2k.psmp -i nnp.inp -o label.out" in str(
         said.value
     ) and "give this command again" in str(said.value)
     as_cp2k_writes(out / "round-1/labels", teacher)
-    found = refine(source, out, SETTINGS, 1)
+    found = refine(cold_water, out, SETTINGS, 1)
     assert found.rounds[0]["labelled"] == refined[1].rounds[0]["labelled"]
     assert found.loss.provenance["rmse_meV_per_A"] == pytest.approx(
         refined[1].loss.provenance["rmse_meV_per_A"], rel=1e-4
@@ -245,18 +197,20 @@ def as_cp2k_writes(labels: Path, teacher: Teacher) -> None:
 
 
 def test_other_settings_and_other_data_are_refused(
-    refined: tuple[Path, Refinement], source: Trajectory, teacher: Teacher, tmp_path: Path
+    refined: tuple[Path, Refinement], cold_water: Trajectory, teacher: Teacher, tmp_path: Path
 ) -> None:
     out, _ = refined
     other = replace(
-        SETTINGS, nvt=replace(SETTINGS.nvt, time_ps=1.0), basis=replace(BASIS, bond_degree=2)
+        SETTINGS,
+        nvt=replace(SETTINGS.nvt, time_ps=1.0),
+        basis=replace(TEACHER_BASIS, bond_degree=2),
     )
     with pytest.raises(
         InputError, match=r"basis bond_degree was 4, now is 2; nvt time_ps was 0\.2, now is 1\.0"
     ):
-        refine(source, out, other, 1, teacher)
+        refine(cold_water, out, other, 1, teacher)
     with pytest.raises(InputError, match="begun with another CP2K run"):
-        refine(replace(source, origin=Origin(sha256="other")), out, SETTINGS, 1, teacher)
+        refine(replace(cold_water, origin=Origin(sha256="other")), out, SETTINGS, 1, teacher)
     (tmp_path / "notes.txt").write_text("mine")
     done = invoke("refine", EXAMPLE, "-o", tmp_path, "--json")
     assert (
@@ -265,16 +219,16 @@ def test_other_settings_and_other_data_are_refused(
     )
     (tmp_path / "refine.json").write_text("{")
     with pytest.raises(InputError, match=r"refine\.json: cannot be read"):
-        refine(source, tmp_path, SETTINGS, 1, teacher)
+        refine(cold_water, tmp_path, SETTINGS, 1, teacher)
 
 
-def continued(refined: tuple[Path, Refinement], source: Trajectory, label: Any) -> Refinement:
+def continued(refined: tuple[Path, Refinement], cold_water: Trajectory, label: Any) -> Refinement:
     """What follows when the labels of the finished round are read again."""
-    return refine(source, refined[0], SETTINGS, 1, label)
+    return refine(cold_water, refined[0], SETTINGS, 1, label)
 
 
 def test_labels_of_another_method_are_refused(
-    refined: tuple[Path, Refinement], source: Trajectory, teacher: Teacher
+    refined: tuple[Path, Refinement], cold_water: Trajectory, teacher: Teacher
 ) -> None:
     def other_method(*given: Any) -> Trajectory:
         found = teacher(*given)
@@ -284,19 +238,19 @@ def test_labels_of_another_method_are_refused(
     with pytest.raises(
         CheckFailed, match=r"differ from those of that run by .* \(10 % of the force"
     ):
-        continued(refined, source, other_method)
+        continued(refined, cold_water, other_method)
     with pytest.raises(InputError, match="labels of other frames"):
         continued(
             refined,
-            source,
+            cold_water,
             lambda *given: replace(found := teacher(*given), positions=found.positions + 0.01),
         )
     with pytest.raises(InputError, match="were to be labelled"):
-        continued(refined, source, lambda *given: teacher(*given)[:-1])
+        continued(refined, cold_water, lambda *given: teacher(*given)[:-1])
 
 
 def test_a_label_of_monstrous_forces_is_not_learned(
-    refined: tuple[Path, Refinement], source: Trajectory, teacher: Teacher, tmp_path: Path
+    refined: tuple[Path, Refinement], cold_water: Trajectory, teacher: Teacher, tmp_path: Path
 ) -> None:
     def monstrous(*given: Any) -> Trajectory:
         found = teacher(*given)
@@ -305,114 +259,7 @@ def test_a_label_of_monstrous_forces_is_not_learned(
         return found
 
     (told,) = refine(
-        source, as_killed(refined, tmp_path / "monstrous"), SETTINGS, 1, monstrous
+        cold_water, as_killed(refined, tmp_path / "monstrous"), SETTINGS, 1, monstrous
     ).rounds
     assert told["labelled"] == refined[1].rounds[0]["labelled"] - 1
     assert "a force of 86.6 eV/Å" in told["left_out"][0]
-
-
-# --- what is new ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def judged(source: Trajectory) -> Judge:
-    return Judge(fit(source, BASIS), source)
-
-
-def test_leverage_is_the_variance_that_noise_of_the_data_leaves(source: Trajectory) -> None:
-    """Fits to forces with noise of variance one scatter, on a frame that they have not seen, by the
-    leverage.
-    """
-    basis = Basis("power", (2.0,), bond_degree=2)
-    fitted = fit(source, basis)
-    blocks = [b for b in range(10) if b % 5 != 4]
-    vars(fitted.problem)["ridge"] = 0.0
-    leverage = Leverage(fitted, blocks)
-    every = list(systems(topology_of(source), source, fitted.data.reach_A))
-    train = np.concatenate([fitted.data.design(every[f]) for f in range(20) if f // 2 in blocks])
-    unseen = fitted.data.design(every[9])
-    noise = np.random.default_rng(1).normal(size=(len(train), 400))
-    scatter = (
-        (unseen @ np.linalg.lstsq(train, noise, rcond=None)[0])
-        .var(axis=1)
-        .reshape(-1, 3)
-        .sum(axis=1)
-    )
-    expected = leverage.of_atoms(every[9])
-    assert scatter == pytest.approx(expected, rel=0.5)
-    assert scatter.mean() == pytest.approx(expected.mean(), rel=0.1)
-
-
-def stretched(judge: Judge, frames: Trajectory, which: list[int], by_A: float) -> Trajectory:
-    """One bond of some of the frames longer than any that the source shows."""
-    x = np.array(frames.positions)
-    (o, h), cell = judge.topology.bonds[0], frames.cell[0]
-    for f in which:
-        r = x[f, h] - x[f, o]
-        r -= np.round(r @ np.linalg.inv(cell)) @ cell
-        x[f, h] = x[f, o] + r * (1.08 + by_A) / np.linalg.norm(r)
-    return replace(frames, positions=x)
-
-
-def test_frames_of_the_source_are_not_new_and_stretched_ones_are(
-    judged: Judge, source: Trajectory
-) -> None:
-    own = [judged.judge(source[f]) for f in range(20)]
-    assert max(v.novelty for v in own) <= 1.0
-    assert not any(v.new or v.beyond or v.unsound for v in own)
-    verdict = judged.judge(stretched(judged, source, [5], 0.1)[5])
-    assert verdict.new and verdict.unsound is None
-    assert 0.05 < verdict.beyond["bonded:O-H"] < 0.2
-
-
-def test_a_run_counts_up_to_its_first_unsound_frame(judged: Judge, source: Trajectory) -> None:
-    x = np.array(source.positions)
-    oxygen = np.flatnonzero(np.array(source.symbols) == "O")[:2]
-    molecule = next(m for m in judged.topology.molecules if oxygen[0] in m)
-    x[12, molecule] += (
-        x[12, oxygen[1]] - x[12, oxygen[0]] + np.array([1.9, 0, 0])
-    )  # on top of another one
-    shown = look(judged, replace(source, positions=x))
-    assert shown.frames.n_frames == len(shown.verdicts) == 12
-    assert shown.stopped is not None and "beyond the distances sampled" in shown.stopped
-    assert "bonded:O-H is 0.4" in str(look(judged, stretched(judged, source, [4], 0.4)).stopped)
-    x[7, 3] = np.nan
-    assert "not finite" in str(look(judged, replace(source, positions=x)).stopped)
-    assert look(judged, source).stopped is None
-
-
-def test_frames_are_chosen_to_differ(source: Trajectory) -> None:
-    """Of the same new frame eight times over, and another, both are among the first two chosen."""
-    judge = Judge(fit(source, BASIS), source)
-    alike = stretched(judge, source[np.array([0] * 8 + [13])], list(range(9)), 0.1)
-    shown = look(judge, alike)
-    assert shown.new == list(range(9))
-    chosen = pick(judge, [shown], 4)
-    assert len(set(chosen)) == 4 and {f == 8 for _, f in chosen[:2]} == {True, False}
-    judge = Judge(fit(source, BASIS), source)
-    assert pick(judge, [replace(shown, stopped="it broke")], 3)[0] == (0, 8)
-
-
-# --- fits to more than the run --------------------------------------------------------------------
-
-
-def test_frames_that_only_train_are_never_tested(
-    source: Trajectory, few: Trajectory, teacher: Teacher
-) -> None:
-    other = teacher.label(few[:7])
-    wrong = replace(other, forces=5 * np.asarray(other.forces))
-    basis = Basis("power", (3.0,), bond_degree=2)
-    alone, more, misled = (
-        fit(s, basis).loss
-        for s in (
-            source,
-            Dataset((source, other), only_train=1),
-            Dataset((source, wrong), only_train=1),
-        )
-    )
-    assert [m.provenance["frames_train"] for m in (alone, more)] == [16, 23]
-    assert alone.provenance["frames_test"] == more.provenance["frames_test"] == 4
-    assert more.provenance["rmse_meV_per_A"] < 1.3 * alone.provenance["rmse_meV_per_A"]
-    assert misled.provenance["rmse_meV_per_A"] > 3 * alone.provenance["rmse_meV_per_A"]
-    with pytest.raises(InputError, match="other atoms than the run"):
-        Dataset((source, other.select_atoms(np.arange(191))), only_train=1)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import openmm
 import pytest
 from conftest import CUBE, liquid
 
@@ -27,8 +28,9 @@ SHORT = MD(time_ps=0.05, timestep_fs=0.5, every_fs=5.0, velocities=True)
 )
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
 def test_settings_must_be_positive(name: str, value: float) -> None:
+    options: dict[str, Any] = {name: value}
     with pytest.raises(InputError, match=rf"^{name} is {value}; it must be a positive number$"):
-        MD(**{name: value})
+        MD(**options)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_unknown_platform(few: Trajectory, spline_water: AgentLoss, tmp_path: Pa
 def test_precision_where_there_is_no_choice(
     engine: str,
     platform: str,
-    precision: str,
+    precision: Any,
     said: str,
     few: Trajectory,
     spline_water: AgentLoss,
@@ -94,9 +96,9 @@ def test_precision_is_a_property_of_the_platform(monkeypatch: pytest.MonkeyPatch
     asked = []
     gpu = type("Platform", (), {"getName": lambda self: "CUDA"})()
     monkeypatch.setattr(platforms, "platform_named", lambda name: gpu)
-    monkeypatch.setattr(platforms.openmm, "Context", lambda *arguments: asked.append(arguments[2:]))
+    monkeypatch.setattr(openmm, "Context", lambda *arguments: asked.append(arguments[2:]))
     for precision in (None, "mixed"):
-        platforms.context_of(platforms.openmm.System(), Device("CUDA", precision))
+        platforms.context_of(openmm.System(), Device("CUDA", precision))
     assert asked == [(gpu, {}), (gpu, {"Precision": "mixed"})]
 
 

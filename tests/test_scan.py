@@ -23,10 +23,8 @@ from mld_ff.trajectory import Trajectory
 def planted(few: Trajectory) -> Trajectory:
     """Water frames with the forces of a power law with exponent 2.5 and quartic bonds."""
     loss = invent(few[0], "power", (2.5,), edge=1.0)
-    wide = replace(
-        loss,
-        terms=tuple(replace(t, range_A=(0.5, 3.0)) if "path" in vars(t) else t for t in loss.terms),
-    )
+    bonds = (replace(t, range_A=(0.5, 3.0)) for t in loss.bond_terms)
+    wide = replace(loss, terms=(*bonds, *loss.free_terms))
     topology = topology_of(few[0])
     forces = [
         evaluate(wide, topology, x, c)[1] for x, c in zip(few.positions, few.cell, strict=True)
@@ -34,7 +32,7 @@ def planted(few: Trajectory) -> Trajectory:
     return replace(few, forces=np.array(forces))
 
 
-def test_planted_exponent_is_found(planted):
+def test_planted_exponent_is_found(planted: Trajectory) -> None:
     found = scan(planted, (1.0, 1.5, 2.0, 2.5, 3.0, 4.0), cutoff_A=5.0)
     assert found.best_exponent == {"O": 2.5, "H": 2.5}
     assert found.one[3].max() < 1e-4
@@ -42,7 +40,7 @@ def test_planted_exponent_is_found(planted):
     assert 2.5 in found.best_pair
 
 
-def test_points_are_the_fits_they_stand_for(few):
+def test_points_are_the_fits_they_stand_for(few: Trajectory) -> None:
     found = scan(few, (1.0, 3.0, 4.5), cutoff_A=5.0)
     assert np.array_equal(found.plane, found.plane.transpose(1, 0, 2))
     n, m = (found.exponents.index(e) for e in found.best_pair)
@@ -53,7 +51,7 @@ def test_points_are_the_fits_they_stand_for(few):
         assert problem.relative_rmse(problem.coefficients()) == pytest.approx(point, rel=1e-6)
 
 
-def test_sensitivities_are_fits_without(few):
+def test_sensitivities_are_fits_without(few: Trajectory) -> None:
     found = scan(few, (1.0, 3.0), cutoff_A=5.0)
     by_name = {s.name: s for s in found.sensitivities}
     assert {
@@ -75,7 +73,7 @@ def test_sensitivities_are_fits_without(few):
             )
 
 
-def test_files(few, tmp_path: Path):
+def test_files(few: Trajectory, tmp_path: Path) -> None:
     files = write_scan(tmp_path, scan(few[::4], (2.0, 3.0), cutoff_A=5.0))
     found = json.loads((tmp_path / "scan.json").read_text())
     assert set(found["best_exponent"]) == set(found["relative_rmse"]) == {"O", "H"}
@@ -87,7 +85,7 @@ def test_files(few, tmp_path: Path):
         load_scan(tmp_path)
 
 
-def test_exponents_as_text():
+def test_exponents_as_text() -> None:
     assert parse_exponents("0.5:2:0.5") == (0.5, 1.0, 1.5, 2.0)
     assert parse_exponents("1,6,-1") == (1.0, 6.0, -1.0)
     with pytest.raises(InputError, match="START:STOP:STEP or a list"):

@@ -34,6 +34,7 @@ from mld_ff.inference import (
     write_shard,
 )
 from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.terms import PairTerm
 from mld_ff.origin import Origin
 from mld_ff.sources.cp2k import open_cp2k
 from mld_ff.trajectory import Trajectory
@@ -52,9 +53,9 @@ def assert_same_coefficients(found: AgentLoss, expected: AgentLoss) -> None:
     for a, b in pairs:
         size = max(map(abs, b.coefficients))
         assert a.coefficients == pytest.approx(b.coefficients, rel=1e-10, abs=1e-10 * size), a.name
-        assert a.coverage == b.coverage and [w.edge_A for w in a.walls] == [
-            w.edge_A for w in b.walls
-        ], a.name
+        assert a.coverage == b.coverage, a.name
+        assert isinstance(a, PairTerm) and isinstance(b, PairTerm)
+        assert [w.edge_A for w in a.walls] == [w.edge_A for w in b.walls], a.name
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def test_parts_make_the_whole(
     """Cut anywhere, in any order; blocks are those of the whole."""
     data = read_shards([shard(f"{k}.npz", part=f"{k}/{len(order)}") for k in order])
     tenths = [np.bincount(np.arange(run.n_frames) * 10 // run.n_frames) for run in two]
-    assert data.frames == 40 and data.frames_per_block == sum(tenths).tolist()
+    assert data.frames == 40 and data.frames_per_block == np.sum(tenths, axis=0).tolist()
     found = solve(data).loss
     assert_same_coefficients(found, one_pass)
     without_walls = solve(accumulate(two, BASIS.terms)).loss.provenance["relative_rmse"]
@@ -215,12 +216,13 @@ def test_job_array_of_the_example(runs: list[Path], tmp_path: Path) -> None:
             "SLURM_ARRAY_TASK_COUNT": "2",
         }
         environment |= {"SLURM_ARRAY_TASK_ID": str(task), "PYTHONPATH": str(ROOT)}
-        script = ["bash", ROOT / "examples/cluster/accumulate.sh", *runs, "--basis", "power"]
-        done = subprocess.run(
-            script, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        script = f"{ROOT}/examples/cluster/accumulate.sh"
+        call = ["bash", script, *map(str, runs), "--basis", "power"]
+        job = subprocess.run(
+            call, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, done.stderr
-        assert f"shards/{task}.npz: 24 frames, part {task}/2" in done.stdout
+        assert job.returncode == 0, job.stderr
+        assert f"shards/{task}.npz: 24 frames, part {task}/2" in job.stdout
     shards = sorted((tmp_path / "shards").iterdir())
     models = []
     for inputs in (shards, [*runs, "--basis", "power"]):

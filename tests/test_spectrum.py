@@ -24,7 +24,7 @@ def oscillators(stride_fs: float, frames: int, per_cm: dict[str, tuple[float, ..
     c = 2.99792458e-5  # cm/fs
     omega = 2 * np.pi * c * np.array([rng.permutation(np.resize(per_cm[s], 3)) for s in symbols])
     phase = rng.uniform(0, 2 * np.pi, omega.shape)
-    time = stride_fs * np.arange(frames)
+    time = (stride_fs * np.arange(frames)).astype(np.float64)
     grid = np.stack(np.meshgrid(*[np.arange(5) * 10.0] * 3), -1).reshape(-1, 3)[: len(symbols)]
     velocities = 0.01 * np.sin(omega * time[:, None, None] + phase)
     positions = grid - 0.01 / omega * np.cos(omega * time[:, None, None] + phase)

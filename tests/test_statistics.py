@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import CUBE, frame_of, topology_of
+from conftest import CUBE, frame_of, present, topology_of
 
 from mld_ff.report.comparison import Compared
 from mld_ff.report.diffusion import (
@@ -39,7 +39,7 @@ def walk(frames: int, step: float, seed: int = 0, drift: float = 0.0) -> Traject
         first,
         positions=x % 12,
         cell=np.repeat(first.cell, frames, axis=0),
-        time=10.0 * np.arange(frames),
+        time=np.arange(0.0, 10.0 * frames, 10.0),
         step=20 * np.arange(frames),
     )
 
@@ -87,7 +87,7 @@ def test_angles_are_those_of_the_law_of_cosines(few: Trajectory) -> None:
 def test_first_peak_is_that_of_the_curve() -> None:
     r = np.arange(1, 6, 0.05)
     g = 1 + 1.8 * np.exp(-(((r - 2.78) / 0.15) ** 2)) + 0.3 * np.exp(-(((r - 4.5) / 0.4) ** 2))
-    place, height = first_peak(r, g)
+    place, height = present(first_peak(r, g))
     assert place == pytest.approx(2.78, abs=0.005)
     assert height == pytest.approx(2.8, abs=0.02)
     assert first_peak(r, np.ones_like(r)) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mld_ff.geometry import system as module
-from mld_ff.geometry.pairs import neighbour_pairs
+from mld_ff.geometry.pairs import Pairs, neighbour_pairs
 from mld_ff.geometry.system import System, systems
 from mld_ff.inference import Basis, Dataset, accumulate
 from mld_ff.inference.errors import measure
@@ -38,9 +39,9 @@ class Counted:
 def searches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
     counted = Counted()
 
-    def search(*arguments: object) -> object:
+    def search(*arguments: Any) -> Pairs:
         counted.number += 1
-        return neighbour_pairs(*arguments)  # type: ignore[arg-type]
+        return neighbour_pairs(*arguments)
 
     monkeypatch.setattr(module, "neighbour_pairs", search)
     yield counted

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 from ase.neighborlist import build_neighbor_list, get_connectivity_matrix
 from conftest import CUBE, TRICLINIC, frame_of, liquid, named_pairs, shuffled, topology_of
@@ -91,7 +92,7 @@ def test_all_pairs_up_to_three_bonds_apart(name: str, cell: np.ndarray) -> None:
     assert found == expected
     i, j = np.triu_indices(len(isolated), 1)
     assert topology.is_bonded(i, j).tolist() == [
-        pair in expected for pair in zip(i, j, strict=True)
+        pair in expected for pair in zip(i.tolist(), j.tolist(), strict=True)
     ]
     assert len(topology.molecules) == 1
 
@@ -129,7 +130,7 @@ def test_ion_in_its_shell_of_water_is_no_molecule(ion: str, partner: str, distan
     ],
     ids=["diamond", "ZnS"],
 )
-def test_network_is_refused(crystal) -> None:  # type: ignore[no-untyped-def]
+def test_network_is_refused(crystal: Atoms) -> None:
     with pytest.raises(
         InputError, match=r"512 of 512 atoms hang together .* a network or a metal has no molecules"
     ):

@@ -89,6 +89,7 @@ def box(copies: int) -> Start:
     """The last frame of the example, copied along every axis."""
     start = start_from(open_cp2k(EXAMPLE).read()[-1])
     frame, n = start.frame, copies**3
+    assert frame.velocities is not None
     shifts = np.stack(np.meshgrid(*[np.arange(copies)] * 3), axis=-1).reshape(-1, 3) @ frame.cell[0]
     positions = (frame.positions[0][None] + shifts[:, None]).reshape(1, -1, 3)
     velocities = np.tile(frame.velocities[0], (n, 1))[None]
@@ -142,14 +143,17 @@ def openmm_times(
     systems: dict[str, openmm.System], start: Start, serial: bool, rounds: int
 ) -> Times:
     """All systems with one thread, and with two."""
-    contexts, best = {}, {}
+    contexts: dict[tuple[str, int], openmm.Context] = {}
+    best: Times = {}
+    velocities = start.frame.velocities
+    assert velocities is not None
     for name, system in systems.items():
         for threads in (1,) if serial else (1, 2):
             platform = openmm.Platform.getPlatformByName("CPU")
             integrator = openmm.NoseHooverIntegrator(300, 10, 0.0005)
             context = openmm.Context(system, integrator, platform, {"Threads": str(threads)})
             context.setPositions(start.frame.positions[0] * A_TO_NM)
-            context.setVelocities(start.frame.velocities[0] * A_PER_FS_TO_NM_PER_PS)
+            context.setVelocities(velocities[0] * A_PER_FS_TO_NM_PER_PS)
             integrator.step(2)
             contexts[name, threads] = context
     for _ in range(rounds):

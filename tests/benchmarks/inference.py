@@ -55,13 +55,14 @@ def shards(frames: int = 6000, jobs: int = 24, wanted: int = 1_000_000) -> None:
         place = Path(folder)
         lengthen(place, frames)
         size = sum(file.stat().st_size for file in place.glob("*.xyz")) / frames
-        took = {}
-        for what, work in {
+        took: dict[str, float] = {}
+        ways: dict[str, Callable[[], object]] = {
             "open": lambda: open_cp2k(place),
             "pass over": lambda: list(open_cp2k(place).chunks(start=frames - 1)),
             "one process": lambda: accumulate(open_cp2k(place), Basis().terms),
             "two processes": lambda: accumulate(open_cp2k(place), Basis().terms, processes=2),
-        }.items():
+        }
+        for what, work in ways.items():
             began = time.perf_counter()
             work()
             took[what] = time.perf_counter() - began

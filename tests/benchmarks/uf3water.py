@@ -46,6 +46,7 @@ def basis() -> BSplineBasis:
 def features(frames: tuple[int, ...]) -> pd.DataFrame:
     """Rows of the design matrix, as uf3 makes them."""
     trajectory = open_cp2k(EXAMPLE).read()
+    assert trajectory.energy is not None and trajectory.forces is not None
     rows = [
         {
             "geometry": ase.Atoms(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mld_ff import MD, Basis, Device, fit, read_cp2k, run
+from mld_ff import MD, AgentLoss, Basis, Device, Trajectory, fit, read_cp2k, run
 from mld_ff.production.results import read_log
 
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.regression
 
 
 @pytest.fixture(scope="module")
-def water():
+def water() -> Trajectory:
     return read_cp2k(EXAMPLE)
 
 
 @pytest.fixture(scope="module", params=["spline", "power"])
-def loss(request, water):
+def loss(request: pytest.FixtureRequest, water: Trajectory) -> AgentLoss:
     return fit(water, Basis(request.param)).loss
 
 
@@ -33,8 +33,13 @@ def loss(request, water):
     [("lammps", None, 20.0), ("openmm", "CPU", 20.0), ("openmm", "Reference", 2.0)],
 )
 def test_energy_drifts_by_less_than_a_ten_thousandth(
-    engine, platform, time_ps, loss, water, tmp_path
-):
+    engine: str,
+    platform: str | None,
+    time_ps: float,
+    loss: AgentLoss,
+    water: Trajectory,
+    tmp_path: Path,
+) -> None:
     """[kT per atom and ps], 64 waters at 0.25 fs, from the slope of the total energy after the
     first tenth.
     """
@@ -53,7 +58,9 @@ def test_energy_drifts_by_less_than_a_ten_thousandth(
     assert abs(drift) < 1e-4
 
 
-def test_forces_alone_do_not_tell_the_pressure(loss, water, tmp_path):
+def test_forces_alone_do_not_tell_the_pressure(
+    loss: AgentLoss, water: Trajectory, tmp_path: Path
+) -> None:
     """Pressure at the density of the data, and density at 1 bar: recorded, not judged."""
     run(loss, water[-1], "lammps", tmp_path / "nvt", MD(time_ps=20.0))
     nvt = read_log(tmp_path / "nvt")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import evaluate
+from conftest import evaluate, present
 
 from mld_ff import MD, AgentLoss, Basis, read_cp2k, refine
 from mld_ff.errors import InputError
@@ -35,7 +35,7 @@ pytestmark = [
 ]
 
 
-def test_two_rounds_from_thirty_frames(tmp_path):
+def test_two_rounds_from_thirty_frames(tmp_path: Path) -> None:
     """Fewer frames leave what was sampled, and frames that nobody learned from are described no
     worse.
     """
@@ -43,32 +43,23 @@ def test_two_rounds_from_thirty_frames(tmp_path):
     settings = Settings(
         Basis(collective=4), nvt=MD(time_ps=1.0, every_fs=20.0), hot_K=(400.0,), frames_per_round=20
     )
-    found = refine(replace(water[100 : 100 + FRAMES], velocities=None), tmp_path, settings, 2)
-    for told in found.rounds:
+    refined = refine(replace(water[100 : 100 + FRAMES], velocities=None), tmp_path, settings, 2)
+    for told in refined.rounds:
         print(
             {k: v for k, v in told.items() if k != "runs"},
             {k: v["new"] for k, v in told["runs"].items()},
         )
-    assert all(told["labelled"] > 0 and not told["left_out"] for told in found.rounds)
-    first, second = (sum(run["new"] for run in told["runs"].values()) for told in found.rounds)
+    assert all(told["labelled"] > 0 and not told["left_out"] for told in refined.rounds)
+    first, second = (sum(run["new"] for run in told["runs"].values()) for told in refined.rounds)
     assert second < first
     unseen = water[400::8]
     topology = find_topology(water.symbols, water.positions[0], water.cell[0])
 
     def error(loss: AgentLoss) -> float:
         pairs = zip(unseen.positions, unseen.cell, strict=True)
-        return float(
-            np.sqrt(
-                (
-                    (
-                        np.array([evaluate(loss, topology, x, c)[1] for x, c in pairs])
-                        - unseen.forces
-                    )
-                    ** 2
-                ).mean()
-            )
-        )
+        forces = np.array([evaluate(loss, topology, x, c)[1] for x, c in pairs])
+        return float(np.sqrt(((forces - present(unseen.forces)) ** 2).mean()))
 
-    before, after = error(AgentLoss.load(tmp_path / "round-1" / "model.json")), error(found.loss)
+    before, after = error(AgentLoss.load(tmp_path / "round-1" / "model.json")), error(refined.loss)
     print(f"unseen frames: {1e3 * before:.1f} meV/Å before, {1e3 * after:.1f} after")
     assert after < before

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from observables import measured
 
 from mld_ff import MD, Basis, Device, fit, inspect, read_cp2k, run
 from mld_ff.production.results import read_log
-from mld_ff.report import measure
+from mld_ff.trajectory import Trajectory
 
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
 pytestmark = pytest.mark.regression
 
 
 @pytest.fixture(scope="module")
-def water():
+def water() -> Trajectory:
     return read_cp2k(EXAMPLE)
 
 
@@ -27,7 +28,9 @@ def water():
     "basis", [Basis(), Basis("power", (1.0, 2.0, 3.0))], ids=["spline", "power 1 2 3"]
 )
 @pytest.mark.parametrize("engine", ["openmm", "lammps"])
-def test_twenty_picoseconds_at_300_K(engine, basis, water, tmp_path, record_property):
+def test_twenty_picoseconds_at_300_K(
+    engine: str, basis: Basis, water: Trajectory, tmp_path: Path
+) -> None:
     loss = fit(water, basis).loss
     trajectory = run(
         loss,
@@ -38,11 +41,11 @@ def test_twenty_picoseconds_at_300_K(engine, basis, water, tmp_path, record_prop
         Device("CPU"),
     )
     reference = inspect(water)
-    found = inspect(trajectory[trajectory.n_frames // 10 :])
-    expected, learned = measure(reference), measure(found, reference)
+    settled = inspect(trajectory[trajectory.n_frames // 10 :])
+    expected, learned = measured(reference), measured(settled, reference)
     learned["temperature_K"] = float(np.mean(read_log(tmp_path / "run")["temperature_K"]))
     print("\n" + f"{engine} {basis.kind}: " + ", ".join(f"{k} {v:.4g}" for k, v in learned.items()))
-    assert found.survey.changes == []
+    assert settled.survey.changes == []
     assert abs(learned["temperature_K"] - 300) < 0.02 * 300
     assert abs(learned["bonded:O-H mean_A"] - expected["bonded:O-H mean_A"]) < 0.003
     assert abs(learned["bonded:O-H std_A"] / expected["bonded:O-H std_A"] - 1) < 0.05
