@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import test_house as house
 from documents import (
     COMMAND,
     DOCUMENTS,
@@ -169,6 +170,21 @@ def test_every_field_is_in_file_formats() -> None:
     records = (*KINDS.values(), MD, NormalEquations)
     named = {field.name for record in records for field in fields(record)}
     assert {name for name in named if f"`{name}`" not in text} == set()
+
+
+def test_the_table_of_rooms_is_the_code() -> None:
+    """Every file of every room, and what the room imports of those above `trajectory`."""
+    text, floor_of = TEXTS["docs/architecture.md"], house.floors()
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|(.*) \|$", text, re.MULTILINE)
+    for room, files, imports in rows:
+        modules = [f for f in house.MODULES if house.room_of(f) == room]
+        stems = {f.stem for f in modules if (house.PACKAGE / room).is_dir()} - {"__init__"}
+        assert {stem for stem in stems if f"`{stem}`" not in files} == set(), room
+        used = {name.split(".")[1] for f in modules for name in house.imported(f) if "." in name}
+        above = {r for r in used - {room} if floor_of[r] < floor_of["trajectory"]}
+        assert set(re.findall(r"\w+", imports)) == above, room
+    above = {room for room, floor in floor_of.items() if floor < floor_of["trajectory"]}
+    assert {room for room, *_ in rows} == above
 
 
 def test_the_changelog_knows_the_version() -> None:
