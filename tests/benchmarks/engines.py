@@ -13,8 +13,8 @@ them runs `pair_style uf3`, two- and three-body, with the potential that uf3wate
 
 Every figure is the best of a few rounds, taken in turns. CPU time (user and system, of all threads
 or processes) is what compares on a machine that does other things; wall time only means something
-on one that does not, and so do two
-processes, which wait for each other at full speed: leave those and two threads out with --serial.
+on one that does not, and so do two processes, which wait for each other at full speed: leave those
+and two threads out with --serial.
 """
 
 from __future__ import annotations
