@@ -215,7 +215,7 @@ def test_temperatures_of_species_are_the_sum_over_atoms() -> None:
 
 
 def test_temperatures_are_those_of_the_distribution() -> None:
-    """Equal for all species when velocities are Maxwell's and the centre of mass is taken to rest."""
+    """Equal for all species if velocities are Maxwell's and the centre of mass is at rest."""
     symbols = ["Na", "O", "H", "H", "H"]
     masses = np.array([23.0, 16.0, 1.0, 1.0, 1.0])
     rng = np.random.default_rng(5)

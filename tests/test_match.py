@@ -157,7 +157,7 @@ def test_bad_input_is_refused(
         InputError, match=r"begun with other settings: price was 0\.02, now is 0\.5"
     ):
         match(few, matched[0], replace(SETTINGS, price=0.5))
-    with pytest.raises(InputError, match="begun with another CP2K run"):
+    with pytest.raises(InputError, match="begun with another reference"):
         match(replace(few, origin=Origin(sha256="other")), matched[0], SETTINGS)
     swollen = replace(few, cell=few.cell * np.linspace(1, 1.01, 40)[:, None, None])
     with pytest.raises(InputError, match=r"cell of run 1 .* needs runs at one constant volume"):

@@ -177,7 +177,7 @@ def test_log_of_a_run(engine: str, runs: dict[str, tuple[Path, Trajectory]]) -> 
 def test_velocities_have_the_temperature_of_the_log(
     engine: str, runs: dict[str, tuple[Path, Trajectory]]
 ) -> None:
-    """Half-step ones in OpenMM, on-step ones in LAMMPS: whichever its log counts, frame by frame."""
+    """Half-step ones in OpenMM, on-step ones in LAMMPS: whichever its log counts."""
     directory, trajectory = runs[engine]
     log = read_log(directory)
     logged = log["temperature_K"][np.searchsorted(log["step"], trajectory.step)]

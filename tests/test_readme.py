@@ -74,8 +74,8 @@ def test_main_command_learns_verifies_and_runs(built: Path) -> None:
     bond, peak = observables["oh_mean_A"], observables["goo_peak_A"]
     for engine in ("openmm", "lammps"):
         assert abs(observables["temperature_K"][engine]["value"] - 300) < 9
-        assert abs(bond[engine]["value"] - bond["CP2K"]["value"]) < 0.003
-        assert abs(peak[engine]["value"] - peak["CP2K"]["value"]) < 0.1
+        assert abs(bond[engine]["value"] - bond["reference"]["value"]) < 0.003
+        assert abs(peak[engine]["value"] - peak["reference"]["value"]) < 0.1
 
 
 def test_exported_files_need_no_mld_ff(built: Path) -> None:

@@ -209,7 +209,7 @@ def test_other_settings_and_other_data_are_refused(
         InputError, match=r"basis bond_degree was 4, now is 2; nvt time_ps was 0\.2, now is 1\.0"
     ):
         refine(cold_water, out, other, 1, teacher)
-    with pytest.raises(InputError, match="begun with another CP2K run"):
+    with pytest.raises(InputError, match="begun with another reference"):
         refine(replace(cold_water, origin=Origin(sha256="other")), out, SETTINGS, 1, teacher)
     (tmp_path / "notes.txt").write_text("mine")
     done = invoke("refine", EXAMPLE, "-o", tmp_path, "--json")

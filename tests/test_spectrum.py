@@ -79,10 +79,14 @@ def test_bonds_vibrate_as_their_lengths_scatter() -> None:
 
 def test_spectra_of_either_stride_are_the_same() -> None:
     fine, coarse = (oscillators(s, int(9000 / s), {"Na": (300.0, 700.0)}) for s in (2.0, 4.0))
-    found, against = spectra({"CP2K": coarse, "lammps": fine}, 300.0, {"CP2K": say, "lammps": say})
+    found, against = spectra(
+        {"reference": coarse, "lammps": fine}, 300.0, {"reference": say, "lammps": say}
+    )
     assert against == []
-    assert np.array_equal(found["CP2K"].per_cm, found["lammps"].per_cm)
-    assert found["CP2K"].density["Na"] == pytest.approx(found["lammps"].density["Na"], abs=1e-5)
+    assert np.array_equal(found["reference"].per_cm, found["lammps"].per_cm)
+    assert found["reference"].density["Na"] == pytest.approx(
+        found["lammps"].density["Na"], abs=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,7 +112,7 @@ def test_spectrum_that_would_be_wrong_is_refused(
 ) -> None:
     frames = change(water)
     found, against = spectra(
-        {"CP2K": frames, "lammps": frames}, 300.0, {"CP2K": say, "lammps": say}
+        {"reference": frames, "lammps": frames}, 300.0, {"reference": say, "lammps": say}
     )
     assert found == {} and len(against) == 2
-    assert re.search(r"^The density of states is left out: CP2K " + said, against[0])
+    assert re.search(r"^The density of states is left out: reference " + said, against[0])

@@ -38,10 +38,10 @@ def test_noise_of_forces_from_frames_computed_again(few: Trajectory) -> None:
         forces=present(again.forces) + shift,
     )
     found = compare_forces(few, again)
-    assert found["frames"] == 2
-    assert found["rms_difference_eV_per_A"] == pytest.approx({"O": 0.03, "H": 0.01})
+    assert found.frames == 2
+    assert found.rms_difference_eV_per_A == pytest.approx({"O": 0.03, "H": 0.01})
     power = np.sqrt((present(few.forces)[[2, 7]][:, oxygen] ** 2).mean())
-    assert found["relative"]["O"] == pytest.approx(0.03 / power)
+    assert found.relative["O"] == pytest.approx(0.03 / power)
     strange = replace(again, positions=again.positions + np.where(oxygen[:, None], 0.1, 0))
     with pytest.raises(
         InputError, match="none of the frames computed again is a frame of this run"
@@ -105,23 +105,25 @@ def test_report_of_a_run_from_a_frame_of_the_reference(
         "goo_mean_abs_difference",
     }
     assert names | {"temperature_K", "diffusion_A2_per_ps"} <= set(data["observables"])
-    assert set(data["observables"]["oh_mean_A"]) == {"CP2K", "lammps"}
-    assert set(data["observables"]["oh_mean_A"]["CP2K"]) == {"value", "error"}
+    assert set(data["observables"]["oh_mean_A"]) == {"reference", "lammps"}
+    assert set(data["observables"]["oh_mean_A"]["reference"]) == {"value", "error"}
     assert set(data["observables"]["oh_mean_A"]["lammps"]) == {"value", "error", "within"}
     assert data["speed"]["lammps"]["ratio"] > 10
-    assert data["speed"]["CP2K"]["steps_per_s"] == pytest.approx(
+    assert data["speed"]["reference"]["steps_per_s"] == pytest.approx(
         1 / 0.2, rel=0.5
     )  # seconds of the .ener file
     start = data["series"]["same_start"]
-    for curve in start["CP2K"]:  # the same positions at time zero
-        assert start["CP2K"][curve][1][0] == pytest.approx(start["lammps"][curve][1][0], abs=1e-3)
+    for curve in start["reference"]:  # the same positions at time zero
+        assert start["reference"][curve][1][0] == pytest.approx(
+            start["lammps"][curve][1][0], abs=1e-3
+        )
     # 1.86 ps of CP2K are too short for what moves slowly, and 10 fs between frames too long for
     # what moves fast
     assert data["observables"]["diffusion_A2_per_ps"]["lammps"]["value"] is None
     assert re.search(
         r"Diffusion is left out: displacements can be followed for 0.4\d ps only", page
     )
-    assert "The density of states is left out: CP2K is 1.86 ps long" in page
+    assert "The density of states is left out: the reference is 1.86 ps long" in page
     kinetic = data["series"]["kinetic_energy_eV_per_atom"]
     assert np.mean(kinetic["lammps"][1]) == pytest.approx(
         1.5 * 191 / 192 * 300 * 8.617333e-5, rel=0.02
@@ -214,7 +216,7 @@ def test_report_of_little_and_of_molecules_other_than_water(
     assert not {n for n in names if n.startswith(("oh_", "hoh_", "goo_"))}
     assert "H2O" not in page and "water" not in page and "spectrum" not in data["series"]
     assert data["notes"][0].startswith(
-        "CP2K has only 18 frames: its numbers have no errors, and nothing can be said"
+        "There are only 18 frames of the reference: its numbers have no errors, and nothing can be said"
     )
     assert all(c["lammps"]["within"] is None for c in data["observables"].values())
     source.origin = replace(source.origin, is_dynamics=False)
@@ -267,11 +269,11 @@ def test_runs_side_by_side(
     more = tmp_path / "more"
     run(power_water, water[600], "lammps", more, MD(time_ps=0.25, every_fs=2.5))
     study = compare_runs(open_cp2k(EXAMPLE, skip_fs=5000), [ran, more])
-    data, names = study.to_dict(), {"CP2K", "lammps", "lammps 2"}
+    data, names = study.to_dict(), {"reference", "lammps", "lammps 2"}
     assert data["runs"] == {"lammps": str(ran), "lammps 2": str(more)}
     assert all(set(of_one) == names for of_one in data["observables"].values())
     assert set(data["series"]["rdf"]) == set(data["series"]["same_start"]) == names
-    table = observables_table(study.observables)
+    table = observables_table(study)
     assert table.head == ["observable", "CP2K", "LAMMPS", "agrees", "LAMMPS 2", "agrees"]
     assert table.alignment == "lrrlrl"
     other = AgentLoss(power_water.species, power_water.terms, {})

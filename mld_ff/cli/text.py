@@ -136,11 +136,11 @@ def report_text(study: Study, page: Path) -> str:
 
     speeds = [
         f"{label_of(name)}: {speed.ns_per_day:.3g} ns/day"
-        + (f", {speed.ratio:.3g} times faster than CP2K" if speed.ratio else "")
+        + (f", {speed.ratio:.3g} times faster than {study.origin.name}" if speed.ratio else "")
         for name, speed in study.speeds.items()
     ]
     return _lines(
-        observables_table(study.observables).text,
+        observables_table(study).text,
         *speeds,
         *(f"note: {n}" for n in study.notes),
         f"open {page}",
@@ -205,11 +205,11 @@ def match_text(d: dict[str, Any]) -> str:
         for r in d["rounds"]
     ]
     noise = [f"{d['noise'][n]:.4f}" for n in names]
-    rows.append(["noise of CP2K", "", "", "", *noise, *([""] if told else [])])
+    rows.append(["noise of the reference", "", "", "", *noise, *([""] if told else [])])
     head = ["round", "meV/Å", "price", "step", *names, *(["pressure [bar]"] if told else [])]
     caption = (
         "price: growth of the squared error of forces; step: standard deviation of the"
-        " energy that it adds, kT; free:…: mean |Δg| to CP2K beyond 2 Å"
+        " energy that it adds, kT; free:…: mean |Δg| to the reference beyond 2 Å"
     )
     end = (
         "no step is worth taking any more"

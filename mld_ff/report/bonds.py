@@ -119,7 +119,7 @@ def _why_left_out(runs: Sequence[LearnedRun], n_runs: int) -> str:
     who = "the learned run" if n_runs == 1 else "learned runs"
     return (
         f"Bonds from the same start are left out: {who} did not start from a frame of"
-        " this CP2K run with frames after it (start one with `mld-ff run … --cp2k … --frame"
+        " this reference with frames after it (start one with `mld-ff run … --cp2k … --frame"
         " 0`)."
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import FreeTerm, PairTerm, Term
 from mld_ff.tables import Table
 from mld_ff.units import EV_TO_MEV
+
+if TYPE_CHECKING:
+    from mld_ff.report.recomputed import RecomputedForces
+    from mld_ff.report.study import Study
 
 
 def errors_table(loss: AgentLoss) -> Table:
@@ -37,8 +41,9 @@ def errors_table(loss: AgentLoss) -> Table:
     return Table(["species", *fits, "price of reciprocity", "RMSE [meV/Å]"], rows)
 
 
-def certainty_table(loss: AgentLoss, recomputed: Mapping[str, Mapping[str, Any]]) -> Table:
-    """What the data determine. recomputed: as `Study.recomputed`."""
+def certainty_table(study: Study) -> Table:
+    """What the data determine."""
+    loss = study.loss
     p = loss.provenance
     rank = f"{p['rank']} of {p['n_functions']} functions" if "rank" in p else "–"
     net_force = p["net_force_eV_per_A"]
@@ -57,9 +62,9 @@ def certainty_table(loss: AgentLoss, recomputed: Mapping[str, Mapping[str, Any]]
             "net force on the box where it should vanish",
             f"{net_force:.2g} eV/Å per frame and component",
         ],
-        *_noise_of_grid(loss),
+        *_noise_of_grid(loss, study.origin.name),
     ]
-    for name, again in recomputed.items():
+    for name, again in study.recomputed.items():
         rows += _changed_forces(loss, name, again)
     return Table(["of the fit", ""], rows, "ll")
 
@@ -68,7 +73,7 @@ def _listed(names: Sequence[str]) -> str:
     return f"{len(names)}: {', '.join(names)}" if names else "none"
 
 
-def _noise_of_grid(loss: AgentLoss) -> list[list[str]]:
+def _noise_of_grid(loss: AgentLoss, reference: str) -> list[list[str]]:
     p = loss.provenance
     if "force_noise_eV_per_A" not in p:
         return []
@@ -78,21 +83,21 @@ def _noise_of_grid(loss: AgentLoss) -> list[list[str]]:
         share = min((noise / p["rmse_meV_per_A_by_species"][s]) ** 2, 1)
         rows.append(
             [
-                f"noise of CP2K's forces on {s} that this means",
+                f"noise of the forces of {reference} on {s} that this means",
                 f"{noise:.2g} meV/Å, {share:.1%} of the squared error of the fit on {s}",
             ]
         )
     return rows
 
 
-def _changed_forces(loss: AgentLoss, name: str, again: Mapping[str, Any]) -> list[list[str]]:
+def _changed_forces(loss: AgentLoss, name: str, again: RecomputedForces) -> list[list[str]]:
     rows = []
-    for s, difference in again["rms_difference_eV_per_A"].items():
+    for s, difference in again.rms_difference_eV_per_A.items():
         changed = EV_TO_MEV * difference
         share = (changed / loss.provenance["rmse_meV_per_A_by_species"][s]) ** 2
         rows.append(
             [
-                f"change of the forces on {s} in {again['frames']} frames computed again ({name})",
+                f"change of the forces on {s} in {again.frames} frames computed again ({name})",
                 f"{changed:.2g} meV/Å, {share:.1%} of the squared error of the fit on {s}",
             ]
         )

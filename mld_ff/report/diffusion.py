@@ -15,7 +15,7 @@ from mld_ff.geometry.topology import Topology, find_topology
 from mld_ff.report.comparison import Comparison
 from mld_ff.report.plots import Band
 from mld_ff.report.statistics import UNKNOWN, Statistic, evenly_spaced
-from mld_ff.report.style import label_of
+from mld_ff.report.style import subject
 from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import FS_TO_PS
 
@@ -36,10 +36,10 @@ CAPTION = (
 
 def compare_diffusion(frames: Mapping[str, Trajectory]) -> Comparison:
     """Over the same lags: displacements are not yet proportional to the time in runs as short as
-    CP2K's.
+    the reference's.
     """
     comparison = Comparison()
-    if uneven := [label_of(name) for name, t in frames.items() if not evenly_spaced(t)]:
+    if uneven := [subject(name) for name, t in frames.items() if not evenly_spaced(t)]:
         comparison.notes.append(
             f"Diffusion is left out: frames of {' and '.join(uneven)} are not equally far apart in"
             " time."

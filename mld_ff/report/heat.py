@@ -33,7 +33,7 @@ def compare_heat(
         temperature_K = reference.temperature()
     if temperature_K is None:
         comparison.notes.append(
-            f"{REFERENCE}'s kinetic energy is not known:"
+            "The reference's kinetic energy is not known:"
             f" {reference.origin.remedies.kinetic_energy}."
         )
     else:

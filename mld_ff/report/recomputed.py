@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,8 +13,20 @@ SAME_FRAME_A = 1e-3
 """Two configurations are the same if they differ by less than this, rms, after a common shift."""
 
 
-def compare_forces(frames: Trajectory, again: Trajectory) -> dict[str, Any]:
-    """How much forces change when CP2K computes some of the frames again: on a denser grid, or
+@dataclass(frozen=True)
+class RecomputedForces:
+    """How much forces changed when some frames were computed again."""
+
+    frames: int
+    """That were found in both."""
+    rms_difference_eV_per_A: dict[str, float]
+    """Of force components, by species."""
+    relative: dict[str, float]
+    """The same divided by the rms force."""
+
+
+def compare_forces(frames: Trajectory, again: Trajectory) -> RecomputedForces:
+    """How much forces change when the program computes some frames again: on a denser grid, or
     shifted against it.
 
     A configuration moved as a whole by a fraction of the grid's spacing should keep its forces; how
@@ -22,9 +34,7 @@ def compare_forces(frames: Trajectory, again: Trajectory) -> dict[str, Any]:
     itself, if the denser one has none.
 
     again: holds any number of the configurations of `frames`, each as it is or moved as a whole.
-    Returns the number of
-    `frames` found, and by species the `rms_difference_eV_per_A` of force components and the
-    `relative` one: divided by the rms force. Raises InputError if atoms or forces do not match, or
+    Raises InputError if atoms or forces do not match, or
     no configuration occurs in both.
     """
     if again.symbols != frames.symbols:
@@ -51,7 +61,7 @@ def compare_forces(frames: Trajectory, again: Trajectory) -> dict[str, Any]:
         atoms = np.array(frames.symbols) == s
         difference[s] = float(np.sqrt(square[atoms].mean() / (3 * number)))
         relative[s] = float(np.sqrt(square[atoms].sum() / power[atoms].sum()))
-    return {"frames": number, "rms_difference_eV_per_A": difference, "relative": relative}
+    return RecomputedForces(number, difference, relative)
 
 
 def _distance(x: Floats, cell: Floats, other: Floats) -> float:

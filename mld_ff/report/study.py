@@ -24,11 +24,11 @@ from mld_ff.report.diffusion import compare_diffusion
 from mld_ff.report.distributions import compare_structure
 from mld_ff.report.heat import compare_heat
 from mld_ff.report.learned import plot_forces
-from mld_ff.report.recomputed import compare_forces
+from mld_ff.report.recomputed import RecomputedForces, compare_forces
 from mld_ff.report.runs import LearnedRun, check_comparable, read_learned_runs
 from mld_ff.report.speed import Speed, compare_speeds
 from mld_ff.report.statistics import FEWEST_FRAMES, UNKNOWN, Statistic, spread
-from mld_ff.report.style import REFERENCE, label_of
+from mld_ff.report.style import REFERENCE, subject
 from mld_ff.report.vibrations import compare_vibrations
 from mld_ff.trajectory import Floats, FrameSource, Trajectory
 from mld_ff.verification import Verification
@@ -53,7 +53,7 @@ class Study:
     """The engines against numpy, where they were held against it."""
     scan: ExponentScan | None = None
     """Errors over exponents, where they were scanned."""
-    recomputed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    recomputed: dict[str, RecomputedForces] = field(default_factory=dict)
     """What `compare_forces` says of each run that holds forces of the same frames, by its name."""
     statistics: dict[str, dict[str, Statistic]] = field(default_factory=dict)
     """Observables by the reference and the names of the runs."""
@@ -116,7 +116,7 @@ class Study:
             "terms": {t.name: {"coverage": dict(t.coverage)} for t in self.loss.terms},
             "verify": None if self.verification is None else self.verification.to_dict(),
             "scan": None if self.scan is None else self.scan.to_dict(),
-            "recomputed": self.recomputed,
+            "recomputed": {name: vars(again) for name, again in self.recomputed.items()},
             "notes": self.notes,
         }
 
@@ -140,13 +140,13 @@ def compare_runs(
     verification: Verification | None = None,
     progress: Progress = no_progress,
 ) -> Study:
-    """Analyse a CP2K run and learned runs (`mld-ff run`) of one model by the same code.
+    """Analyse a reference run and learned runs (`mld-ff run`) of one model by the same code.
 
     cutoff_A: of distances between molecules; None for the default. seed: draws the hydrogens whose
     bonds are shown. scan: of the exponents of the same data, to be shown too. recomputed: some of
-    the frames with forces that CP2K computed again, by name; they tell the noise of its forces.
+    the frames with forces that were computed again, by name; they tell the noise of its forces.
     verification: of the same model, to be shown too. Raises InputError if a run does not hold the
-    molecules of the CP2K run at its density, or the runs are of different models.
+    molecules of the reference at its density, or the runs are of different models.
     """
     runs, loss = read_learned_runs(directories)
     reference = source.read()
@@ -219,7 +219,7 @@ def _check_scan(scan: ExponentScan, loss: AgentLoss) -> list[str]:
 
 def _too_short(frames: Mapping[str, Trajectory]) -> list[str]:
     return [
-        f"{label_of(name)} has only {t.n_frames} frames: its numbers have no errors, and"
+        f"There are only {t.n_frames} frames of {subject(name)}: its numbers have no errors, and"
         f" nothing can be said about agreement ({FEWEST_FRAMES} frames are needed)."
         for name, t in frames.items()
         if t.n_frames < FEWEST_FRAMES
@@ -235,5 +235,5 @@ def _compare_with_forces(loss: AgentLoss, frames: Trajectory) -> Comparison:
     for species in loss.species:
         mine = np.array([s == species for s in frames.symbols])
         pairs[species] = frames.forces[:, mine].ravel(), learned[:, mine].ravel()
-    caption = f"Forces of {frames.n_frames} frames, learned against {REFERENCE}."
+    caption = f"Forces of {frames.n_frames} frames, learned against {frames.origin.name}."
     return Comparison(drawings={"forces": Drawing(caption, plot_forces(pairs))})

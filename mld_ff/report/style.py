@@ -1,5 +1,5 @@
-"""One look for all figures: panels that read at half page width, a colour for CP2K and for each
-engine.
+"""One look for all figures: panels that read at half page width, a colour for the reference and for
+each engine.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from mld_ff.engines.registry import ENGINES
 
-REFERENCE = "CP2K"
+REFERENCE = "reference"
+"""What its curves and numbers are called beside the names of runs."""
 MORE_COLOURS = ("C2", "C4", "C5", "C6", "C8", "C9")
 """Of the second and later runs by one engine; C3 marks walls and targets, C7 is grey."""
 PANEL = (2.8, 2.4)
@@ -29,6 +30,11 @@ def label_of(name: str) -> str:
     engine, _, which = name.partition(" ")
     label = ENGINES[engine].label if engine in ENGINES else engine
     return f"{label} {which}".rstrip()
+
+
+def subject(name: str) -> str:
+    """A trajectory within a sentence."""
+    return f"the {name}" if name == REFERENCE else label_of(name)
 
 
 def style_of(name: str) -> dict[str, Any]:

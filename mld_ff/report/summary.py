@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mld_ff.report.style import REFERENCE, label_of
@@ -10,21 +9,16 @@ from mld_ff.tables import Table, with_error
 from mld_ff.verification import Verification
 
 if TYPE_CHECKING:
-    from mld_ff.report.comparison import Compared
-    from mld_ff.report.speed import Speed
     from mld_ff.report.study import Study
 
 VERDICTS = {True: "yes", False: "no", None: "–"}
 
 
-def observables_table(observables: Mapping[str, Mapping[str, Compared]]) -> Table:
-    """A column with errors for the reference, and for every run one and a verdict.
-
-    observables: as `Study.observables`.
-    """
-    runs = list(next(iter(observables.values()), {}))
-    head = ["observable", REFERENCE]
-    for name in runs:
+def observables_table(study: Study) -> Table:
+    """A column with errors for the reference, and for every run one and a verdict."""
+    observables = study.observables
+    head = ["observable", study.origin.name]
+    for name in study.runs:
         head += [label_of(name), "agrees"]
     rows = []
     for observable, compared in observables.items():
@@ -33,26 +27,27 @@ def observables_table(observables: Mapping[str, Mapping[str, Compared]]) -> Tabl
         for of_run in compared.values():
             row += [with_error(of_run.learned.value, of_run.learned.error), VERDICTS[of_run.within]]
         rows.append(row)
-    return Table(head, rows, "lr" + "rl" * len(runs))
+    return Table(head, rows, "lr" + "rl" * len(study.runs))
 
 
-def speed_table(speeds: Mapping[str, Speed], timing: str) -> Table:
-    """Steps per second and ns per day of all whose time is known; timing: where the reference's
-    comes from."""
+def speed_table(study: Study) -> Table:
+    """Steps per second and ns per day of all whose time is known."""
+    reference = study.origin.name
     rows = [
         [
-            label_of(name),
+            reference if name == REFERENCE else label_of(name),
             f"{speed.steps_per_s:.4g}",
             f"{speed.ns_per_day:.4g}",
             "" if speed.ratio is None else f"{speed.ratio:.3g}",
         ]
-        for name, speed in speeds.items()
+        for name, speed in study.speeds.items()
     ]
     caption = (
-        f"{REFERENCE}: {timing}; runs: steps over wall time, start-up and output included. Ratios"
-        " compare the methods only if all ran on the same machine with as many cores."
+        f"{reference}: {study.origin.remedies.timing}; runs: steps over wall time, start-up and"
+        " output included. Ratios compare the methods only if all ran on the same machine with as"
+        " many cores."
     )
-    return Table(["", "steps/s", "ns/day", f"times faster than {REFERENCE}"], rows, caption=caption)
+    return Table(["", "steps/s", "ns/day", f"times faster than {reference}"], rows, caption=caption)
 
 
 def why_no_ratio(study: Study) -> list[str]:

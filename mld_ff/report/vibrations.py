@@ -8,22 +8,22 @@ from collections.abc import Callable, Sequence
 from mld_ff.report.comparison import Comparison
 from mld_ff.report.runs import LearnedRun
 from mld_ff.report.spectrum import spectra
-from mld_ff.report.style import REFERENCE, label_of
+from mld_ff.report.style import REFERENCE, subject
 from mld_ff.trajectory import Trajectory
 
 
 def compare_vibrations(reference: Trajectory, runs: Sequence[LearnedRun]) -> Comparison:
     """Of all trajectories at one resolution; where one does not tell them, of none."""
     comparison = Comparison()
-    frames = {REFERENCE: reference} | {label_of(run.name): run.settled for run in runs}
-    remedies: dict[str, Callable[[float], str]] = {REFERENCE: reference.origin.denser}
-    remedies |= {label_of(run.name): _run_again(run) for run in runs}
+    frames = {subject(REFERENCE): reference} | {subject(run.name): run.settled for run in runs}
+    remedies: dict[str, Callable[[float], str]] = {subject(REFERENCE): reference.origin.denser}
+    remedies |= {subject(run.name): _run_again(run) for run in runs}
     temperature_K = max(run.settings.temperature_K for run in runs)
-    by_label, comparison.notes = spectra(frames, temperature_K, remedies)
-    if not by_label:
+    by_subject, comparison.notes = spectra(frames, temperature_K, remedies)
+    if not by_subject:
         return comparison
     names = [REFERENCE, *(run.name for run in runs)]
-    by_name = {name: by_label[label_of(name)] for name in names}
+    by_name = {name: by_subject[subject(name)] for name in names}
     comparison.statistics = {name: spectrum.numbers for name, spectrum in by_name.items()}
     species = list(by_name[REFERENCE].density)
     curves = {

@@ -48,7 +48,8 @@ def begin(file: Path, name: str, version: int, mine: dict[str, Any]) -> dict[str
         raise InputError(f"{what}: choose another directory", file)
     if state["data"] != mine["data"]:
         raise InputError(
-            "was begun with another CP2K run, or other frames of it: choose another directory", file
+            "was begun with another reference, or other frames of it: choose another directory",
+            file,
         )
     if changed := _differences(state["settings"], mine["settings"]):
         raise InputError(

@@ -278,14 +278,15 @@ def _told(loss: AgentLoss, work: _Work, rounds: Sequence[dict[str, Any]]) -> Age
     reference, last = work.reference, rounds[-1]
     ps = reference.length_fs * FS_TO_PS
     names = ("price", "mean_abs_dg", "pressure_bar", "error_bar")
+    name = work.sources[0].origin.name
     matched: dict[str, Any] = {
         "temperature_K": reference.temperature_K,
         "time_ps": ps,
         "runs": [source.origin.to_dict() for source in work.sources],
-        **{name: last[name] for name in names if name in last},
+        **{key: last[key] for key in names if key in last},
         "noise": reference.noise,
         "note": (
-            f"distances were matched to {ps:.3g} ps of CP2K at {reference.temperature_K:g} K"
+            f"distances were matched to {ps:.3g} ps of {name} at {reference.temperature_K:g} K"
             " (`mld-ff match`): radial distributions at this temperature and density were learned,"
             " not predicted"
         ),

@@ -23,7 +23,7 @@ class Settings:
 
     basis: Basis = field(default_factory=Basis)
     md: MD = field(default_factory=lambda: MD(time_ps=50.0, every_fs=20.0))
-    """Of every run, at the temperature of the CP2K run."""
+    """Of every run, at the temperature of the reference."""
     engine: str = fastest().name
     """That runs the models."""
     platform: str | None = None

@@ -13,7 +13,7 @@ from mld_ff.sources.cp2k.run.inputs import Reference
 from mld_ff.trajectory import FrameSource, Trajectory
 
 FORCE_CAP = 2.0
-"""Labels with a force larger than this times the largest of the CP2K run are left out."""
+"""Labels with a force larger than this times the largest of the reference are left out."""
 SAME_METHOD = 0.05
 """Of the rms force: what CP2K's forces on a frame of the run may differ from those that the run
 holds.

@@ -54,7 +54,7 @@ ERRORS = ("rmse_meV_per_A", "relative_rmse")
 FORMAT, VERSION = "mld_ff refinement", 1
 QUIET = 0.02
 """Nothing new is seen if in no run more of the frames than this are new: hardly more than within
-the CP2K run itself.
+the reference itself.
 """
 EXPLORED_A = 0.1
 STARTS = 10
@@ -67,7 +67,7 @@ class Settings:
 
     basis: Basis = field(default_factory=Basis)
     reference: Reference = field(default_factory=Reference)
-    """Method of the labels; it must be that of the CP2K run."""
+    """Method of the labels; it must be that of the reference."""
     nvt: MD = field(default_factory=lambda: MD(time_ps=5.0, every_fs=20.0))
     """Of every run; the first temperature is this one's."""
     hot_K: tuple[float, ...] = (400.0,)
@@ -312,7 +312,7 @@ def _labels(
         if force > cap:
             what = (
                 f"a force of {force:.1f} eV/Å, more than {FORCE_CAP:g} times the largest of the"
-                " CP2K run"
+                " reference"
             )
         if what is None:
             keep.append(f)

@@ -18,7 +18,7 @@ from mld_ff.trajectory import Floats, FrameSource, Trajectory
 from mld_ff.units import FS_TO_PS
 
 PERCENTILE = 99.0
-"""A frame is new where its leverage exceeds this percentile of the frames of the CP2K run, each
+"""A frame is new where its leverage exceeds this percentile of the frames of the reference, each
 block of them judged by a fit without it ...
 """
 LEAST_LEVERAGE = 0.05
@@ -205,7 +205,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class Look:
-    """What a run shows: its sound frames, in the order of the atoms of the CP2K run."""
+    """What a run shows: its sound frames, in the order of the atoms of the reference."""
 
     frames: Trajectory
     verdicts: tuple[Verdict, ...]
