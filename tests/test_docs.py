@@ -172,6 +172,19 @@ def test_every_field_is_in_file_formats() -> None:
     assert {name for name in named if f"`{name}`" not in text} == set()
 
 
+def test_names_of_the_glossary_are_in_the_code() -> None:
+    """Classes stand in the file or folder that is told."""
+    rows = re.findall(
+        r"^\| (`[A-Z].*?) \| .* \| `(.*)` \|$", TEXTS["docs/glossary.md"], re.MULTILINE
+    )
+    assert len(rows) > 10
+    for names, place in rows:
+        files = [ROOT / place] if (ROOT / place).is_file() else (ROOT / place).glob("*.py")
+        code = "".join(file.read_text(encoding="utf-8") for file in files)
+        for name in re.findall(r"\w+", names):
+            assert re.search(rf"^class {name}\b", code, re.MULTILINE), (name, place)
+
+
 def test_the_table_of_rooms_is_the_code() -> None:
     """Every file of every room, and what the room imports of those above `trajectory`."""
     text, floor_of = TEXTS["docs/architecture.md"], house.floors()
