@@ -130,9 +130,9 @@ def test_both_engines_compute_a_new_term(known: None, tmp_path: Path) -> None:
     loss.save(tmp_path / "model.json")
     loss = AgentLoss.load(tmp_path / "model.json")
     assert {t.kind for t in loss.terms} == {"exponential", "morse"}
-    found = verify(loss, frame)
-    assert found.passed, found.to_dict()
-    for engine in found.engines.values():
+    verification = verify(loss, frame)
+    assert verification.passed, verification.to_dict()
+    for engine in verification.engines.values():
         assert max(engine.terms_force_difference_eV_per_A.values()) < 2e-4
 
 
