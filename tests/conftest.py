@@ -216,8 +216,8 @@ def channel(species: Sequence[str], centre: str, number: int, seed: int = 0) -> 
 
 def with_channels(loss: AgentLoss, rank: int = 2) -> AgentLoss:
     """The same loss with so many channels for every species."""
-    found = [channel(loss.species, s, k) for s in loss.species for k in range(1, rank + 1)]
-    return replace(loss, terms=(*loss.terms, *found))
+    added = [channel(loss.species, s, k) for s in loss.species for k in range(1, rank + 1)]
+    return replace(loss, terms=(*loss.terms, *added))
 
 
 def invent(
@@ -227,9 +227,9 @@ def invent(
     topology = topology_of(frame)
     bond_options = {"degree": options.pop("degree")} if "degree" in options else {}
     terms: list[Term] = []
-    found = dict(named_pairs(topology, frame.positions[0], frame.cell[0], 1.0))
+    pairs_of = dict(named_pairs(topology, frame.positions[0], frame.cell[0], 1.0))
     for path, name in topology.bonded_names.items():
-        terms.append(bond_term(name, path, found[name].r, **bond_options))
+        terms.append(bond_term(name, path, pairs_of[name].r, **bond_options))
     terms += [free_term(pair, kind, exponents, **options) for pair in topology.free]
     return AgentLoss(topology.species, tuple(terms), {"invented": True})
 

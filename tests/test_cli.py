@@ -39,41 +39,41 @@ def answer(*arguments: object) -> dict[str, Any]:
     """The JSON object of a command that must succeed."""
     done = mld_ff(*arguments, "--json")
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("cli") / "model.json"
-    found = answer("fit", CP2K, "-o", file, "--basis", "power", "--bond-degree", 2)
-    assert found["relative_rmse"]["O"] < 0.32
-    assert found["relative_rmse"]["H"] < 0.29
-    assert set(found["relative_rmse_agent"]) == {"O", "H"}
-    assert found["frames_train"] + found["frames_test"] == 687
-    assert found["n_coefficients"] == 10
-    assert 200 < found["rmse_meV_per_A"] < 250
+    told = answer("fit", CP2K, "-o", file, "--basis", "power", "--bond-degree", 2)
+    assert told["relative_rmse"]["O"] < 0.32
+    assert told["relative_rmse"]["H"] < 0.29
+    assert set(told["relative_rmse_agent"]) == {"O", "H"}
+    assert told["frames_train"] + told["frames_test"] == 687
+    assert told["n_coefficients"] == 10
+    assert 200 < told["rmse_meV_per_A"] < 250
     return file
 
 
 def test_inspect_tells_what_is_there() -> None:
-    found = answer("inspect", CP2K)
-    assert found["frames"] == 687
-    assert found["molecules"] == {"H2O": 64}
-    assert found["time_fs"] == [0, 6860]
-    assert found["has"] == {"forces": True, "velocities": True, "energy": True}
+    told = answer("inspect", CP2K)
+    assert told["frames"] == 687
+    assert told["molecules"] == {"H2O": 64}
+    assert told["time_fs"] == [0, 6860]
+    assert told["has"] == {"forces": True, "velocities": True, "energy": True}
     assert (
-        abs(found["temperature_K"]["mean"] - 298.87) < 0.05
+        abs(told["temperature_K"]["mean"] - 298.87) < 0.05
     )  # the mean of column 4 of the .ener file at these steps
-    assert found["distances_A"]["bonded:O-H"]["count"] == 687 * 128
-    assert found["warnings"] == []
+    assert told["distances_A"]["bonded:O-H"]["count"] == 687 * 128
+    assert told["warnings"] == []
 
 
 def test_verify_passes_and_reports_every_engine(model: Path) -> None:
-    found = answer("verify", model, CP2K, "--frames", 2)
-    assert found["passed"] is True
+    told = answer("verify", model, CP2K, "--frames", 2)
+    assert told["passed"] is True
     for engine in ("openmm", "lammps"):
-        result = found["engines"][engine]
+        result = told["engines"][engine]
         assert result["passed"] is True
         assert result["max_force_difference_eV_per_A"] < 1e-4
         assert result["relative_energy_difference"] < 1e-5
@@ -100,7 +100,7 @@ def test_export_from_a_structure_file_and_run_it(model: Path, tmp_path: Path) ->
     )["files"]
     assert all(Path(f).stat().st_size > 0 for f in files)
     for engine in ("openmm", "lammps"):
-        found = answer(
+        told = answer(
             "run",
             model,
             "--engine",
@@ -112,8 +112,8 @@ def test_export_from_a_structure_file_and_run_it(model: Path, tmp_path: Path) ->
             "-o",
             tmp_path / f"run-{engine}",
         )
-        assert found["time_ps"] == pytest.approx(0.1)
-        assert 200 < found["mean_temperature_K"] < 400
+        assert told["time_ps"] == pytest.approx(0.1)
+        assert 200 < told["mean_temperature_K"] < 400
 
 
 @pytest.mark.parametrize(

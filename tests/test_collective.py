@@ -147,16 +147,17 @@ def test_ranges_are_those_of_all_frames(few: Trajectory, collective_water: Agent
         for x, c in zip(few.positions, few.cell, strict=True)
     ]
     for t in collective_water.channels:
-        rho = np.concatenate([found[t.name] for found in every])
+        rho = np.concatenate([of_frame[t.name] for of_frame in every])
         assert t.range == pytest.approx((rho.min(), rho.max()))
         assert sum(t.coverage["counts"]) == len(rho)
         assert rho.mean() == pytest.approx(t.rest, abs=0.02)
         assert rho[: len(rho)].std() == pytest.approx(1, abs=0.1)
     assert set(excursions(collective_water, few).values()) == {0.0}
     squeezed = replace(few, positions=0.97 * few.positions, cell=0.97 * few.cell)
-    found = excursions(collective_water, squeezed, most=7)
+    outside = excursions(collective_water, squeezed, most=7)
     assert (
-        list(found) == [t.name for t in collective_water.channels] and max(found.values()) > 0.001
+        list(outside) == [t.name for t in collective_water.channels]
+        and max(outside.values()) > 0.001
     )
 
 
@@ -166,9 +167,9 @@ def test_test_frames_teach_nothing(few: Trajectory) -> None:
     expected = fit(few, COARSE).loss
     nonsense = few.forces.copy()
     nonsense[TEST_FRAMES] = np.random.default_rng(0).normal(size=nonsense[TEST_FRAMES].shape)
-    found = fit(replace(few, forces=nonsense), COARSE).loss
-    assert found.terms == expected.terms
-    assert min(found.provenance["relative_rmse"].values()) > 1
+    misled = fit(replace(few, forces=nonsense), COARSE).loss
+    assert misled.terms == expected.terms
+    assert min(misled.provenance["relative_rmse"].values()) > 1
     curve = {
         row["rank"]: row["cross_validated_meV_per_A"]
         for row in expected.provenance["collective"]["curve"]

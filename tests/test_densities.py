@@ -40,8 +40,8 @@ def test_splines_end_at_the_cutoff_and_go_on_inwards(n: int, spacing: float, cut
     h = 1e-5
     for derivative in (1, 2):
         lower = [tail_splines(r + x, cutoff, spacing, n, derivative - 1) for x in (h, -h)]
-        found = tail_splines(r, cutoff, spacing, n, derivative)
-        assert found == pytest.approx((lower[0] - lower[1]) / (2 * h), abs=2e-3 / spacing**3)
+        values = tail_splines(r, cutoff, spacing, n, derivative)
+        assert values == pytest.approx((lower[0] - lower[1]) / (2 * h), abs=2e-3 / spacing**3)
     value = tail_splines(r, cutoff, spacing, n)
     assert value.shape == (len(r), n)
     assert (value[r >= cutoff] == 0).all()

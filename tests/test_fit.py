@@ -35,9 +35,9 @@ def test_test_frames_teach_nothing(few: Trajectory) -> None:
     assert (expected.provenance["frames_train"], expected.provenance["frames_test"]) == (32, 8)
     nonsense = few.forces.copy()
     nonsense[TEST_FRAMES] = np.random.default_rng(0).normal(size=nonsense[TEST_FRAMES].shape)
-    found = fit(replace(few, forces=nonsense), basis).loss
-    assert found.terms == expected.terms
-    assert min(found.provenance["relative_rmse"].values()) > 1
+    misled = fit(replace(few, forces=nonsense), basis).loss
+    assert misled.terms == expected.terms
+    assert min(misled.provenance["relative_rmse"].values()) > 1
     other = few.forces.copy()
     other[15] *= 1.01
     assert coefficients_of(fit(replace(few, forces=other), basis).loss) != coefficients_of(expected)
@@ -56,13 +56,13 @@ def test_errors_are_those_of_the_exported_functions(
         for s, chosen in enumerate((is_oxygen, ~is_oxygen)):
             square[s] += deviation[chosen].sum()
             power[s] += (few.forces[k][chosen] ** 2).sum()
-    found = spline_water.provenance
-    assert [found["relative_rmse"][s] for s in "OH"] == pytest.approx(
+    told = spline_water.provenance
+    assert [told["relative_rmse"][s] for s in "OH"] == pytest.approx(
         np.sqrt(square / power).tolist(), rel=1e-9
     )
-    assert found["rmse_meV_per_A"] == pytest.approx(1000 * np.sqrt(total / (8 * 192 * 3)), rel=1e-9)
-    assert found["molecules"] == {"H2O": 64}
-    assert found["temperature_K"] == pytest.approx(few.temperature().mean())
+    assert told["rmse_meV_per_A"] == pytest.approx(1000 * np.sqrt(total / (8 * 192 * 3)), rel=1e-9)
+    assert told["molecules"] == {"H2O": 64}
+    assert told["temperature_K"] == pytest.approx(few.temperature().mean())
 
 
 @pytest.mark.parametrize(

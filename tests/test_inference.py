@@ -95,16 +95,16 @@ def test_normal_equations_recover_what_was_planted(name: str, few: Trajectory) -
     loss = planted(BASES[name], few[0])
     data: Accumulated = accumulate(with_forces_of(loss, few), BASES[name].terms)
     functions = data.equations.gram_bskk.shape[-1]
-    found = data.equations.solve(range(10), range(2), np.zeros((functions, functions)), 0.0)
+    solution = data.equations.solve(range(10), range(2), np.zeros((functions, functions)), 0.0)
     assert (
         np.sqrt(
-            data.equations.residual(range(10), found) / data.equations.power_bs.sum(axis=0)
+            data.equations.residual(range(10), solution) / data.equations.power_bs.sum(axis=0)
         ).max()
         < 1e-6
     )
     at = 0
     for true, empty in zip(loss.pair_terms, data.terms, strict=True):
-        c, at = found[at : at + len(true.coefficients)], at + len(true.coefficients)
+        c, at = solution[at : at + len(true.coefficients)], at + len(true.coefficients)
         histogram = data.survey.distances[true.name]
         r = np.linspace(histogram.shortest + 0.25, min(histogram.longest, 5.0), 100)
         slope = true.evaluate(r)[1]
@@ -124,13 +124,13 @@ def test_fit_recovers_what_was_planted(name: str, few: Trajectory) -> None:
     assert fitted.provenance["undetermined"] == []
     assert max(fitted.provenance["relative_rmse_agent"].values()) < 1e-5
     assert max(fitted.provenance["relative_rmse"].values()) < 0.02
-    for true, found in zip(loss.pair_terms, fitted.pair_terms, strict=True):
-        assert found.name == true.name
-        r = sampled(found)
-        slope, expected = found.evaluate(r)[1], true.evaluate(r)[1]
+    for true, learned in zip(loss.pair_terms, fitted.pair_terms, strict=True):
+        assert learned.name == true.name
+        r = sampled(learned)
+        slope, expected = learned.evaluate(r)[1], true.evaluate(r)[1]
         assert slope == pytest.approx(expected, abs=1e-3 * np.abs(expected).max()), true.name
         if name == "power":
-            assert found.coefficients == pytest.approx(true.coefficients, rel=1e-3)
+            assert learned.coefficients == pytest.approx(true.coefficients, rel=1e-3)
 
 
 @settings(deadline=None, max_examples=8)
@@ -152,11 +152,11 @@ def test_any_exponent_in_any_cell(seed: int, triclinic: bool, exponent: float) -
     basis = Basis("power", (exponent,), bond_degree=2, cutoff_A=4.0)
     loss = planted(basis, frames[0], seed)
     data = accumulate(with_forces_of(loss, frames), basis.terms)
-    found = data.equations.solve(
+    solution = data.equations.solve(
         range(4), range(3), np.zeros((len(data.equations.moment_bsk[0, 0]),) * 2), 0.0
     )
     assert (
-        np.sqrt(data.equations.residual(range(4), found).sum() / data.equations.power_bs.sum())
+        np.sqrt(data.equations.residual(range(4), solution).sum() / data.equations.power_bs.sum())
         < 1e-5
     )
 
@@ -172,11 +172,11 @@ def test_agent_fit_learns_what_no_potential_describes(few: Trajectory) -> None:
     is_oxygen = np.array([s == "O" for s in topology.symbols])
     assert by_oxygen is not None and by_hydrogen is not None
     forces = np.where(is_oxygen[None, :, None], by_oxygen, by_hydrogen)
-    found = fit(replace(few, forces=forces), basis).loss.provenance
+    told = fit(replace(few, forces=forces), basis).loss.provenance
     for species in ("O", "H"):
-        assert found["relative_rmse_agent"][species] < 1e-3
-        assert found["relative_rmse"][species] > 50 * found["relative_rmse_agent"][species]
-    assert max(found["relative_rmse"].values()) > 0.05
+        assert told["relative_rmse_agent"][species] < 1e-3
+        assert told["relative_rmse"][species] > 50 * told["relative_rmse_agent"][species]
+    assert max(told["relative_rmse"].values()) > 0.05
 
 
 # --- accumulation ---------------------------------------------------------------------------------

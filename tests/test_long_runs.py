@@ -84,18 +84,20 @@ def test_run_that_was_killed_goes_on(
     ):
         with pytest.raises(KeyboardInterrupt):
             run(loss, frame, engine, cut, settings, PLATFORM, stop_at(at), resume=True)
-        found = read_run(cut)
+        part = read_run(cut)
         assert (
-            np.array_equal(found.step, whole.step[: found.n_frames])
-            and found.origin.finished is False
+            np.array_equal(part.step, whole.step[: part.n_frames]) and part.origin.finished is False
         )
-        assert found.n_frames >= at // settings.every and found.velocities is not None
+        assert part.n_frames >= at // settings.every and part.velocities is not None
     assert newest_checkpoint(cut, ENGINES[engine]) is not None
-    found = run(loss, frame, engine, cut, settings, PLATFORM, resume=True)
-    assert not (cut / SESSION).exists() and found.origin.finished is True
-    assert np.array_equal(found.step, whole.step)
+    resumed = run(loss, frame, engine, cut, settings, PLATFORM, resume=True)
+    assert not (cut / SESSION).exists() and resumed.origin.finished is True
+    assert np.array_equal(resumed.step, whole.step)
     assert read_log(cut)["time_ps"] == pytest.approx(0.0005 * read_log(cut)["step"])
-    for mine, other in ((read_log(cut), read_log(tmp_path / "whole")), (vars(found), vars(whole))):
+    for mine, other in (
+        (read_log(cut), read_log(tmp_path / "whole")),
+        (vars(resumed), vars(whole)),
+    ):
         for name in (
             "step",
             "time_ps",
@@ -115,7 +117,7 @@ def test_run_that_was_killed_goes_on(
                         name
                     )
     assert (
-        np.linalg.norm(np.diff(found.positions, axis=0), axis=2).max() < 0.5
+        np.linalg.norm(np.diff(resumed.positions, axis=0), axis=2).max() < 0.5
     )  # no jump where it went on
 
 
@@ -128,9 +130,9 @@ def test_finished_run_is_made_longer(
     before = (tmp_path / "trajectory.dcd").read_bytes()
     assert run(loss, frame, engine, tmp_path, short, PLATFORM, resume=True).origin.finished is True
     assert (tmp_path / "trajectory.dcd").read_bytes() == before
-    found = run(loss, frame, engine, tmp_path, more, PLATFORM, resume=True)
+    longer = run(loss, frame, engine, tmp_path, more, PLATFORM, resume=True)
     first = {"openmm": 1, "lammps": 0}[engine]
-    assert found.step.tolist() == [4 * k for k in range(first, 11)]
+    assert longer.step.tolist() == [4 * k for k in range(first, 11)]
     assert json.loads((tmp_path / "run.json").read_text())["settings"]["time_ps"] == 0.02
 
 
@@ -188,12 +190,12 @@ def test_volume_follows_the_pressure(
     dark.
     """
     settings = MD(time_ps=0.1, every_fs=5.0, ensemble="npt", pressure_bar=2e5)
-    found = run(power_water, few[3], engine, tmp_path, settings, Device("CPU"))
+    trajectory = run(power_water, few[3], engine, tmp_path, settings, Device("CPU"))
     log = read_log(tmp_path)
-    density = found.masses.sum() * 1.66053907 / np.linalg.det(found.cell)
+    density = trajectory.masses.sum() * 1.66053907 / np.linalg.det(trajectory.cell)
     assert density == pytest.approx(log["density_g_per_cm3"], rel=1e-4)
     assert 1.0 < density[-1] < 1.5 and np.ptp(density) > 0.003
-    assert found.cell[-1] == pytest.approx(found.cell[-1, 0, 0] * np.eye(3), abs=1e-4)
+    assert trajectory.cell[-1] == pytest.approx(trajectory.cell[-1, 0, 0] * np.eye(3), abs=1e-4)
     bonds = topology_of(
         few[3].select_atoms(
             np.array(json.loads((tmp_path / "run.json").read_text())["atom_in_source"])
@@ -201,7 +203,7 @@ def test_volume_follows_the_pressure(
     )
     lengths = [
         np.linalg.norm(x[bonds.bonds[:, 0]] - x[bonds.bonds[:, 1]], axis=1).max()
-        for x in found.positions
+        for x in trajectory.positions
     ]
     assert max(lengths) < 1.3
     note = json.loads((tmp_path / "run.json").read_text())["notes"][0]

@@ -181,8 +181,10 @@ def test_terms_do_not_depend_on_the_order_of_the_atoms() -> None:
     waters = liquid(["H2O"] * 3, CUBE)
     loss = invent(waters)
     hydrogens_first = waters.select_atoms(np.array([1, 2, 0, 4, 5, 3, 7, 8, 6]))
-    found = loss.terms_of(topology_of(hydrogens_first))
-    assert sorted(term.name for term in found.values()) == sorted(term.name for term in loss.terms)
+    by_pair = loss.terms_of(topology_of(hydrogens_first))
+    assert sorted(term.name for term in by_pair.values()) == sorted(
+        term.name for term in loss.terms
+    )
     other, order = shuffled(waters, 8)
     assert energy_and_forces(loss, other)[1] == pytest.approx(
         energy_and_forces(loss, waters)[1][order], abs=1e-12

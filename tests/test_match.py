@@ -88,10 +88,10 @@ def test_runs_of_other_coefficients_count_less() -> None:
         Response(np.array([3.0, 0, 0]), far, 0.0, 3.0),
         Response(now, near, 0.0, 4.0),
     ]
-    found, error = combined(seen, now, KT_EV)
+    averages, error = combined(seen, now, KT_EV)
     weight = np.exp(-(far.length(np.array([3.0, 0, 0]), KT_EV) ** 2))
     expected = pooled([far.moved(np.array([-3.0, 0, 0]), KT_EV), near], [weight, 1])
-    np.testing.assert_allclose(found.mean, expected.mean)
+    np.testing.assert_allclose(averages.mean, expected.mean)
     assert error == pytest.approx(np.hypot(3 * weight, 4) / (1 + weight))
     lost, _ = combined([replace(seen[0], coefficients=np.full(3, 1e3)), seen[1]], now, KT_EV)
     np.testing.assert_allclose(lost.mean, near.mean)
@@ -107,18 +107,18 @@ def matched(few: Trajectory, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 
 def test_what_matching_tells(matched: tuple[Path, Matching], few: Trajectory) -> None:
-    out, found = matched
-    assert AgentLoss.load(out / "model.json") == found.loss
-    first, second = found.rounds
+    out, matching = matched
+    assert AgentLoss.load(out / "model.json") == matching.loss
+    first, second = matching.rounds
     assert first["price"] == 0 and second["price"] > 0
-    assert set(first["mean_abs_dg"]) == set(found.noise) == {"free:O-O", "free:O-H", "free:H-H"}
+    assert set(first["mean_abs_dg"]) == set(matching.noise) == {"free:O-O", "free:O-H", "free:H-H"}
     # nearer to the pressure that was asked for, by a picosecond that knows it to some hundred bar
     assert abs(second["pressure_bar"] - 1) < 0.5 * abs(first["pressure_bar"] - 1)
-    assert {"matched", "rmse_meV_per_A"} <= set(found.loss.provenance)
-    assert found.loss.provenance["matched"]["temperature_K"] == 300.0
-    assert found.loss.provenance["rmse_meV_per_A"] == second["rmse_meV_per_A"]
+    assert {"matched", "rmse_meV_per_A"} <= set(matching.loss.provenance)
+    assert matching.loss.provenance["matched"]["temperature_K"] == 300.0
+    assert matching.loss.provenance["rmse_meV_per_A"] == second["rmse_meV_per_A"]
     assert second["rmse_meV_per_A"] == pytest.approx(first["rmse_meV_per_A"], rel=0.1)
-    assert verify(found.loss, few, 1).passed
+    assert verify(matching.loss, few, 1).passed
 
 
 def test_the_pressure_is_that_of_the_engine(matched: tuple[Path, Matching]) -> None:

@@ -114,31 +114,32 @@ def rows(water: Trajectory, spline_water: AgentLoss) -> Floats:
 
 def test_a_step_undoes_what_changed_the_averages(rows: Floats) -> None:
     """Frames weighed as if other coefficients had made them tell by how much those differ."""
-    n, found = rows.shape[1], Averages.of_rows(rows)
+    n, averages = rows.shape[1], Averages.of_rows(rows)
     free = Valley(
-        np.zeros(n), 1e-12 * np.diag(np.diag(found.covariance)), np.zeros(n), np.zeros((n, n)), 1
+        np.zeros(n), 1e-12 * np.diag(np.diag(averages.covariance)), np.zeros(n), np.zeros((n, n)), 1
     )
-    change = np.random.default_rng(3).normal(size=n) / np.sqrt(np.diag(found.covariance))
-    change *= 0.2 * KT_EV / np.sqrt(change @ found.covariance @ change)
+    change = np.random.default_rng(3).normal(size=n) / np.sqrt(np.diag(averages.covariance))
+    change *= 0.2 * KT_EV / np.sqrt(change @ averages.covariance @ change)
     weights = np.exp(-(rows - rows.mean(axis=0)) @ change / KT_EV)
     wanted = weights @ rows / weights.sum()
-    moved = found.moved(change, KT_EV)
-    step = free.step(np.zeros(n), wanted, found, KT_EV, np.inf)
+    moved = averages.moved(change, KT_EV)
+    step = free.step(np.zeros(n), wanted, averages, KT_EV, np.inf)
     missed = step.coefficients - change
     assert step.length == pytest.approx(0.2, rel=0.2)
-    assert found.length(change, KT_EV) == pytest.approx(0.2)
+    assert averages.length(change, KT_EV) == pytest.approx(0.2)
     after, before = (
-        np.abs(m - wanted) / np.sqrt(np.diag(found.covariance)) for m in (moved.mean, found.mean)
+        np.abs(m - wanted) / np.sqrt(np.diag(averages.covariance))
+        for m in (moved.mean, averages.mean)
     )
     assert after.max() < 0.25 * before.max()
-    assert np.sqrt(missed @ found.covariance @ missed) / KT_EV < 0.05
+    assert np.sqrt(missed @ averages.covariance @ missed) / KT_EV < 0.05
 
 
 @pytest.fixture(scope="module", params=["pairs", "collective"])
 def valley(request: pytest.FixtureRequest, few: Trajectory) -> tuple[Any, AgentLoss, Valley]:
     basis = Basis(spacing_A=0.4, collective=2 if request.param == "collective" else 0)
-    found = fit(few, basis)
-    return found.data, found.loss, Valley.around(found)
+    fitted = fit(few, basis)
+    return fitted.data, fitted.loss, Valley.around(fitted)
 
 
 def test_the_price_is_the_growth_of_the_squared_error(
@@ -187,12 +188,13 @@ def test_a_step_costs_what_it_may(
 ) -> None:
     of_forces = valley[2]
     rng, n = np.random.default_rng(seed), len(of_forces.fitted)
-    found = Averages.of_rows(rng.normal(size=(3 * n, n)) * np.abs(rng.normal(size=n)) * KT_EV)
-    wanted = found.mean + 10**strength * np.sqrt(np.diag(found.covariance)) * rng.normal(size=n)
-    step = of_forces.step(of_forces.fitted, wanted, found, KT_EV, price)
+    averages = Averages.of_rows(rng.normal(size=(3 * n, n)) * np.abs(rng.normal(size=n)) * KT_EV)
+    away = 10**strength * rng.normal(size=n)
+    wanted = averages.mean + away * np.sqrt(np.diag(averages.covariance))
+    step = of_forces.step(of_forces.fitted, wanted, averages, KT_EV, price)
     assert step.price == pytest.approx(of_forces.price(step.coefficients))
     assert step.price <= price * (1 + 1e-6) and step.length <= LONGEST * (1 + 1e-9)
-    stay = of_forces.step(of_forces.fitted, found.mean, found, KT_EV, price)
+    stay = of_forces.step(of_forces.fitted, averages.mean, averages, KT_EV, price)
     assert stay.length < 1e-6 and stay.price < 1e-9
 
 
@@ -208,15 +210,15 @@ def test_pressure_responds_as_frames_weighed_anew_say(
             for f in range(0, 687, 4)
         ]
     )
-    found, change = Averages.of_rows(rows), np.zeros(n)
+    averages, change = Averages.of_rows(rows), np.zeros(n)
     names = [t.name for t in spline_water.terms if isinstance(t, PairTerm) for _ in t.coefficients]
     change[[k for k, name in enumerate(names) if name == "free:O-O"][-6]] = 1.0
-    change *= 0.1 * KT_EV / (found.length(change, 1.0))
-    weights = np.exp(-(rows - found.mean)[:, :n] @ change / KT_EV)
-    expected = weights @ (rows[:, n] + rows[:, n + 1 :] @ change) / weights.sum() - found.mean[n]
-    indirect = expected - found.mean[n + 1 :] @ change
+    change *= 0.1 * KT_EV / (averages.length(change, 1.0))
+    weights = np.exp(-(rows - averages.mean)[:, :n] @ change / KT_EV)
+    expected = weights @ (rows[:, n] + rows[:, n + 1 :] @ change) / weights.sum() - averages.mean[n]
+    indirect = expected - averages.mean[n + 1 :] @ change
     assert abs(indirect) > 0.1 * abs(expected)
-    assert found.moved(change, KT_EV).mean[n] - found.mean[n] == pytest.approx(
+    assert averages.moved(change, KT_EV).mean[n] - averages.mean[n] == pytest.approx(
         expected, abs=0.15 * abs(indirect)
     )
 
@@ -227,24 +229,24 @@ def test_a_step_brings_the_pressure_that_is_asked_for(
 ) -> None:
     _, loss, of_forces = valley
     topology, n, push = topology_of(few[0]), len(of_forces.fitted), push_bar / EV_PER_A3_TO_BAR
-    found = Averages.of(loss, few, topology, pressure=True)
-    wanted = found.mean[:n] * (1 + 0.0005 * np.random.default_rng(5).normal(size=n))
-    for target in (found.mean[:n], wanted):
-        step = of_forces.step(of_forces.fitted, target, found, KT_EV, 0.02, push)
+    averages = Averages.of(loss, few, topology, pressure=True)
+    wanted = averages.mean[:n] * (1 + 0.0005 * np.random.default_rng(5).normal(size=n))
+    for target in (averages.mean[:n], wanted):
+        step = of_forces.step(of_forces.fitted, target, averages, KT_EV, 0.02, push)
         assert step.length < LONGEST
         change = step.coefficients - of_forces.fitted
-        assert found.moved(change, KT_EV).mean[n] - found.mean[n] == pytest.approx(push)
+        assert averages.moved(change, KT_EV).mean[n] - averages.mean[n] == pytest.approx(push)
     # coefficients that no run responds to change it by what they add themselves, in the loss as it
     # is evaluated
-    still = replace(found, covariance=found.covariance * 1e-12)
-    step = of_forces.step(of_forces.fitted, found.mean[:n], still, KT_EV, 1.0, push)
+    still = replace(averages, covariance=averages.covariance * 1e-12)
+    step = of_forces.step(of_forces.fitted, averages.mean[:n], still, KT_EV, 1.0, push)
     moved = Averages.of(
         replace(loss, terms=with_coefficients(loss, step.coefficients)),
         few,
         topology,
         pressure=True,
     )
-    assert moved.mean[n] - found.mean[n] == pytest.approx(push, rel=0.02)
+    assert moved.mean[n] - averages.mean[n] == pytest.approx(push, rel=0.02)
 
 
 def with_coefficients(loss: AgentLoss, coefficients: Floats) -> tuple[Any, ...]:

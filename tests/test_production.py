@@ -52,11 +52,11 @@ def runs(
     few: Trajectory, spline_water: AgentLoss, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[Path, Trajectory]]:
     """100 steps of each engine from the tenth frame."""
-    found = {}
+    by_engine = {}
     for engine in ENGINES:
         directory = tmp_path_factory.mktemp("runs") / engine
-        found[engine] = directory, run(spline_water, few[10], engine, directory, SHORT, CPU)
-    return found
+        by_engine[engine] = directory, run(spline_water, few[10], engine, directory, SHORT, CPU)
+    return by_engine
 
 
 def kinetic_eV(frame: Trajectory) -> float:
@@ -193,14 +193,14 @@ def test_velocities_belong_to_the_positions(
     way between its neighbours (LAMMPS), in steps.
     """
     settings = MD(time_ps=0.005, timestep_fs=0.5, every_fs=0.5, velocities=True)
-    found = run(spline_water, few[10], engine, tmp_path / "run", settings, CPU)
-    assert found.velocities is not None
-    way = np.diff(found.positions, axis=0) / 0.5
+    trajectory = run(spline_water, few[10], engine, tmp_path / "run", settings, CPU)
+    assert trajectory.velocities is not None
+    way = np.diff(trajectory.positions, axis=0) / 0.5
     expected = way[:-1] if lag else (way[1:] + way[:-1]) / 2
-    error = np.abs(found.velocities[1:-1] - expected).max()
+    error = np.abs(trajectory.velocities[1:-1] - expected).max()
     assert error < 1e-4 < 0.01 * np.abs(expected).max()
     other = (way[1:] + way[:-1]) / 2 if lag else way[:-1]
-    assert np.abs(found.velocities[1:-1] - other).max() > 10 * error
+    assert np.abs(trajectory.velocities[1:-1] - other).max() > 10 * error
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -211,12 +211,12 @@ def test_run_that_was_interrupted_has_as_many_velocities_as_positions(
     shutil.copytree(runs[engine][0], tmp_path / "cut")
     file = tmp_path / "cut" / ENGINES[engine].files.velocities
     file.write_bytes(file.read_bytes()[:-7])
-    found, whole = read_run(tmp_path / "cut"), runs[engine][1]
+    interrupted, whole = read_run(tmp_path / "cut"), runs[engine][1]
     assert (
-        found.velocities is not None
-        and len(found.velocities) == len(found.positions) == whole.n_frames - 1
+        interrupted.velocities is not None
+        and len(interrupted.velocities) == len(interrupted.positions) == whole.n_frames - 1
     )
-    assert np.array_equal(found.positions, whole.positions[:-1])
+    assert np.array_equal(interrupted.positions, whole.positions[:-1])
     file.unlink()
     with pytest.raises(
         InputError,
@@ -289,15 +289,15 @@ def test_mixture_in_a_triclinic_cell(engine: str, tmp_path: Path) -> None:
     frame = liquid(["CH3OH", "H2O", "H2O", "Cl"], TRICLINIC, seed=4)
     loss = invent(frame, cutoff=4.8)
     settings = MD(time_ps=0.005, timestep_fs=0.25, every_fs=1.0)
-    found = run(loss, frame, engine, tmp_path / "run", settings, CPU)
+    trajectory = run(loss, frame, engine, tmp_path / "run", settings, CPU)
     start = start_from(frame)
-    assert found.cell[0] == pytest.approx(start.frame.cell[0], abs=1e-4)
-    assert found.symbols == start.frame.symbols
+    assert trajectory.cell[0] == pytest.approx(start.frame.cell[0], abs=1e-4)
+    assert trajectory.symbols == start.frame.symbols
     # molecules leave the engines in one piece
     bonds = start.topology.bonds
     assert (
         np.linalg.norm(
-            found.positions[-1][bonds[:, 0]] - found.positions[-1][bonds[:, 1]], axis=1
+            trajectory.positions[-1][bonds[:, 0]] - trajectory.positions[-1][bonds[:, 1]], axis=1
         ).max()
         < 2.0
     )

@@ -51,9 +51,9 @@ def test_options_arrive_in_the_input(tmp_path: Path) -> None:
         "GTH-PBE",
     )
     assert "{RELAX_STEPS-3}" in (tmp_path / "relax.inc").read_text()
-    found = read_settings(tmp_path / "dft.inp")
-    assert (found.temperature, found.timestep, found.ensemble) == (350.0, 0.25, "NVT")
-    assert found.cell == pytest.approx(waters(8).cell[0], abs=1e-9)
+    read_back = read_settings(tmp_path / "dft.inp")
+    assert (read_back.temperature, read_back.timestep, read_back.ensemble) == (350.0, 0.25, "NVT")
+    assert read_back.cell == pytest.approx(waters(8).cell[0], abs=1e-9)
 
 
 def test_the_grid_is_smooth_by_default() -> None:
@@ -111,9 +111,9 @@ def test_frames_from_xyz(tmp_path: Path, water: Trajectory) -> None:
         Atoms(water.symbols, positions=x, cell=water.cell[0], pbc=True) for x in water.positions[:3]
     ]
     write(tmp_path / "f.xyz", frames, format="extxyz")
-    found = open_extxyz(tmp_path / "f.xyz", require_forces=False).read()
-    assert found.positions == pytest.approx(water.positions[:3], abs=1e-7)
-    assert found.cell == pytest.approx(water.cell[:3])
+    read_back = open_extxyz(tmp_path / "f.xyz", require_forces=False).read()
+    assert read_back.positions == pytest.approx(water.positions[:3], abs=1e-7)
+    assert read_back.cell == pytest.approx(water.cell[:3])
     write(tmp_path / "plain.xyz", frames, format="xyz")
     with pytest.raises(InputError, match="need a cell"):
         open_extxyz(tmp_path / "plain.xyz", require_forces=False)

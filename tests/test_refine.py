@@ -48,9 +48,9 @@ def test_hot_frames_that_nobody_saw_are_described_better(
     refined: tuple[Path, Refinement], cold_water: Trajectory, teacher: Teacher, tmp_path: Path
 ) -> None:
     """The teacher's own run, hot and from another frame, is what both models are held against."""
-    out, found = refined
+    out, refinement = refined
     first, last = AgentLoss.load(out / "round-1" / "model.json"), AgentLoss.load(out / "model.json")
-    assert last == found.loss
+    assert last == refinement.loss
     hot = teacher.label(
         run_of(
             teacher.loss, cold_water[3], tmp_path / "hot", MD(HOT_K, 0.2, every_fs=10.0, seed=77)
@@ -65,15 +65,15 @@ def test_hot_frames_that_nobody_saw_are_described_better(
 
 
 def test_what_a_round_tells(refined: tuple[Path, Refinement], teacher: Teacher) -> None:
-    out, found = refined
-    (told,) = found.rounds
+    out, refinement = refined
+    (told,) = refinement.rounds
     state = json.loads((out / "refine.json").read_text())
     assert state["rounds"] == json.loads(json.dumps([told]))
-    assert 0 < told["labelled"] <= 20 and not told["quiet"] and not found.finished
+    assert 0 < told["labelled"] <= 20 and not told["quiet"] and not refinement.finished
     assert teacher.asked[0] == told["labelled"] + 1  # one that the source knows
     assert told["runs"]["run-450K"]["new"] > told["runs"]["run-100K"]["new"]
     assert told["rmse_on_new_meV_per_A"] > told["rmse_meV_per_A"]
-    provenance = found.loss.provenance
+    provenance = refinement.loss.provenance
     assert (provenance["frames_test"], provenance["frames_train"]) == (4, 16 + told["labelled"])
     assert {f.name for f in (out / "round-1").iterdir()} == {
         "model.json",
@@ -148,9 +148,9 @@ def test_labels_may_be_made_elsewhere(
         said.value
     ) and "give this command again" in str(said.value)
     as_cp2k_writes(out / "round-1/labels", teacher)
-    found = refine(cold_water, out, SETTINGS, 1)
-    assert found.rounds[0]["labelled"] == refined[1].rounds[0]["labelled"]
-    assert found.loss.provenance["rmse_meV_per_A"] == pytest.approx(
+    resumed = refine(cold_water, out, SETTINGS, 1)
+    assert resumed.rounds[0]["labelled"] == refined[1].rounds[0]["labelled"]
+    assert resumed.loss.provenance["rmse_meV_per_A"] == pytest.approx(
         refined[1].loss.provenance["rmse_meV_per_A"], rel=1e-4
     )
 
@@ -231,9 +231,9 @@ def test_labels_of_another_method_are_refused(
     refined: tuple[Path, Refinement], cold_water: Trajectory, teacher: Teacher
 ) -> None:
     def other_method(*given: Any) -> Trajectory:
-        found = teacher(*given)
-        assert found.forces is not None
-        return replace(found, forces=1.1 * found.forces)
+        labelled = teacher(*given)
+        assert labelled.forces is not None
+        return replace(labelled, forces=1.1 * labelled.forces)
 
     with pytest.raises(
         CheckFailed, match=r"differ from those of that run by .* \(10 % of the force"
@@ -243,7 +243,7 @@ def test_labels_of_another_method_are_refused(
         continued(
             refined,
             cold_water,
-            lambda *given: replace(found := teacher(*given), positions=found.positions + 0.01),
+            lambda *given: replace(labels := teacher(*given), positions=labels.positions + 0.01),
         )
     with pytest.raises(InputError, match="were to be labelled"):
         continued(refined, cold_water, lambda *given: teacher(*given)[:-1])
@@ -253,10 +253,10 @@ def test_a_label_of_monstrous_forces_is_not_learned(
     refined: tuple[Path, Refinement], cold_water: Trajectory, teacher: Teacher, tmp_path: Path
 ) -> None:
     def monstrous(*given: Any) -> Trajectory:
-        found = teacher(*given)
-        assert found.forces is not None
-        found.forces[-1, 5] = 50.0
-        return found
+        labelled = teacher(*given)
+        assert labelled.forces is not None
+        labelled.forces[-1, 5] = 50.0
+        return labelled
 
     (told,) = refine(
         cold_water, as_killed(refined, tmp_path / "monstrous"), SETTINGS, 1, monstrous

@@ -33,27 +33,29 @@ def planted(few: Trajectory) -> Trajectory:
 
 
 def test_planted_exponent_is_found(planted: Trajectory) -> None:
-    found = scan(planted, (1.0, 1.5, 2.0, 2.5, 3.0, 4.0), cutoff_A=5.0)
-    assert found.best_exponent == {"O": 2.5, "H": 2.5}
-    assert found.one[3].max() < 1e-4
-    assert np.delete(found.one, 3, axis=0).min() > 1e-3
-    assert 2.5 in found.best_pair
+    scanned = scan(planted, (1.0, 1.5, 2.0, 2.5, 3.0, 4.0), cutoff_A=5.0)
+    assert scanned.best_exponent == {"O": 2.5, "H": 2.5}
+    assert scanned.one[3].max() < 1e-4
+    assert np.delete(scanned.one, 3, axis=0).min() > 1e-3
+    assert 2.5 in scanned.best_pair
 
 
 def test_points_are_the_fits_they_stand_for(few: Trajectory) -> None:
-    found = scan(few, (1.0, 3.0, 4.5), cutoff_A=5.0)
-    assert np.array_equal(found.plane, found.plane.transpose(1, 0, 2))
-    n, m = (found.exponents.index(e) for e in found.best_pair)
-    assert found.plane[n, m].mean() == found.plane.mean(axis=2).min()
-    assert list(found.to_dict()["relative_rmse_best_pair"].values()) == found.plane[n, m].tolist()
-    for exponents, point in (((3.0,), found.plane[1, 1]), ((1.0, 4.5), found.plane[0, 2])):
+    scanned = scan(few, (1.0, 3.0, 4.5), cutoff_A=5.0)
+    assert np.array_equal(scanned.plane, scanned.plane.transpose(1, 0, 2))
+    n, m = (scanned.exponents.index(e) for e in scanned.best_pair)
+    assert scanned.plane[n, m].mean() == scanned.plane.mean(axis=2).min()
+    assert (
+        list(scanned.to_dict()["relative_rmse_best_pair"].values()) == scanned.plane[n, m].tolist()
+    )
+    for exponents, point in (((3.0,), scanned.plane[1, 1]), ((1.0, 4.5), scanned.plane[0, 2])):
         problem = Problem.of(accumulate(few, Basis("power", exponents, cutoff_A=5.0).terms))
         assert problem.relative_rmse(problem.coefficients()) == pytest.approx(point, rel=1e-6)
 
 
 def test_sensitivities_are_fits_without(few: Trajectory) -> None:
-    found = scan(few, (1.0, 3.0), cutoff_A=5.0)
-    by_name = {s.name: s for s in found.sensitivities}
+    scanned = scan(few, (1.0, 3.0), cutoff_A=5.0)
+    by_name = {s.name: s for s in scanned.sensitivities}
     assert {
         "bonded:O-H",
         "bonded:O-H beyond harmonic",
@@ -66,7 +68,7 @@ def test_sensitivities_are_fits_without(few: Trajectory) -> None:
         accumulate(few, Basis("power", (1.0, 3.0), bond_degree=4, cutoff_A=5.0).terms)
     )
     full = harmonic.relative_rmse(harmonic.coefficients())
-    for s in found.sensitivities:
+    for s in scanned.sensitivities:
         for k, species in enumerate(("O", "H")):
             assert s.relative_rmse_gain[species] == pytest.approx(
                 s.relative_rmse_without[species] - full[k], abs=1e-6
@@ -75,11 +77,11 @@ def test_sensitivities_are_fits_without(few: Trajectory) -> None:
 
 def test_files(few: Trajectory, tmp_path: Path) -> None:
     files = write_scan(tmp_path, scan(few[::4], (2.0, 3.0), cutoff_A=5.0))
-    found = json.loads((tmp_path / "scan.json").read_text())
-    assert set(found["best_exponent"]) == set(found["relative_rmse"]) == {"O", "H"}
+    written = json.loads((tmp_path / "scan.json").read_text())
+    assert set(written["best_exponent"]) == set(written["relative_rmse"]) == {"O", "H"}
     assert all(f.stat().st_size > 1000 for f in files)
     again = load_scan(tmp_path)
-    assert again.to_dict() == found and again.source == few.origin.to_dict()
+    assert again.to_dict() == written and again.source == few.origin.to_dict()
     (tmp_path / "scan.json").write_text('{"species": []}')
     with pytest.raises(InputError, match="holds no scan"):
         load_scan(tmp_path)

@@ -104,8 +104,8 @@ def test_parts_make_the_whole(
     data = read_shards([shard(f"{k}.npz", part=f"{k}/{len(order)}") for k in order])
     tenths = [np.bincount(np.arange(run.n_frames) * 10 // run.n_frames) for run in two]
     assert data.frames == 40 and data.frames_per_block == np.sum(tenths, axis=0).tolist()
-    found = solve(data).loss
-    assert_same_coefficients(found, one_pass)
+    merged = solve(data).loss
+    assert_same_coefficients(merged, one_pass)
     without_walls = solve(accumulate(two, BASIS.terms)).loss.provenance["relative_rmse"]
     expected = {
         k: v
@@ -113,14 +113,14 @@ def test_parts_make_the_whole(
         if "rmse" not in k and k != "errors_include_walls"
     }
     for key, value in expected.items():
-        assert found.provenance[key] == (
+        assert merged.provenance[key] == (
             pytest.approx(value) if isinstance(value, float) else value
         ), key
-    assert found.provenance["errors_include_walls"] is False
-    assert found.provenance["relative_rmse_agent"] == pytest.approx(
+    assert merged.provenance["errors_include_walls"] is False
+    assert merged.provenance["relative_rmse_agent"] == pytest.approx(
         one_pass.provenance["relative_rmse_agent"]
     )
-    assert found.provenance["relative_rmse"] == pytest.approx(without_walls)
+    assert merged.provenance["relative_rmse"] == pytest.approx(without_walls)
 
 
 def test_runs_accumulated_on_their_own(
@@ -129,9 +129,9 @@ def test_runs_accumulated_on_their_own(
     """A later run goes on with the functions of an earlier one; provenance names both."""
     first = shard("cold.npz", two[0])
     later = [shard(f"warm-{k}.npz", two[1], read_shard(first), f"{k}/2") for k in (1, 2)]
-    found = solve(read_shards([first, *later])).loss
-    assert_same_coefficients(found, one_pass)
-    assert [run["sha256"] for run in found.provenance["source"]["runs"]] == ["cold", "warm"]
+    merged = solve(read_shards([first, *later])).loss
+    assert_same_coefficients(merged, one_pass)
+    assert [run["sha256"] for run in merged.provenance["source"]["runs"]] == ["cold", "warm"]
 
 
 def test_every_run_has_frames_for_training_and_for_testing(
@@ -145,17 +145,17 @@ def test_every_run_has_frames_for_training_and_for_testing(
         block = np.arange(run.n_frames) * 10 // run.n_frames
         forces[block % 5 == 4] = np.random.default_rng(0).normal(size=forces[block % 5 == 4].shape)
         runs.append(replace(run, forces=forces))
-    expected, found = fit(two, BASIS).loss, fit(runs, BASIS).loss
-    assert found.terms == expected.terms
-    assert min(found.provenance["relative_rmse"].values()) > 1
+    expected, misled = fit(two, BASIS).loss, fit(runs, BASIS).loss
+    assert misled.terms == expected.terms
+    assert min(misled.provenance["relative_rmse"].values()) > 1
 
 
 def test_processes_give_the_same_bytes(
     few: Trajectory, two: list[Trajectory], one_pass: AgentLoss
 ) -> None:
     said: list[tuple[str, int, int]] = []
-    found = fit(two, BASIS, lambda *what: said.append(what), processes=2).loss
-    assert found.dumps() == one_pass.dumps()
+    by_two = fit(two, BASIS, lambda *what: said.append(what), processes=2).loss
+    assert by_two.dumps() == one_pass.dumps()
     assert ("invariants and normal equations", 40, 40) in said and said[-1] == (
         "test on unseen frames",
         8,
@@ -353,12 +353,12 @@ def test_damaged_files_are_said(
         content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     (tmp_path / "damaged.npz").write_bytes(content)
     try:
-        found = read_shard(tmp_path / "damaged.npz")
+        shard_read = read_shard(tmp_path / "damaged.npz")
     except InputError as error:
         assert str(error).startswith(f"{tmp_path / 'damaged.npz'}: ")
     else:
-        assert np.array_equal(found.equations.gram_bskk, expected.equations.gram_bskk)
-        assert found.shares == expected.shares and found.terms == expected.terms
+        assert np.array_equal(shard_read.equations.gram_bskk, expected.equations.gram_bskk)
+        assert shard_read.shares == expected.shares and shard_read.terms == expected.terms
 
 
 def test_other_formats_and_versions(tmp_path: Path) -> None:

@@ -47,9 +47,9 @@ def say(stride_fs: float) -> str:
 def test_spectrum_has_the_frequencies_of_the_motion_and_integral_one() -> None:
     frames = oscillators(3.0, 2500, {"Na": (400.0, 1500.0, 3500.0), "Cl": (900.0,)})
     per_cm = np.linspace(0, 5559, 2000)
-    found = power_spectrum(frames, 1000.0, per_cm)
+    of_species = power_spectrum(frames, 1000.0, per_cm)
     for species, planted in {"Na": (400, 1500, 3500), "Cl": (900,)}.items():
-        density = found.density[species]
+        density = of_species.density[species]
         assert trapezoid(density, per_cm) == pytest.approx(1, abs=0.01)
         for centre in planted:
             here = np.abs(per_cm - centre) < 60
@@ -57,8 +57,8 @@ def test_spectrum_has_the_frequencies_of_the_motion_and_integral_one() -> None:
                 1 / len(planted), abs=0.03
             )
             assert per_cm[here][np.argmax(density[here])] == pytest.approx(centre, abs=5)
-    assert found.numbers["spectrum:Na mean_per_cm"].value == pytest.approx(1800, rel=0.01)
-    assert found.numbers["spectrum:Cl mean_per_cm"].value == pytest.approx(900, rel=0.01)
+    assert of_species.numbers["spectrum:Na mean_per_cm"].value == pytest.approx(1800, rel=0.01)
+    assert of_species.numbers["spectrum:Cl mean_per_cm"].value == pytest.approx(900, rel=0.01)
 
 
 def test_bonds_vibrate_as_their_lengths_scatter() -> None:
@@ -79,13 +79,13 @@ def test_bonds_vibrate_as_their_lengths_scatter() -> None:
 
 def test_spectra_of_either_stride_are_the_same() -> None:
     fine, coarse = (oscillators(s, int(9000 / s), {"Na": (300.0, 700.0)}) for s in (2.0, 4.0))
-    found, against = spectra(
+    by_engine, against = spectra(
         {"reference": coarse, "lammps": fine}, 300.0, {"reference": say, "lammps": say}
     )
     assert against == []
-    assert np.array_equal(found["reference"].per_cm, found["lammps"].per_cm)
-    assert found["reference"].density["Na"] == pytest.approx(
-        found["lammps"].density["Na"], abs=1e-5
+    assert np.array_equal(by_engine["reference"].per_cm, by_engine["lammps"].per_cm)
+    assert by_engine["reference"].density["Na"] == pytest.approx(
+        by_engine["lammps"].density["Na"], abs=1e-5
     )
 
 
@@ -111,8 +111,8 @@ def test_spectrum_that_would_be_wrong_is_refused(
     change: Callable[[Trajectory], Trajectory], said: str, water: Trajectory
 ) -> None:
     frames = change(water)
-    found, against = spectra(
+    by_engine, against = spectra(
         {"reference": frames, "lammps": frames}, 300.0, {"reference": say, "lammps": say}
     )
-    assert found == {} and len(against) == 2
+    assert by_engine == {} and len(against) == 2
     assert re.search(r"^The density of states is left out: reference " + said, against[0])

@@ -99,12 +99,14 @@ def test_ideal_gas_has_no_structure() -> None:
 
 
 def test_statistics_of_water_have_the_short_names_and_errors(water: Trajectory) -> None:
-    found = structure_statistics(measure_blocks(water[::8], 6.2))
-    assert {"oh_mean_A", "oh_std_A", "hoh_mean_deg", "goo_peak_A", "goo_peak_height"} <= set(found)
-    assert found["hoh_mean_deg"].value == pytest.approx(105.5, abs=0.3)
-    assert all(s.error > 0 for s in found.values())
+    statistics = structure_statistics(measure_blocks(water[::8], 6.2))
+    assert {"oh_mean_A", "oh_std_A", "hoh_mean_deg", "goo_peak_A", "goo_peak_height"} <= set(
+        statistics
+    )
+    assert statistics["hoh_mean_deg"].value == pytest.approx(105.5, abs=0.3)
+    assert all(s.error > 0 for s in statistics.values())
     assert (
-        1.2 < found["hydrogen_bonds_per_molecule"].value < 2.0
+        1.2 < statistics["hydrogen_bonds_per_molecule"].value < 2.0
     )  # every bond counted once, so at most two
 
 
@@ -142,8 +144,8 @@ def test_error_of_a_mean_from_blocks() -> None:
 
 
 def test_too_short_a_run_has_no_errors_and_no_verdict(few: Trajectory) -> None:
-    found = structure_statistics(measure_blocks(few[:5], 6.2))
-    assert all(np.isnan(s.error) for s in found.values())
+    statistics = structure_statistics(measure_blocks(few[:5], 6.2))
+    assert all(np.isnan(s.error) for s in statistics.values())
     assert np.isnan(mean(np.ones(5)).error)
     assert Compared(Statistic(1.0, np.nan), Statistic(1.0, 0.1)).within is None
     assert Compared(Statistic(1.0, 0.1), Statistic(1.2, 0.1)).within is True
@@ -178,7 +180,7 @@ def test_error_of_a_first_peak_is_its_scatter(water: Trajectory) -> None:
             Structure(joined(drawn[first : first + 12]), {}, np.zeros(0))
             for first in range(0, 60, 12)
         ]
-        found = structure_statistics(blocks)["goo_peak_A"]
-        values.append(found.value)
-        errors.append(found.error)
+        peak = structure_statistics(blocks)["goo_peak_A"]
+        values.append(peak.value)
+        errors.append(peak.error)
     assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(values), rel=0.4)

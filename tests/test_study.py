@@ -37,11 +37,11 @@ def test_noise_of_forces_from_frames_computed_again(few: Trajectory) -> None:
         positions=np.add(again.positions, (0.04, 0.01, 6.0)) % 12.444661,
         forces=present(again.forces) + shift,
     )
-    found = compare_forces(few, again)
-    assert found.frames == 2
-    assert found.rms_difference_eV_per_A == pytest.approx({"O": 0.03, "H": 0.01})
+    noise = compare_forces(few, again)
+    assert noise.frames == 2
+    assert noise.rms_difference_eV_per_A == pytest.approx({"O": 0.03, "H": 0.01})
     power = np.sqrt((present(few.forces)[[2, 7]][:, oxygen] ** 2).mean())
-    assert found.relative["O"] == pytest.approx(0.03 / power)
+    assert noise.relative["O"] == pytest.approx(0.03 / power)
     strange = replace(again, positions=again.positions + np.where(oxygen[:, None], 0.1, 0))
     with pytest.raises(
         InputError, match="none of the frames computed again is a frame of this run"
@@ -94,8 +94,8 @@ def written(study: Study, out: Path) -> tuple[str, dict[str, Any]]:
 def test_report_of_a_run_from_a_frame_of_the_reference(
     ran: Path, explored: ExponentScan, tmp_path: Path
 ) -> None:
-    found = compare_runs(open_cp2k(EXAMPLE, skip_fs=5000), [ran], scan=explored)
-    page, data = written(found, tmp_path)
+    study = compare_runs(open_cp2k(EXAMPLE, skip_fs=5000), [ran], scan=explored)
+    page, data = written(study, tmp_path)
     names = {
         "oh_mean_A",
         "oh_std_A",
@@ -128,7 +128,7 @@ def test_report_of_a_run_from_a_frame_of_the_reference(
     assert np.mean(kinetic["lammps"][1]) == pytest.approx(
         1.5 * 191 / 192 * 300 * 8.617333e-5, rel=0.02
     )
-    for term in found.loss.terms:
+    for term in study.loss.terms:
         assert term.name in page and data["terms"][term.name]["coverage"]["counts"]
     assert f"{data['fit']['rank']} of {data['fit']['n_functions']} functions" in page
     assert data["scan"]["best_exponent"] == explored.best_exponent
@@ -161,20 +161,20 @@ def test_study_of_a_run_beside_itself(
     frames.
     """
     monkeypatch.setattr("mld_ff.report.distributions.spread", every_24th_step)
-    found = compare_runs(dense, [ran], scan=replace(explored, source={"sha256": "0"}))
-    assert {"spectrum", "displacement", "rdf", "angles", "bond_in_time"} <= set(found.series)
-    differ = {n for n, c in found.observables.items() if c["lammps"].within is False}
-    assert differ <= {n for n in found.observables if "mean_abs" in n}
+    study = compare_runs(dense, [ran], scan=replace(explored, source={"sha256": "0"}))
+    assert {"spectrum", "displacement", "rdf", "angles", "bond_in_time"} <= set(study.series)
+    differ = {n for n, c in study.observables.items() if c["lammps"].within is False}
+    assert differ <= {n for n in study.observables if "mean_abs" in n}
     for name, low, high in (
         ("O mean", 200, 500),
         ("H mean", 1200, 2200),
         ("H stretch", 3300, 3900),
     ):
-        learned = found.observables[f"spectrum:{name}_per_cm"]["lammps"].learned
+        learned = study.observables[f"spectrum:{name}_per_cm"]["lammps"].learned
         assert low < learned.value < high and 0 < learned.error < 60
-    assert found.observables["diffusion_A2_per_ps"]["lammps"].learned.error > 0
+    assert study.observables["diffusion_A2_per_ps"]["lammps"].learned.error > 0
     assert (
-        found.notes[0]
+        study.notes[0]
         == "The scan over exponents is of other data than those that the model was fitted to."
     )
     with pytest.raises(
@@ -220,9 +220,9 @@ def test_report_of_little_and_of_molecules_other_than_water(
     )
     assert all(c["lammps"]["within"] is None for c in data["observables"].values())
     source.origin = replace(source.origin, is_dynamics=False)
-    found = compare_runs(source, [tmp_path / "run"])
-    assert set(found.series) == {"rdf", "bonded", "angles"}
-    assert "CP2K computed its frames one by one (REFTRAJ), not as dynamics" in found.notes[-1]
+    study = compare_runs(source, [tmp_path / "run"])
+    assert set(study.series) == {"rdf", "bonded", "angles"}
+    assert "CP2K computed its frames one by one (REFTRAJ), not as dynamics" in study.notes[-1]
 
 
 def test_report_of_single_frames_with_their_noise(

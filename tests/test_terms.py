@@ -49,9 +49,9 @@ def test_derivatives_of_the_basis(term: PairTerm, derivative: int) -> None:
     """Against central differences of the derivative below, function by function."""
     r, h = sampled(term), 1e-5
     expected = (term.basis(r + h, derivative - 1) - term.basis(r - h, derivative - 1)) / (2 * h)
-    found = term.basis(r, derivative)
-    assert found.shape == (len(r), len(term.coefficients)) == (len(r), len(term.coefficient_names))
-    assert np.abs(found - expected).max() < 1e-7 * max(1.0, np.abs(expected).max())
+    values = term.basis(r, derivative)
+    assert values.shape == (len(r), len(term.coefficients)) == (len(r), len(term.coefficient_names))
+    assert np.abs(values - expected).max() < 1e-7 * max(1.0, np.abs(expected).max())
 
 
 @pytest.mark.parametrize("exponents", EXPONENTS, ids=str)

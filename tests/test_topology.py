@@ -70,8 +70,8 @@ def test_names_tell_ambiguous_paths_apart(
     name: str, expected: dict[str, int], cell: np.ndarray
 ) -> None:
     """Counted by hand from the structural formula."""
-    found = counts(topology_of(liquid([name], cell)))
-    assert found == {f"bonded:{key}": n for key, n in expected.items()}
+    counted = counts(topology_of(liquid([name], cell)))
+    assert counted == {f"bonded:{key}": n for key, n in expected.items()}
 
 
 @pytest.mark.parametrize("name", MOLECULES.values(), ids=MOLECULES)
@@ -86,10 +86,10 @@ def test_all_pairs_up_to_three_bonds_apart(name: str, cell: np.ndarray) -> None:
     near = np.argwhere((apart >= 1) & (apart <= 3)).tolist()
     expected = {(i, j): int(apart[i, j]) for i, j in near if i < j}
     topology = topology_of(liquid([name], cell, jitter=0.0))
-    found = {
+    bonds_apart = {
         (int(i), int(j)): len(path) - 1 for path, pairs in topology.bonded.items() for i, j in pairs
     }
-    assert found == expected
+    assert bonds_apart == expected
     i, j = np.triu_indices(len(isolated), 1)
     assert topology.is_bonded(i, j).tolist() == [
         pair in expected for pair in zip(i.tolist(), j.tolist(), strict=True)
@@ -183,11 +183,11 @@ def test_topology_depends_on_nothing_but_who_is_near(
     x = other.positions + np.array(shift)
     if images:
         x = x + np.random.default_rng(seed).integers(-2, 3, size=x.shape) @ cell
-    found = topology_of(replace(other, positions=x))
-    assert found.bonded_names == expected.bonded_names
-    assert sorted(found.formulas().items()) == sorted(expected.formulas().items())
+    again = topology_of(replace(other, positions=x))
+    assert again.bonded_names == expected.bonded_names
+    assert sorted(again.formulas().items()) == sorted(expected.formulas().items())
     for path, pairs in expected.bonded.items():
-        back = np.sort(order[found.bonded[path]], axis=1)
+        back = np.sort(order[again.bonded[path]], axis=1)
         assert sorted(map(tuple, back.tolist())) == sorted(map(tuple, pairs.tolist())), path
 
 

@@ -65,10 +65,10 @@ def model() -> tuple[WeightedLinearModel, float]:
     """The fit, and its root mean square error [meV/Å] of force components of frames that it has not
     seen.
     """
-    found = features((*TRAIN, *TEST))
-    of_frame = found.index.get_level_values(0)
-    kind = found.index.get_level_values(1)
-    x, y = found.to_numpy()[:, 1:], found.to_numpy()[:, 0]
+    rows = features((*TRAIN, *TEST))
+    of_frame = rows.index.get_level_values(0)
+    kind = rows.index.get_level_values(1)
+    x, y = rows.to_numpy()[:, 1:], rows.to_numpy()[:, 0]
     force, test = kind != "e", of_frame.isin([str(k) for k in TEST])
     fitted = WeightedLinearModel(basis())
     train, energy = force & ~test, ~force & ~test
