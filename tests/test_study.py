@@ -216,7 +216,8 @@ def test_report_of_little_and_of_molecules_other_than_water(
     assert not {n for n in names if n.startswith(("oh_", "hoh_", "goo_"))}
     assert "H2O" not in page and "water" not in page and "spectrum" not in data["series"]
     assert data["notes"][0].startswith(
-        "There are only 18 frames of the reference: its numbers have no errors, and nothing can be said"
+        "There are only 18 frames of the reference: its numbers have no errors, and nothing can"
+        " be said"
     )
     assert all(c["lammps"]["within"] is None for c in data["observables"].values())
     source.origin = replace(source.origin, is_dynamics=False)
