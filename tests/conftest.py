@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from mld_ff.geometry.pairs import Pairs
 from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology, find_topology
 from mld_ff.inference import Basis, fit
+from mld_ff.inference.basis import ORDER_NAMES
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.free_pairs import PowerTerm, SplineTerm
@@ -218,6 +220,37 @@ def with_channels(loss: AgentLoss, rank: int = 2) -> AgentLoss:
     """The same loss with so many channels for every species."""
     added = [channel(loss.species, s, k) for s in loss.species for k in range(1, rank + 1)]
     return replace(loss, terms=(*loss.terms, *added))
+
+
+def angular_channel(
+    species: Sequence[str], order: int, number: int = 1, seed: int = 0, cutoff: float = 4.0
+) -> DensityTerm:
+    """A density of order 1 or 2 of either sign, of every agent."""
+    rng = np.random.default_rng([seed, number, order])
+    kinds = tuple(f"{a}-{b}" for a, b in combinations_with_replacement(species, 2))
+    functions = tuple(3 + k % 3 for k in range(len(kinds)))
+    return DensityTerm(
+        name=f"{ORDER_NAMES[order]}:{number}",
+        species=tuple(species),
+        neighbours=kinds,
+        functions=functions,
+        coefficients=tuple(rng.normal(size=sum(functions))),
+        spacing_A=0.5,
+        cutoff_A=cutoff,
+        strength_eV=0.1 * float(rng.normal()),
+        range=(0.0, 1.0),
+        order=order,
+    )
+
+
+def with_angles(loss: AgentLoss, rank: int = 2, cutoff: float = 4.0) -> AgentLoss:
+    """The same loss with so many channels of order 1 and of order 2."""
+    more = [
+        angular_channel(loss.species, order, k, cutoff=cutoff)
+        for order in (1, 2)
+        for k in range(1, rank + 1)
+    ]
+    return replace(loss, terms=(*loss.terms, *more))
 
 
 def invent(

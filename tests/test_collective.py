@@ -70,7 +70,7 @@ def test_design_and_channels_are_the_loss(few: Trajectory, coarse: Accumulated) 
     squares = channels.products(form) @ channels.strengths
     assert design @ squares == pytest.approx(forces.ravel(), abs=1e-10)
     a, b = form.products
-    assert (deviation[:, a] * deviation[:, b] @ squares).sum() == pytest.approx(
+    assert (deviation[:, a, 0] * deviation[:, b, 0] @ squares).sum() == pytest.approx(
         sum(energies.values())
     )
     assert (

@@ -25,6 +25,11 @@ class Pairs:
     r: Floats
     """(P,) [Å]."""
 
+    @property
+    def unit(self) -> Floats:
+        """Directions from i to j, (P, 3)."""
+        return np.asarray(self.vector / self.r[:, None])
+
     def __getitem__(self, index: NDArray[Any]) -> Pairs:
         return Pairs(self.i[index], self.j[index], self.vector[index], self.r[index])
 

@@ -118,7 +118,7 @@ class Accumulated:
         for form in self.forms:
             features, deviation = form.features(system)
             designs.append(features)
-            form.second_baa[block] += deviation.T @ deviation
+            form.second_baa[block] += np.einsum("cam,cbm->ab", deviation, deviation, optimize=True)
             form.number_b[block] += len(deviation)
         on_atoms, forces = np.concatenate(designs, axis=1), system.forces.ravel()
         to_molecules = np.sqrt(MOLECULE_WEIGHT) * molecules_matrix(system)

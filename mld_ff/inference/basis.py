@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mld_ff.errors import InputError
+from mld_ff.geometry.harmonics import ORDERS
 from mld_ff.geometry.histogram import Histogram
 from mld_ff.geometry.pairs import BIN_A, default_cutoff, minimum_image
 from mld_ff.geometry.topology import Path, Topology
@@ -24,8 +25,14 @@ same structure.
 SHORTEST_CUTOFF_A = 2.0
 SPACINGS_A = (0.05, 1.0)
 AUTO = -1
+ORDER_NAMES = {1: "vector", 2: "quadrupole"}
+"""Of the terms of densities by their order, where they are not of one species."""
+Distances = Mapping[tuple[str, str], Histogram]
+"""Of all pairs, bonded or free, by their species in the order of the topology."""
 DEFAULT_KIND = "spline"
 COLLECTIVE_SPACINGS_A = (0.2, 1.0)
+CHANNELS_CUTOFF_A, CHANNELS_SPACING_A = 5.0, 0.5
+"""Of densities of all orders together (water, unseen: 57 meV/Å to 4 Å, 53 to 5 Å)."""
 INNER_FUNCTIONS = 3
 """So many functions of a density lie where only its innermost few neighbours are, which are bonded:
 the bond's own stretch needs them (water, spacing 0.4 Å: 108 meV/Å with them, 187 without).
@@ -61,6 +68,9 @@ class Basis:
     """Of those sums, or half the smallest width of the cell if that is shorter."""
     collective_spacing_A: float = 0.4
     """Between knots of the densities that are summed."""
+    channels: tuple[int, ...] = ()
+    """Channels of densities with angles, minimised together: of order 0 for each species, of order
+    1, of order 2. None: no angles. Instead of a collective loss; to 5 Å, knots 0.5 Å apart."""
 
     def __post_init__(self) -> None:
         if self.kind not in free_kinds():
@@ -91,6 +101,7 @@ class Basis:
                 f"{self.collective} channels of the collective loss are asked for; expected 0 or"
                 " more"
             )
+        self._check_channels()
         if not SHORTEST_CUTOFF_A <= self.collective_cutoff_A < math.inf:
             raise InputError(
                 f"the collective cutoff is {self.collective_cutoff_A} Å; expected at least"
@@ -102,6 +113,15 @@ class Basis:
                 f"the collective spacing is {self.collective_spacing_A} Å; expected {low} to"
                 f" {high} Å"
             )
+
+    def _check_channels(self) -> None:
+        if self.channels and (len(self.channels) != len(ORDERS) or min(self.channels) < 0):
+            raise InputError(
+                f"the channels are {list(self.channels)}; expected three numbers: of order 0 for"
+                " each species, of order 1 and of order 2"
+            )
+        if self.channels and self.collective:
+            raise InputError("channels come instead of a collective loss: ask for one of the two")
 
     def terms(
         self, frame: Trajectory, topology: Topology, half_width_A: float | None = None
@@ -134,43 +154,67 @@ class Basis:
         kind = free_kinds()[self.kind]
         return kind.blank(name, species, cutoff_A, spacing_A, self.exponents)
 
-    def sums(
-        self, seen: Mapping[tuple[str, str], Histogram], half_width_A: float
-    ) -> tuple[DensityTerm, ...]:
-        """For every species the sums of its collective loss, as a channel of zero coefficients.
+    @property
+    def has_densities(self) -> bool:
+        """Whether there is more than pairs."""
+        return bool(self.collective or any(self.channels))
+
+    def sums(self, seen: Distances, half_width_A: float) -> tuple[DensityTerm, ...]:
+        """Sums of which products are accumulated, as channels of zero coefficients: one of order 0
+        for every species, and where there are `channels`, one of each higher order.
 
         seen: distances to all neighbours by species, as far as `reach` says.
         """
         species = tuple(dict.fromkeys(s for pair in seen for s in pair))
         terms = []
-        for centre in species:
-            distances = [seen.get((centre, t)) or seen[t, centre] for t in species]
-            functions = tuple(self._n_functions(d, half_width_A) for d in distances)
-            if any(functions):
-                terms.append(
-                    DensityTerm(
-                        name=f"collective:{centre}",
-                        species=(centre,),
-                        neighbours=species,
-                        functions=functions,
-                        coefficients=(0.0,) * sum(functions),
-                        spacing_A=on_grid(self.collective_spacing_A),
-                        cutoff_A=self.reach(half_width_A),
-                    )
-                )
-        return tuple(terms)
+        if not self.channels or self.channels[0]:
+            for centre in species:
+                distances = {t: seen.get((centre, t)) or seen[t, centre] for t in species}
+                terms.append(self._sums(f"collective:{centre}", (centre,), distances, half_width_A))
+        pairs = {f"{a}-{b}": distances for (a, b), distances in seen.items()}
+        for order, n in enumerate(self.channels):
+            if order and n:
+                name = ORDER_NAMES[order]
+                terms.append(self._sums(name, species, pairs, half_width_A, order))
+        return tuple(term for term in terms if term.coefficients)
+
+    def _sums(
+        self,
+        name: str,
+        centres: tuple[str, ...],
+        distances: Mapping[str, Histogram],
+        half_width_A: float,
+        order: int = 0,
+    ) -> DensityTerm:
+        functions = tuple(self._n_functions(d, half_width_A) for d in distances.values())
+        return DensityTerm(
+            name=name,
+            species=centres,
+            neighbours=tuple(distances),
+            functions=functions,
+            coefficients=(0.0,) * sum(functions),
+            spacing_A=self.density_spacing_A,
+            cutoff_A=self.reach(half_width_A),
+            order=order,
+        )
+
+    @property
+    def density_spacing_A(self) -> float:
+        """Of the knots of densities."""
+        return on_grid(CHANNELS_SPACING_A if self.channels else self.collective_spacing_A)
 
     def _n_functions(self, distances: Histogram, half_width_A: float) -> int:
         """How many functions of a density neighbours at these distances call for."""
         if not distances.n:
             return 0
         inside_A = self.reach(half_width_A) - distances.shortest
-        spacings = math.ceil(inside_A / on_grid(self.collective_spacing_A))
+        spacings = math.ceil(inside_A / self.density_spacing_A)
         return max(spacings - 2 + INNER_FUNCTIONS, 1)
 
     def reach(self, half_width_A: float) -> float:
-        """Cutoff [Å] of the collective terms in cells of that half width."""
-        return on_grid(default_cutoff(half_width_A, self.collective_cutoff_A))
+        """Cutoff [Å] of densities in cells of that half width."""
+        longest_A = CHANNELS_CUTOFF_A if self.channels else self.collective_cutoff_A
+        return on_grid(default_cutoff(half_width_A, longest_A))
 
 
 def free_kinds() -> dict[str, type[FreeTerm]]:

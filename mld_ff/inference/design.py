@@ -22,10 +22,11 @@ def design_matrix(terms: Sequence[PairTerm], system: System) -> Floats:
 
 @dataclass
 class Form:
-    """Quadratic form of one species: Σ_{a≤b} B_ab δQ_a δQ_b of A neighbour sums about their means.
+    """Quadratic form of the sums of one term: Σ_{a≤b} B_ab δQ_a·δQ_b of A neighbour sums about
+    their means, summed over its centres.
 
     About the means, because what is linear in the sums is a function of pairs, and pairs have their
-    own terms.
+    own terms. Sums of order 1 and 2 are not shifted: no direction is special.
     """
 
     term: DensityTerm
@@ -53,15 +54,31 @@ class Form:
         return np.triu_indices(len(self.mean))
 
     def features(self, system: System) -> tuple[Floats, Floats]:
-        """Forces (3N, A (A+1)/2) [eV/Å] that unit coefficients exert in one frame, and δQ (C, A) at
-        the C centres."""
-        n_atoms, size = system.topology.n_atoms, len(self.mean)
-        sums = NeighbourSums(self.term, system)
-        deviation = sums.values() - self.mean
-        # of half a product: how moving the atoms changes Q_a, times δQ_b, summed over the centres
-        half = (sums.gradient(n_atoms) @ deviation).reshape(size, 3 * n_atoms, size)
+        """Forces (3N, A (A+1)/2) [eV/Å] that unit coefficients exert in one frame, and δQ (C, A, M)
+        at the C centres, M components each."""
+        from mld_ff.inference.product_forces import add_product_forces
+
         a, b = self.products
-        return (half[a, :, b] + half[b, :, a]).T, deviation
+        number = np.zeros((len(self.mean), len(self.mean)), np.int64)
+        number[a, b] = number[b, a] = np.arange(len(a))
+        forces = np.zeros((system.topology.n_atoms, 3, len(a)))
+        sums = NeighbourSums(self.term, system)
+        deviation = sums.values() - self.mean[:, None]
+        for neighbour, near in sums.neighbours.items():
+            add_product_forces(
+                forces,
+                number,
+                deviation[sums.place[near.i]],
+                near.i,
+                near.j,
+                near.unit,
+                sums.basis(neighbour, 1),
+                sums.basis(neighbour) / near.r[:, None],
+                self.term.slices[neighbour].start,
+                sums.harmonics(neighbour),
+                sums.harmonic_slopes(neighbour),
+            )
+        return forces.reshape(-1, len(a)), deviation
 
 
 def molecules_matrix(system: System) -> csr_array:

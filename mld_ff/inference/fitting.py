@@ -62,7 +62,7 @@ def gather(
 ) -> Accumulated:
     """What `fit` solves: one pass over the frames, two with a collective loss."""
     dataset = Dataset.of(source, progress, processes)
-    forms = centred_sums(dataset, basis) if basis.collective else []
+    forms = centred_sums(dataset, basis) if basis.has_densities else []
     return accumulate(dataset, basis.terms, forms=forms)
 
 

@@ -49,6 +49,8 @@ def centred_sums(dataset: Dataset, basis: Basis) -> list[Centred]:
 
 def _means(term: DensityTerm, seen: Distances, dataset: Dataset) -> Floats:
     """Of every sum (A,), from the distances of all frames."""
+    if term.order:  # no direction is special
+        return np.zeros(len(term.coefficients))
     (centre,) = term.species
     centres = sum(s.symbols.count(centre) * s.n_frames for s in dataset.sources)
     means = np.zeros(len(term.coefficients))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from mld_ff.errors import InputError
+from mld_ff.geometry.harmonics import ORDERS, components, harmonic_slopes, harmonics
 from mld_ff.geometry.pairs import BIN_A, Pairs
 from mld_ff.geometry.radial import tail_splines
 from mld_ff.geometry.system import System
@@ -21,38 +23,42 @@ from mld_ff.trajectory import Floats, Ints
 
 @dataclass(frozen=True, kw_only=True)
 class DensityTerm(Term):
-    """One channel of a loss that is quadratic in sums: strength (ρ_i - rest)² for every atom i of
-    one species.
+    """One channel of a loss that is quadratic in sums over neighbours, closer than the cutoff,
+    bonded or free. The sum is a tensor of some `order`, made of functions φ that are linear in the
+    invariants `tail_splines`:
 
-    ρ_i = Σ_j φ_t(r_ij) over all atoms closer than the cutoff, bonded or free; φ_t, one function for
-    each species t of neighbours, is linear in the invariants `tail_splines`. Beyond the sampled
-    range of ρ the curvature of the embedding fades within `fade`, and it goes on linearly: no
-    excursion meets a stiff wall, nor a parabola that falls for ever.
-
-    `order` is that of the tensor that is summed: 0, a number. (1, a vector Σ_j φ(r_ij) r̂_ij, and 2,
-    a quadrupole, would be one more axis of `NeighbourSums.values`, with their square as ρ².)
+    - 0, a number ρ_i = Σ_j φ_t(r_ij) for every atom i of one species, one function for each species
+      t of neighbours; it costs strength (ρ_i - rest)². Beyond the sampled range of ρ the curvature
+      of the embedding fades within `fade`, and it goes on linearly: no excursion meets a stiff
+      wall, nor a parabola that falls for ever.
+    - 1, a vector V_i = Σ_j φ(r_ij) r̂_ij, and 2, a quadrupole T_i = Σ_j φ(r_ij) (r̂r̂ - ⅓), for every
+      atom i, one function for each unordered pair of species (all that LAMMPS's `adp` can do); they
+      cost strength V_i·V_i and strength T_i:T_i, which are sums over angles of φφ' cos θ and of
+      φφ' (cos² θ - ⅓).
     """
 
     kind: ClassVar[str] = "collective"
-    species: tuple[str]
-    """Of the agent at the centre."""
+    species: tuple[str, ...]
+    """Of the agents at the centre: one, or from order 1 on all."""
     neighbours: tuple[str, ...]
+    """What has a function: species of neighbours, or from order 1 on pairs of species `A-B`."""
     functions: tuple[int, ...]
-    """Number of functions, and so of coefficients, for each species of neighbours, or none."""
+    """Number of functions, and so of coefficients, for each of these, or none."""
     spacing_A: float
     cutoff_A: float
     strength_eV: float = 0.0
     rest: float = 0.0
     """Density that costs nothing: the mean of the data, so that pairs carry what is linear in ρ."""
     range: tuple[float, float] = (-math.inf, math.inf)
-    """Densities that the data sampled."""
+    """Densities that the data sampled; from order 1 on, lengths of the tensors."""
     fade: float = 1.0
     order: int = 0
 
     def __post_init__(self) -> None:
-        if self.order != 0:
+        if self.order not in ORDERS:
             raise InputError(
-                f"term {self.name!r} is a density of order {self.order}; this version knows order 0"
+                f"term {self.name!r} is a density of order {self.order}; this version knows orders"
+                f" {', '.join(map(str, ORDERS))}"
             )
         together = sum(self.functions), len(self.functions)
         if together != (len(self.coefficients), len(self.neighbours)):
@@ -74,31 +80,48 @@ class DensityTerm(Term):
 
     @property
     def layout(self) -> tuple[Any, ...]:
-        return self.species, self.neighbours, self.functions, self.spacing_A, self.cutoff_A
+        functions = self.neighbours, self.functions, self.spacing_A, self.cutoff_A
+        return self.order, self.species, *functions
 
     @property
     def reach_A(self) -> float:
         return self.cutoff_A
 
+    def is_of(self, neighbour: str, centre: str, other: str) -> bool:
+        """Whether what another species adds to a centre comes from the functions `neighbour`."""
+        if self.order == 0:
+            return centre in self.species and other == neighbour
+        return neighbour.split("-") in ([centre, other], [other, centre])
+
     @classmethod
     def densities(cls, terms: Sequence[Self], sums: NeighbourSums) -> Floats:
-        """Of terms of one layout, (C, K)."""
-        return np.asarray(sums.values() @ np.array([t.coefficients for t in terms]).T)
+        """Of terms of one layout, tensors of M components, (C, K, M)."""
+        coefficients = np.array([t.coefficients for t in terms])
+        return np.asarray(np.einsum("ka,cam->ckm", coefficients, sums.values()))
 
     @classmethod
     def add_alike(cls, terms: Sequence[Self], system: System, total: Evaluation) -> None:
         sums = NeighbourSums(terms[0], system)
         if not len(sums.centres):
             return
-        coefficients = np.array([t.coefficients for t in terms]).T
-        on_density = np.zeros((system.topology.n_atoms, len(terms)))
         densities = cls.densities(terms, sums)
-        for k, (term, rho) in enumerate(zip(terms, densities.T, strict=True)):
-            energy, on_density[sums.centres, k] = term.embedding(rho)
+        slopes = np.zeros_like(densities)
+        for k, term in enumerate(terms):
+            energy, slopes[:, k] = term.cost(densities[:, k])
             total.energies[term.name] += float(energy.sum())
-        for t, near in sums.neighbours.items():
-            slopes = sums.slopes(t) @ coefficients[terms[0].slices[t]]
-            total.add_pairs(near, (on_density[near.i] * slopes).sum(axis=1))
+        coefficients = np.array([t.coefficients for t in terms]).T
+        for neighbour, near in sums.neighbours.items():
+            of_kind = coefficients[terms[0].slices[neighbour]]
+            at_centre = slopes[sums.place[near.i]]
+            along = np.einsum("pkm,pm->pk", at_centre, sums.harmonics(neighbour))
+            radial = (along * (sums.basis(neighbour, 1) @ of_kind)).sum(axis=1)
+            if terms[0].order == 0:
+                total.add_pairs(near, radial)
+                continue
+            strength = (sums.basis(neighbour) @ of_kind) / near.r[:, None]
+            turned = np.einsum("pk,pkm->pm", strength, at_centre)
+            across = np.einsum("pm,pmd->pd", turned, sums.harmonic_slopes(neighbour))
+            total.add_vectors(near, (radial / near.r)[:, None] * near.vector + across)
 
     @property
     def grid(self) -> tuple[float, float]:
@@ -126,8 +149,20 @@ class DensityTerm(Term):
             self.basis(neighbour, r, derivative) @ self.coefficients[self.slices[neighbour]]
         )
 
+    def cost(self, densities: Floats) -> tuple[Floats, Floats]:
+        """Energy (C,) [eV] of densities (C, M), and its derivatives (C, M)."""
+        if self.order == 0:
+            energy, slope = self.embedding(densities[:, 0])
+            return energy, slope[:, None]
+        squares = np.einsum("cm,cm->c", densities, densities)
+        return self.strength_eV * squares, 2 * self.strength_eV * densities
+
+    def sizes(self, densities: Floats) -> Floats:
+        """What a range is of: densities of order 0, lengths of tensors (C, M) above, (C,)."""
+        return densities[:, 0] if self.order == 0 else np.linalg.norm(densities, axis=1)
+
     def embedding(self, rho: Floats) -> tuple[Floats, Floats]:
-        """Energy [eV] of atoms with densities rho (P,), and its derivative with respect to them."""
+        """Energy [eV] of atoms with densities rho (P,) of order 0, and its derivative by them."""
         inside = np.clip(rho, *self.range)
         beyond = rho - inside
         out = np.abs(beyond)
@@ -148,7 +183,8 @@ class DensityTerm(Term):
 
 
 class NeighbourSums:
-    """Sums over neighbours at the C centres of one system: A of them, Q_a = Σ_j f_a(r_j).
+    """Sums over neighbours at the C centres of one system: A tensors of M components each,
+    Q_a = Σ_j f_a(r_j) h(r̂_j) with harmonics h of the term's order.
 
     An evaluation combines them into densities; a fit accumulates their products.
     """
@@ -157,45 +193,43 @@ class NeighbourSums:
         """term: tells centres, neighbours and functions; its coefficients do not matter."""
         topology, pairs = system.topology, system.ordered
         self.term = term
-        self.centres = np.flatnonzero(np.array(topology.symbols) == term.species[0])
+        self.centres = np.flatnonzero(np.isin(topology.symbols, term.species))
         """Indices of the atoms that have them, (C,)."""
         self.place = np.full(topology.n_atoms, -1)
         """Which of the centres an atom is, (N,)."""
         self.place[self.centres] = np.arange(len(self.centres))
         self.neighbours: dict[str, Pairs] = {}
-        """Pairs whose first atom is a centre, by the species of the second."""
-        at_centre = (self.place[pairs.i] >= 0) & (pairs.r < term.cutoff_A)
-        for t in term.neighbours:
-            if t in topology.species:
-                of_species = topology.species_index[pairs.j] == topology.species.index(t)
-                self.neighbours[t] = pairs[at_centre & of_species]
+        """Pairs whose first atom is a centre, by what their function belongs to."""
+        near = pairs[pairs.r < term.cutoff_A]
+        kinds = topology.species_index[near.i] * len(topology.species)
+        kinds += topology.species_index[near.j]
+        for neighbour in term.neighbours:
+            own = [term.is_of(neighbour, *two) for two in product(topology.species, repeat=2)]
+            if any(own):
+                self.neighbours[neighbour] = near[np.array(own)[kinds]]
+
+    def basis(self, neighbour: str, derivative: int = 0) -> Floats:
+        """Radial functions at each of the pairs, or their derivatives, (P, n)."""
+        return self.term.basis(neighbour, self.neighbours[neighbour].r, derivative)
+
+    def harmonics(self, neighbour: str) -> Floats:
+        """Components of the directions of the pairs, (P, M)."""
+        return harmonics(self.neighbours[neighbour].unit, self.term.order)
+
+    def harmonic_slopes(self, neighbour: str) -> Floats:
+        """How these change with the direction, (P, M, 3)."""
+        return harmonic_slopes(self.neighbours[neighbour].unit, self.term.order)
 
     def values(self) -> Floats:
-        """(C, A)."""
-        sums = np.zeros((len(self.centres), len(self.term.coefficients)))
-        for t, near in self.neighbours.items():
-            functions = self.term.basis(t, near.r)
-            sums[:, self.term.slices[t]] = summed(functions, self.place[near.i], len(sums))
+        """(C, A, M)."""
+        n_components = components(self.term.order)
+        sums = np.zeros((len(self.centres), len(self.term.coefficients), n_components))
+        for neighbour, near in self.neighbours.items():
+            own, functions = self.term.slices[neighbour], self.basis(neighbour)
+            for m, harmonic in enumerate(self.harmonics(neighbour).T):
+                of_pairs = functions * harmonic[:, None]
+                sums[:, own, m] = summed(of_pairs, self.place[near.i], len(sums))
         return sums
-
-    def slopes(self, t: str) -> Floats:
-        """Derivatives of the functions of neighbours of species t at each of the pairs, (P, n)."""
-        return self.term.basis(t, self.neighbours[t].r, 1)
-
-    def gradient(self, n_atoms: int) -> csr_array:
-        """What moving the atoms does to the sums, as forces: (A N 3, C), the sums' number first."""
-        entries: list[tuple[Floats, Ints, Ints]] = []
-        for t, near in self.neighbours.items():
-            first, slope = self.term.slices[t].start, self.slopes(t)
-            p, a = np.nonzero(slope)
-            on_i = slope[p, a][:, None] * near.vector[p] / near.r[p][:, None]
-            centre = np.repeat(self.place[near.i[p]], 3)
-            for atoms, force in ((near.i, on_i), (near.j, -on_i)):
-                rows = 3 * ((first + a) * n_atoms + atoms[p])[:, None] + np.arange(3)
-                entries.append((force.ravel(), rows.ravel(), centre))
-        values, rows, columns = (np.concatenate(parts) for parts in zip(*entries, strict=True))
-        shape = (3 * n_atoms * len(self.term.coefficients), len(self.centres))
-        return csr_array((values, (rows, columns)), shape=shape)
 
 
 def summed(values: Floats, at: Ints, n: int) -> Floats:
@@ -211,10 +245,11 @@ def strongest_pull(terms: Sequence[DensityTerm], pair: tuple[str, str], edge_A: 
     """
     r = np.arange(BIN_A, edge_A, BIN_A)
     pull = np.zeros(len(r))
-    for centre, neighbour in (pair, pair[::-1]):
+    for centre, other in (pair, pair[::-1]):
         for term in terms:
-            if term.species[0] == centre:
-                ends = np.array([term.range[0] - term.fade, term.range[1] + term.fade])
-                steepest = np.abs(term.embedding(ends)[1]).max()
-                pull += steepest * np.abs(term.density(neighbour, r, 1))
+            for neighbour in term.neighbours:
+                if term.order == 0 and term.is_of(neighbour, centre, other):
+                    ends = np.array([term.range[0] - term.fade, term.range[1] + term.fade])
+                    steepest = np.abs(term.embedding(ends)[1]).max()
+                    pull += steepest * np.abs(term.density(neighbour, r, 1))
     return float(pull.max())

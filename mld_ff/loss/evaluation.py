@@ -33,8 +33,12 @@ class Evaluation:
 
     def add_pairs(self, pairs: Pairs, slope: Floats) -> None:
         """Add the forces of pairs (P,) whose energy has the derivative `slope` (P,) [eV/Å]."""
+        self.add_vectors(pairs, (slope / pairs.r)[:, None] * pairs.vector)
+
+    def add_vectors(self, pairs: Pairs, on_i: Floats) -> None:
+        """Add forces (P, 3) on the first atoms of pairs and their opposites on the second: the
+        derivatives of the energy with respect to the pairs' vectors."""
         n = len(self.forces)
-        on_i = (slope / pairs.r)[:, None] * pairs.vector
         for c in range(3):
             at_i, at_j = (np.bincount(atom, on_i[:, c], n) for atom in (pairs.i, pairs.j))
             self.forces[:, c] += at_i - at_j

@@ -99,16 +99,23 @@ class AgentLoss:
     def channels(self) -> tuple[DensityTerm, ...]:
         return tuple(t for t in self.terms if isinstance(t, DensityTerm))
 
+    @property
+    def angular_channels(self) -> tuple[DensityTerm, ...]:
+        """Those of order 1 and 2, in which the angles are; every agent is the centre of each."""
+        return tuple(t for t in self.channels if t.order)
+
     def channels_of(self, topology: Topology) -> list[dict[str, DensityTerm]]:
         """Channels of a system by species at the centre: the first of every species, the second, …
         together.
 
-        An engine sums all densities of one such set at once, as every atom is the centre of one.
-        Those of a set have the same grid; channels without strength, and those of species that are
-        not there, are left out.
+        Of order 0: an engine sums all densities of one such set at once, as every atom is the
+        centre of one. Those of a set have the same grid; channels without strength, and those of
+        species that are not there, are left out.
         """
         sets: list[dict[str, DensityTerm]] = []
         for channel in self.channels:
+            if channel.order:
+                continue
             (centre,) = channel.species
             if not channel.strength_eV or centre not in topology.species:
                 continue
@@ -191,13 +198,14 @@ class AgentLoss:
         return forces
 
     def densities(self, system: System) -> dict[str, Floats]:
-        """The density of every channel of the system at all of its centres, (C,)."""
+        """The density of every channel of the system at all of its centres, (C,); of orders 1 and 2
+        the length of the tensor."""
         by_name: dict[str, Floats] = {}
         for alike in _alike(self.channels):
-            if alike[0].species[0] in system.topology.species:
-                sums = NeighbourSums(alike[0], system)
-                of_each = alike[0].densities(alike, sums).T
-                by_name |= {t.name: rho for t, rho in zip(alike, of_each, strict=True)}
+            sums = NeighbourSums(alike[0], system)
+            if len(sums.centres):
+                densities = alike[0].densities(alike, sums)
+                by_name |= {t.name: t.sizes(densities[:, k]) for k, t in enumerate(alike)}
         return by_name
 
     @property
