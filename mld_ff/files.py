@@ -44,9 +44,14 @@ def read_template(name: str) -> str:
     """A file of the top-level folder `templates`, which an installation carries as
     `mld_ff.templates`.
     """
+    return template_path(name).read_text(encoding="utf-8")
+
+
+def template_path(name: str) -> Path:
+    """Where that file is."""
     try:
-        return (resources.files("mld_ff.templates") / name).read_text(encoding="utf-8")
+        return Path(str(resources.files("mld_ff.templates") / name))
     except (
         ModuleNotFoundError
     ):  # Python started in a checkout imports the package from there, uninstalled
-        return (Path(__file__).parents[1] / "templates" / name).read_text(encoding="utf-8")
+        return Path(__file__).parents[1] / "templates" / name

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.linalg import block_diag, solve
@@ -94,7 +94,7 @@ class CollectiveProblem:
     """P functions of pairs, then Q of the forms; for atoms and for molecules, see Accumulated."""
 
     @classmethod
-    def of(cls, data: Accumulated, pairs: Problem) -> CollectiveProblem:
+    def of(cls, data: Accumulated, pairs: Problem) -> Self:
         assert data.together is not None
         of_pairs = pairs.accumulated[pairs.kept]
         of_forms = np.arange(data.equations.gram_bskk.shape[2], data.together.gram_bskk.shape[2])
@@ -121,16 +121,17 @@ class CollectiveProblem:
         pairs = self._of_pairs.solve(blocks, BOTH, self.pairs.penalty, self.pairs.ridge)
         quadratic = self._quadratic(pairs, blocks, self.ridge if ridge is None else ridge)
         forms = zip(self.forms, quadratic, strict=True)
-        return Refit(pairs, tuple(_diagonal(form, q, blocks) for form, q in forms))
+        return Refit(pairs, tuple(diagonal(form, q, blocks) for form, q in forms))
 
     def refit(self, staged: Refit, blocks: Sequence[int], rank: int) -> Refit:
         """Stage 4 with the strongest `rank` channels of every form: pairs and strengths."""
         kept = [Channels(c.strengths[:rank], c.vectors[:, :rank]) for c in staged.channels]
         gram, moment = self._projected(kept, blocks)
         start = np.concatenate([staged.pairs, *(c.strengths for c in kept)])
-        change = _ridge(gram, moment - gram @ start, TOWARDS_STAGED * np.diag(np.diag(gram)))
+        prior = TOWARDS_STAGED * np.diag(np.diag(gram))
+        change = ridge_solution(gram, moment - gram @ start, prior)
         sizes = [self.n_pairs, *(len(c.strengths) for c in kept)]
-        pairs, *strengths = _parts(start + change, sizes)
+        pairs, *strengths = parts(start + change, sizes)
         channels = (replace(c, strengths=s) for c, s in zip(kept, strengths, strict=True))
         return Refit(pairs, tuple(channels))
 
@@ -216,6 +217,10 @@ class CollectiveProblem:
         each = [self.refit(self.full, self.pairs.without(b), rank).pairs for b in train]
         return CollectiveFit(self, rank, refit, np.array(each))
 
+    def told(self, fit: CollectiveFit) -> dict[str, Any]:
+        """How the channels came about, for people."""
+        return {"collective": {"rank": fit.rank, "ridge": self.ridge, "curve": self.curve}}
+
     # --- linear algebra ---------------------------------------------------------------------------
 
     @cached_property
@@ -236,13 +241,15 @@ class CollectiveProblem:
         n = self.n_pairs
         gram, moment = self._summed(blocks)
         gram, moment = gram[n:, n:], moment[n:] - gram[n:, :n] @ pairs
-        # every function by its own size, and neighbouring functions of a density alike
+        solution = ridge_solution(gram, moment, ridge * self._prior(gram))
+        return parts(solution, [len(f.products[0]) for f in self.forms])
+
+    def _prior(self, gram: Floats) -> Floats:
+        """What the ridge of the forms weighs, (Q, Q): every function by its own size in `gram`, and
+        neighbouring functions of a density alike."""
         smooth = self._smoothness
-        prior = (
-            np.diag(np.diag(gram))
-            + np.trace(gram) / max(np.trace(smooth), np.finfo(float).tiny) * smooth
-        )
-        return _parts(_ridge(gram, moment, ridge * prior), [len(f.products[0]) for f in self.forms])
+        rough = np.trace(gram) / max(np.trace(smooth), np.finfo(float).tiny) * smooth
+        return np.asarray(np.diag(np.diag(gram)) + rough)
 
     @cached_property
     def _smoothness(self) -> Floats:
@@ -277,11 +284,11 @@ def channel_terms(form: Form, channels: Channels) -> list[DensityTerm]:
     return terms
 
 
-def _parts(values: Floats, lengths: Sequence[int]) -> list[Floats]:
+def parts(values: Floats, lengths: Sequence[int]) -> list[Floats]:
     return np.split(values, np.cumsum(lengths)[:-1])
 
 
-def _ridge(gram: Floats, moment: Floats, prior: Floats) -> Floats:
+def ridge_solution(gram: Floats, moment: Floats, prior: Floats) -> Floats:
     """Least squares with a prior; functions that occur in none of the data get zero."""
     occurs = np.flatnonzero(np.diag(gram) > 0)
     solution = np.zeros(len(moment))
@@ -293,7 +300,7 @@ def _ridge(gram: Floats, moment: Floats, prior: Floats) -> Floats:
     return solution
 
 
-def _symmetric(form: Form, coefficients: Floats) -> Floats:
+def symmetric(form: Form, coefficients: Floats) -> Floats:
     """B (A, A) with δQ·B·δQ = Σ_{a≤b} c_ab δQ_a δQ_b."""
     a, b = form.products
     half = np.zeros((len(form.mean), len(form.mean)))
@@ -301,18 +308,28 @@ def _symmetric(form: Form, coefficients: Floats) -> Floats:
     return np.asarray(half + half.T)
 
 
-def _diagonal(form: Form, coefficients: Floats, blocks: Sequence[int]) -> Channels:
+def variance(form: Form, blocks: Sequence[int]) -> Floats:
+    """Second moment of the sums about their means, (A, A)."""
+    b = list(blocks)
+    return np.asarray(form.second_baa[b].sum(axis=0) / form.number_b[b].sum())
+
+
+def unit_variance(form: Form, blocks: Sequence[int]) -> tuple[Floats, Floats]:
+    """Densities of variance one, as combinations of the sums, (A, R), and the sums as combinations
+    of these, (A, R): δQ = back z, z = unitᵀ δQ."""
+    share, axes = np.linalg.eigh(variance(form, blocks))
+    varies = share > HARDLY_VARIES * share[-1]
+    size, axes = np.sqrt(share[varies]), axes[:, varies]
+    return axes / size, axes * size
+
+
+def diagonal(form: Form, coefficients: Floats, blocks: Sequence[int]) -> Channels:
     """Channels of a form in the metric of the second moment of its sums: δQ = L z with z of unit
     variance.
     """
-    b = list(blocks)
-    second = form.second_baa[b].sum(axis=0) / form.number_b[b].sum()
-    share, axes = np.linalg.eigh(second)
-    varies = share > HARDLY_VARIES * share[-1]
-    size, axes = np.sqrt(share[varies]), axes[:, varies]
-    outer = axes * size
-    strengths, rotation = np.linalg.eigh(outer.T @ _symmetric(form, coefficients) @ outer)
-    vectors = (axes / size) @ rotation
+    unit, outer = unit_variance(form, blocks)
+    strengths, rotation = np.linalg.eigh(outer.T @ symmetric(form, coefficients) @ outer)
+    vectors = unit @ rotation
     order = np.argsort(-np.abs(strengths))
     return Channels(strengths[order], vectors[:, order])
 
@@ -328,7 +345,7 @@ def _smoothness(form: Form) -> Floats:
     for n in form.term.functions:
         continued = np.concatenate([np.eye(n)[:1], np.eye(n), np.zeros((2, n))])
         differences.append(np.diff(continued, 2, axis=0))
-    units = np.array([_symmetric(form, unit) for unit in np.eye(len(form.products[0]))])
+    units = np.array([symmetric(form, unit) for unit in np.eye(len(form.products[0]))])
     weight = np.sqrt(np.diagonal(form.second_baa.sum(axis=0)))
     rough = (block_diag(*differences) @ units * weight).reshape(len(units), -1)
     return np.asarray(rough @ rough.T)

@@ -13,13 +13,14 @@ import numpy as np
 from mld_ff.geometry.histogram import Histogram
 from mld_ff.inference.accumulation import Accumulated, accumulate
 from mld_ff.inference.basis import Basis
+from mld_ff.inference.channels import ChannelsProblem
 from mld_ff.inference.collective import CollectiveFit, CollectiveProblem, channel_terms
 from mld_ff.inference.dataset import Dataset, Source
 from mld_ff.inference.errors import Errors, measure
 from mld_ff.inference.normal_equations import NormalEquations
 from mld_ff.inference.problem import Problem, jackknife_error
 from mld_ff.inference.sampling import centred_sums, with_ranges
-from mld_ff.loss.densities import DensityTerm, strongest_pull
+from mld_ff.loss.densities import DensityTerm, has_angles, strongest_pull
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import PairTerm
 from mld_ff.progress import Progress, no_progress
@@ -85,9 +86,13 @@ def fit(
     """
     basis, dataset = basis or Basis(), Dataset.of(source, progress, processes)
     data = data or gather(dataset, basis)
-    problem, collective = Problem.of(data), None
+    problem = Problem.of(data)
+    collective: CollectiveFit | None = None
     if data.forms:
-        collective = CollectiveProblem.of(data, problem).fit(basis.collective)
+        if basis.channels:
+            collective = ChannelsProblem.of(data, problem).minimised(basis.channels)
+        else:
+            collective = CollectiveProblem.of(data, problem).fit(basis.collective)
         loss = _with_channels(dataset, data, problem, collective)
     else:
         loss = _of_pairs(data, problem)
@@ -160,7 +165,8 @@ def _finished(
             coefficient_errors=tuple(errors[here].tolist()),
             coverage=_coverage(term, seen, each[:, here]),
         )
-        finished.append(filled.walled(seen, partial(strongest_pull, channels, term.species)))
+        pull = partial(strongest_pull, channels, term.species)
+        finished.append(filled.walled(seen, pull, has_angles(channels)))
     return tuple(finished)
 
 
@@ -215,12 +221,10 @@ def _told(fit: Fit) -> Fit:
 def _told_of_channels(fit: Fit) -> dict[str, Any]:
     if fit.collective is None:
         return {}
-    problem = fit.collective.problem
     pairs_alone = fit.problem.relative_rmse(fit.problem.coefficients())
-    told = {"rank": fit.collective.rank, "ridge": problem.ridge, "curve": problem.curve}
     return {
         "relative_rmse_pairs": dict(zip(fit.loss.species, pairs_alone.tolist(), strict=True)),
-        "collective": told,
+        **fit.collective.problem.told(fit.collective),
     }
 
 

@@ -56,7 +56,12 @@ class BondTerm(PairTerm):
     def learned_A(self) -> tuple[float, float]:
         return self.range_A
 
-    def walled(self, seen: Histogram, strongest_pull: Callable[[float], float] = no_pull) -> Self:
+    def walled(
+        self,
+        seen: Histogram,
+        strongest_pull: Callable[[float], float] = no_pull,
+        angles: bool = False,
+    ) -> Self:
         ends = outer_edges(seen)
         low, high = (
             wall_stiffness(wall.force, wall.curvature, DEPTH_A, LEAST_STIFFNESS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, ClassVar, Self
@@ -96,8 +96,9 @@ class DensityTerm(Term):
     @classmethod
     def densities(cls, terms: Sequence[Self], sums: NeighbourSums) -> Floats:
         """Of terms of one layout, tensors of M components, (C, K, M)."""
-        coefficients = np.array([t.coefficients for t in terms])
-        return np.asarray(np.einsum("ka,cam->ckm", coefficients, sums.values()))
+        coefficients, values = np.array([t.coefficients for t in terms]).T, sums.values()
+        every = [values[:, :, m] @ coefficients for m in range(values.shape[2])]
+        return np.stack(every, axis=2)
 
     @classmethod
     def add_alike(cls, terms: Sequence[Self], system: System, total: Evaluation) -> None:
@@ -236,6 +237,11 @@ def summed(values: Floats, at: Ints, n: int) -> Floats:
     """Sums (n, K) of values (P, K) that belong to the places `at` (P,)."""
     ones = csr_array((np.ones(len(at)), (at, np.arange(len(at)))), shape=(n, len(at)))
     return np.asarray(ones @ values)
+
+
+def has_angles(terms: Iterable[DensityTerm]) -> bool:
+    """Whether any is of order 1 or 2."""
+    return any(term.order for term in terms)
 
 
 def strongest_pull(terms: Sequence[DensityTerm], pair: tuple[str, str], edge_A: float) -> float:

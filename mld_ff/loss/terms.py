@@ -21,11 +21,14 @@ from mld_ff.geometry.pairs import BIN_A, Pairs
 from mld_ff.geometry.system import System
 from mld_ff.loss.evaluation import Evaluation
 from mld_ff.loss.walls import (
+    DEPTH_A,
     LEAST_STIFFNESS,
     PULL_DEPTH_A,
     PUSHES_BACK,
+    STIFFNESS_BESIDE_ANGLES,
     Wall,
     inner_edge,
+    outside_edge,
     wall_stiffness,
 )
 from mld_ff.trajectory import Floats
@@ -192,10 +195,16 @@ class PairTerm(Term):
         """Between its walls, where it is what was learned."""
         raise NotImplementedError
 
-    def walled(self, seen: Histogram, strongest_pull: Callable[[float], float] = no_pull) -> Self:
+    def walled(
+        self,
+        seen: Histogram,
+        strongest_pull: Callable[[float], float] = no_pull,
+        angles: bool = False,
+    ) -> Self:
         """The same term with walls outside of the distances seen.
 
         strongest_pull: the most [eV/Å] that other terms can do to such a pair below a distance [Å].
+        angles: whether there are angles in other terms, which nothing bounds.
         """
         raise NotImplementedError
 
@@ -262,13 +271,19 @@ class FreeTerm(PairTerm):
     def learned_A(self) -> tuple[float, float]:
         return self.wall_edge_A, self.cutoff_A
 
-    def walled(self, seen: Histogram, strongest_pull: Callable[[float], float] = no_pull) -> Self:
+    def walled(
+        self,
+        seen: Histogram,
+        strongest_pull: Callable[[float], float] = no_pull,
+        angles: bool = False,
+    ) -> Self:
         if not seen.n:  # nobody came within the cutoff, and nobody shall
             return self._with_wall(self.cutoff_A, LEAST_STIFFNESS)
-        edge_A = inner_edge(seen, self.cutoff_A)
+        edge_A = outside_edge(seen) if angles else inner_edge(seen, self.cutoff_A)
         wall = self._with_wall(edge_A, self.wall_stiffness_eV_per_A3).walls[0]
-        depth = PUSHES_BACK * max(edge_A - seen.shortest, BIN_A)
+        depth = DEPTH_A if angles else PUSHES_BACK * max(edge_A - seen.shortest, BIN_A)
         least = max(LEAST_STIFFNESS, strongest_pull(edge_A) / (3 * PULL_DEPTH_A**2))
+        least = max(least, STIFFNESS_BESIDE_ANGLES) if angles else least
         stiffness = wall_stiffness(wall.force, wall.curvature, depth, least)
         # few data determine the functions that the wall hides, and they change nothing
         return self._with_wall(edge_A, stiffness).without_first(self.ends_before(edge_A))

@@ -25,6 +25,11 @@ PAIRS_INSIDE = 20
 """... and not before this many pairs have been seen inside."""
 LEAST_STIFFNESS = 10.0
 """[eV/Å³] of every wall."""
+STIFFNESS_BESIDE_ANGLES = 300.0
+"""[eV/Å³] at least where there are densities of order 1 or 2, whose costs nothing bounds; it kept
+water at 300 and 450 K together (0.5 ns). So stiff a wall begins ..."""
+OUTSIDE_A = 0.02
+"""... this far outside the shortest distance."""
 PULL_DEPTH_A = 0.4
 """This far inside, a wall outweighs whatever densities of other terms can do."""
 
@@ -77,6 +82,11 @@ def inner_edge(seen: Histogram, cutoff_A: float) -> float:
     enough_inside = seen.distance_below(min(PAIRS_INSIDE, seen.n))
     edge = math.ceil(max(seen.shortest + DEPTH_A, enough_inside) / BIN_A)
     return round(min(edge * BIN_A, cutoff_A - BIN_A), 6)
+
+
+def outside_edge(seen: Histogram) -> float:
+    """Where a wall begins that no distance seen shall feel [Å], on the grid of exported tables."""
+    return round(math.floor((seen.shortest - OUTSIDE_A) / BIN_A) * BIN_A, 6)
 
 
 def outer_edges(seen: Histogram) -> tuple[float, float]:

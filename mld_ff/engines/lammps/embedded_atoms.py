@@ -52,13 +52,13 @@ def embedded_atoms(channels: dict[str, DensityTerm], start: Start) -> str:
     for s in species:
         lines.append(f"{atomic_numbers[s]} {masses[s]:.10g} 0.0 none")
         own = channels.get(s)
-        lines += _numbers(own.embedding(rho)[0] if own else np.zeros(EMBEDDING_POINTS))
+        lines += numbers(own.embedding(rho)[0] if own else np.zeros(EMBEDDING_POINTS))
         for centre in species:
             channel = channels.get(centre)
             is_near = channel is not None and s in channel.neighbours
-            lines += _numbers(channel.density(s, r) if channel and is_near else nothing)
+            lines += numbers(channel.density(s, r) if channel and is_near else nothing)
     for _ in combinations_with_replacement(species, 2):  # the pair functions, which tables hold
-        lines += _numbers(nothing)
+        lines += numbers(nothing)
     return "\n".join(lines) + "\n"
 
 
@@ -71,7 +71,7 @@ def _densities(channels: dict[str, DensityTerm]) -> tuple[Floats, float]:
     return np.asarray(rho, dtype=np.float64), spacing
 
 
-def _numbers(values: Floats) -> list[str]:
+def numbers(values: Floats) -> list[str]:
     """Five to a line; zeros short."""
     words = [f"{x:.15g}" for x in values.tolist()]
     return [" ".join(words[k : k + 5]) for k in range(0, len(words), 5)]

@@ -31,7 +31,7 @@ dump_modify forces sort id format float %.16g
 fix integrator all nve
 rerun {frames} dump x y z ix iy iz box yes
 """
-EXPORTED = (".table", ".eam", ".lmp", ".data")
+EXPORTED = (".table", ".eam", ".adp", ".lmp", ".data")
 """Suffixes of the files that it needs."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import combinations_with_replacement
 from pathlib import Path
 
+from mld_ff.engines.lammps.angular_densities import angular_densities, instance_file, instances
 from mld_ff.engines.lammps.data import atom_types, data_file
 from mld_ff.engines.lammps.embedded_atoms import channel_file, embedded_atoms
 from mld_ff.engines.lammps.tables import (
@@ -39,7 +40,8 @@ def export_lammps(
     """Write pair.table, bond.table, forcefield.lmp, system.data, settings.lmp and in.nvt (units
     metal).
 
-    A collective loss adds collective.1.eam, …: in each a channel of every species.
+    A collective loss adds collective.1.eam, …: in each a channel of every species. Densities of
+    order 1 and 2 add angles.1.adp, ….
 
     `damping_fs` is the time constant of the Nosé–Hoover chain: CP2K's TIMECON, LAMMPS's Tdamp.
     Returns the files. Raises InputError if the model does not cover the system.
@@ -61,6 +63,8 @@ def export_lammps(
         texts["bond.table"] = bond_table(loss, topology)
     for k, channels in enumerate(loss.channels_of(topology), 1):
         texts[channel_file(k)] = embedded_atoms(channels, start)
+    for k, instance in enumerate(instances(loss), 1):
+        texts[instance_file(k)] = angular_densities(instance, start)
     for name, text in texts.items():
         write_atomically(Path(directory) / name, text)
     return [Path(directory) / name for name in texts]
@@ -81,7 +85,8 @@ def _bonds(loss: AgentLoss, topology: Topology) -> list[str]:
     """Densities see bonded pairs too, which a factor of zero would take off LAMMPS's list of
     neighbours; one so small that nothing is left of any energy does not.
     """
-    factor = "1e-20" if loss.channels_of(topology) else "0.0"
+    densities = loss.channels_of(topology) or instances(loss)
+    factor = "1e-20" if densities else "0.0"
     terms = bond_terms(loss, topology)
     lines = [f"bond_style table spline {BOND_POINTS}", f"special_bonds lj/coul {factor} 1.0 1.0"]
     lines += [f"bond_coeff {k} bond.table {term.name}" for k, term in enumerate(terms, 1)]
@@ -94,17 +99,27 @@ def _bonds(loss: AgentLoss, topology: Topology) -> list[str]:
 
 def _pairs(loss: AgentLoss, topology: Topology, types: list[str]) -> list[str]:
     free, n_channels = free_terms(loss, topology), len(loss.channels_of(topology))
-    table = f"table spline {PAIR_POINTS}"
-    if n_channels:
-        lines = [f"pair_style hybrid/overlay {table} {' '.join(['eam/he'] * n_channels)}"]
+    angular = instances(loss)
+    styles = [f"table spline {PAIR_POINTS}", *["eam/he"] * n_channels, *["adp"] * len(angular)]
+    if angular:
+        factors = [1.0] * (1 + n_channels) + [instance.factor for instance in angular]
+        scaled = (f"{factor} {style}" for factor, style in zip(factors, styles, strict=True))
+        lines = [f"pair_style hybrid/scaled {' '.join(scaled)}"]
+    elif n_channels:
+        lines = [f"pair_style hybrid/overlay {' '.join(styles)}"]
     else:
-        lines = [f"pair_style {table}"]
-    style = "table " if n_channels else ""
+        lines = [f"pair_style {styles[0]}"]
+    style = "table " if len(styles) > 1 else ""
     for (i, a), (j, b) in combinations_with_replacement(enumerate(types, 1), 2):
         term = free.get((a, b))
         name, cutoff = (term.name, term.cutoff_A) if term else (NOTHING, loss.cutoff_A)
         lines.append(f"pair_coeff {i} {j} {style}pair.table {name} {cutoff!r}")
-    for k in range(1, n_channels + 1):
-        number = f" {k}" if n_channels > 1 else ""
-        lines.append(f"pair_coeff * * eam/he{number} {channel_file(k)} {' '.join(types)}")
+    files = {
+        "eam/he": [channel_file(k + 1) for k in range(n_channels)],
+        "adp": [instance_file(k + 1) for k in range(len(angular))],
+    }
+    for name, own in files.items():
+        for k, file in enumerate(own, 1):
+            number = f" {k}" if len(own) > 1 else ""
+            lines.append(f"pair_coeff * * {name}{number} {file} {' '.join(types)}")
     return lines

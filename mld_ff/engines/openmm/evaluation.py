@@ -8,6 +8,7 @@ import numpy as np
 import openmm
 
 from mld_ff.engines.openmm.platforms import context_of
+from mld_ff.engines.openmm.python_force import densities_module
 from mld_ff.engines.settings import Device
 from mld_ff.errors import EngineError, InputError
 from mld_ff.trajectory import Floats, Trajectory
@@ -20,7 +21,10 @@ def load_system(directory: Path | str) -> openmm.System:
     """The System of an exported directory. Raises InputError if it is not there."""
     file = Path(directory) / "system.xml"
     try:
-        return openmm.XmlSerializer.deserialize(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        if "PythonForce" in text:
+            densities_module()
+        return openmm.XmlSerializer.deserialize(text)
     except OSError as error:
         raise InputError(
             f"cannot be read: {error.strerror}; write it with `mld-ff export --engine openmm`", file

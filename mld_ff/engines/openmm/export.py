@@ -9,6 +9,7 @@ import openmm
 from openmm import app, unit
 
 from mld_ff.engines.openmm.forcefield import forcefield_xml
+from mld_ff.engines.openmm.python_force import FILE
 from mld_ff.engines.openmm.system import box_vectors, openmm_system
 from mld_ff.engines.start import Start
 from mld_ff.errors import check_positive
@@ -33,7 +34,9 @@ def export_openmm(
 
     `damping_fs` is the time constant of the Nosé–Hoover chain: CP2K's TIMECON, LAMMPS's Tdamp, the
     inverse of OpenMM's collisionFrequency. forcefield.xml is left out where an element has atoms of
-    different mass, which a ForceField does not tell apart. Returns the files. Raises InputError as
+    different mass, which a ForceField does not tell apart, and where there are densities with
+    angles: a ForceField has no PythonForce. Those add mld_ff_densities.py, which run.py needs, and
+    numba and vesin. Returns the files. Raises InputError as
     `openmm_system` does.
     """
     check_positive(temperature_K=temperature_K, timestep_fs=timestep_fs, damping_fs=damping_fs)
@@ -51,7 +54,9 @@ def export_openmm(
         "topology.pdb": pdb.getvalue(),
         "run.py": read_template("run.py"),
     }
-    if _has_one_mass_per_element(start):
+    if loss.angular_channels:
+        texts[FILE] = read_template(FILE)
+    elif _has_one_mass_per_element(start):
         texts["forcefield.xml"] = forcefield_xml(loss, start, system.getForces())
     for name, text in texts.items():
         write_atomically(Path(directory) / name, text)

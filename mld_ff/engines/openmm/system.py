@@ -9,6 +9,7 @@ import openmm
 from mld_ff.engines.openmm.bonds import bond_force
 from mld_ff.engines.openmm.densities import density_force
 from mld_ff.engines.openmm.free_pairs import free_force
+from mld_ff.engines.openmm.python_force import python_force
 from mld_ff.engines.start import Start
 from mld_ff.geometry.topology import Topology
 from mld_ff.loss.bonds import BondTerm
@@ -24,8 +25,8 @@ degrees of freedom.
 
 
 def openmm_system(loss: AgentLoss, start: Start) -> openmm.System:
-    """System with one Force per bonded term, one per kind of free term and one per set of channels,
-    named after their terms.
+    """System with one Force per bonded term, one per kind of free term and one per set of channels
+    (with angles one for all channels), named after their terms.
 
     Raises InputError if the model does not cover the system, or the cutoff is longer than half the
     cell.
@@ -69,6 +70,8 @@ def forces_of(loss: AgentLoss, topology: Topology) -> list[openmm.Force]:
         if set(term.species) <= set(topology.species):
             alike.setdefault((type(term), term.layout), []).append(term)
     forces += [free_force(kind, members, topology) for (kind, _), members in alike.items()]
+    if loss.angular_channels:
+        return [*forces, python_force(loss, topology)]
     for channels in loss.channels_of(topology):
         kinds: dict[type[DensityTerm], dict[str, DensityTerm]] = {}
         for centre, channel in channels.items():

@@ -21,7 +21,7 @@ from mld_ff.errors import InputError
 from mld_ff.geometry.system import System, systems
 from mld_ff.geometry.topology import Topology
 from mld_ff.inference.accumulation import Accumulated
-from mld_ff.loss.densities import strongest_pull
+from mld_ff.loss.densities import has_angles, strongest_pull
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import PairTerm
 from mld_ff.progress import Progress, no_progress
@@ -149,5 +149,6 @@ def with_pair_coefficients(loss: AgentLoss, coefficients: Floats, data: Accumula
         at += len(own)
         changed = replace(term, coefficients=tuple(own.tolist()))
         pull = partial(strongest_pull, loss.channels, term.species)
-        new[term.name] = changed.walled(data.survey.distances[term.name], pull)
+        seen = data.survey.distances[term.name]
+        new[term.name] = changed.walled(seen, pull, has_angles(loss.channels))
     return replace(loss, terms=tuple(new.get(t.name, t) for t in loss.terms))
