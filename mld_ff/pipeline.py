@@ -192,7 +192,8 @@ def _typed(key: str, value: Any, default: Any, file: Path) -> Any:
     """The value of a key, if it is of the type that the default tells (None: a number)."""
     if isinstance(default, tuple):
         fits = isinstance(value, list) and all(_is_number(v) for v in value)
-        expected, value = "a list of numbers", tuple(map(float, value)) if fits else value
+        expected, number = "a list of numbers", type(default[0]) if default else int
+        value = tuple(number(v) if number(v) == v else v for v in value) if fits else value
     elif isinstance(default, str):
         fits, expected = isinstance(value, str), "a text"
     elif isinstance(default, bool):

@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 
 from mld_ff.cli.fields import Options, Whole
 from mld_ff.errors import InputError
-from mld_ff.inference import Basis, parse_rank
+from mld_ff.inference import Basis, parse_channels, parse_rank
 from mld_ff.inference.basis import free_kinds
 from mld_ff.sources import open_source
 from mld_ff.sources.registry import kind_of
@@ -190,12 +190,22 @@ def _rank(_: Any, tokens: tuple[Token, ...]) -> int:
         raise ValueError(str(error)) from None
 
 
+def _channels(_: Any, tokens: tuple[Token, ...]) -> tuple[int, ...]:
+    try:
+        return parse_channels(tokens[0].value)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
 def basis_options(default: Basis, only: tuple[str, ...] = ()) -> Options:
     """Options for the functions to fit."""
     names = {"kind": "basis", "exponents": "exponent"}
     kind = Annotated[str, Parameter(choices=tuple(free_kinds()))]
     rank = Annotated[int, Parameter(converter=_rank, n_tokens=1, metavar="[RANK]")]
-    return Options(default, only, names, {"kind": kind, "collective": rank})
+    numbers = Parameter(converter=_channels, n_tokens=1, metavar="N,N,N")
+    channels = Annotated[tuple[int, ...], numbers]
+    types = {"kind": kind, "collective": rank, "channels": channels}
+    return Options(default, only, names, types)
 
 
 PAIRS = ("kind", "exponents", "spacing_A", "bond_degree", "cutoff_A")

@@ -92,6 +92,12 @@ def fit_text(d: dict[str, Any]) -> str:
         )
     if "collective" in d:
         lines.append(_curve_table(d["collective"]).text)
+    if "channels" in d:
+        whole = d["channels"]["unseen_meV_per_A_whole_forms"]
+        lines.append(
+            f"  channels: {', '.join(f'{n} of {s}' for s, n in d['channels']['numbers'].items())}"
+            f" (as many as can be: {whole:.0f} meV/Å)"
+        )
     if d["weakly_determined"]:
         lines.append(f"resting on the ridge more than on data: {', '.join(d['weakly_determined'])}")
     if d["undetermined"]:

@@ -1,7 +1,7 @@
 """Inference: from a stream of frames to the loss, by linear least squares on normal equations."""
 
 from mld_ff.inference.accumulation import Accumulated, accumulate
-from mld_ff.inference.basis import Basis, parse_rank
+from mld_ff.inference.basis import Basis, parse_channels, parse_rank
 from mld_ff.inference.dataset import Dataset, Part
 from mld_ff.inference.design import design_matrix
 from mld_ff.inference.exponents import ExponentScan, scan
@@ -24,6 +24,7 @@ __all__ = [
     "design_matrix",
     "fit",
     "gather",
+    "parse_channels",
     "parse_rank",
     "read_shard",
     "read_shards",

@@ -69,8 +69,9 @@ class Basis:
     collective_spacing_A: float = 0.4
     """Between knots of the densities that are summed."""
     channels: tuple[int, ...] = ()
-    """Channels of densities with angles, minimised together: of order 0 for each species, of order
-    1, of order 2. None: no angles. Instead of a collective loss; to 5 Å, knots 0.5 Å apart."""
+    """Channels of densities with angles, instead of a collective loss: how many numbers for each
+    species, vectors, and quadrupoles, as 2,2,2. If not given, no angles.
+    """
 
     def __post_init__(self) -> None:
         if self.kind not in free_kinds():
@@ -115,10 +116,16 @@ class Basis:
             )
 
     def _check_channels(self) -> None:
-        if self.channels and (len(self.channels) != len(ORDERS) or min(self.channels) < 0):
+        whole = all(isinstance(n, int) and n >= 0 for n in self.channels)
+        if self.channels and (len(self.channels) != len(ORDERS) or not whole):
             raise InputError(
-                f"the channels are {list(self.channels)}; expected three numbers: of order 0 for"
-                " each species, of order 1 and of order 2"
+                f"the channels are {list(self.channels)}; expected three whole numbers: of order"
+                " 0 for each species, of order 1 and of order 2"
+            )
+        if self.channels and not any(self.channels[1:]):
+            raise InputError(
+                f"the channels are {list(self.channels)}, without angles: ask for a collective loss"
+                f" of rank {self.channels[0]} instead"
             )
         if self.channels and self.collective:
             raise InputError("channels come instead of a collective loss: ask for one of the two")
@@ -236,6 +243,17 @@ def parse_rank(value: object) -> int:
             f"collective is the number of channels for each species, or auto; found {value!r}"
         )
     return rank
+
+
+def parse_channels(value: object) -> tuple[int, ...]:
+    """Channels of order 0, 1 and 2 from what a user writes, `2,2,2`. Raises InputError."""
+    try:
+        return tuple(int(word) for word in str(value).split(","))
+    except ValueError:
+        raise InputError(
+            "channels are three numbers, of order 0 for each species, of order 1 and of order 2:"
+            f" 2,2,2; found {value!r}"
+        ) from None
 
 
 def on_grid(length_A: float) -> float:

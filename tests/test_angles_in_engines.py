@@ -1,0 +1,120 @@
+"""Densities with angles in LAMMPS (adp) and OpenMM (PythonForce), against numpy, and their fit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import (
+    CUBE,
+    TRICLINIC,
+    angular_channel,
+    invent,
+    liquid,
+    topology_of,
+    with_angles,
+    with_channels,
+)
+
+from mld_ff.engines.lammps.angular_densities import instances
+from mld_ff.engines.lammps.export import export_lammps
+from mld_ff.engines.openmm.export import export_openmm
+from mld_ff.engines.openmm.python_force import densities_module, python_force
+from mld_ff.engines.start import start_from
+from mld_ff.loss.model import AgentLoss
+from mld_ff.trajectory import Trajectory
+from mld_ff.verification import verify
+
+LIQUID = ["H2O"] * 3 + ["CH3OH"] * 2 + ["Na"]
+
+
+@pytest.fixture(params=["cube", "triclinic"])
+def frame(request: pytest.FixtureRequest) -> Trajectory:
+    cell = {"cube": CUBE, "triclinic": TRICLINIC}[request.param] * 0.72
+    return liquid(LIQUID, cell, seed=5, jitter=0.05)
+
+
+def everything(frame: Trajectory) -> AgentLoss:
+    return with_angles(with_channels(invent(frame, cutoff=3.9), rank=1), cutoff=3.9)
+
+
+def test_both_engines_compute_what_numpy_does(frame: Trajectory) -> None:
+    loss = everything(frame)
+    signs = {np.sign(t.strength_eV) for t in loss.angular_channels}
+    assert signs == {1.0, -1.0}, "channels of both signs are needed for this test"
+    result = verify(loss, frame)
+    assert result.passed, result.to_dict()
+    assert result.engines["openmm"].max_force_difference_eV_per_A < 1e-4
+    assert result.engines["lammps"].max_force_difference_eV_per_A < 2e-4
+
+
+def test_one_instance_of_adp_takes_a_channel_of_each_order(frame: Trajectory) -> None:
+    loss = replace(everything(frame), terms=())
+    channels = [
+        replace(angular_channel(("H", "O"), order, number), strength_eV=strength)
+        for order, number, strength in ((1, 1, -0.5), (1, 2, 0.1), (2, 1, 0.2), (2, 2, 0.0))
+    ]
+    loss = replace(loss, terms=tuple(channels))
+    assert [(i.factor, [t.name for t in i.channels]) for i in instances(loss)] == [
+        (-1.0, ["vector:1"]),
+        (1.0, ["vector:2", "quadrupole:1"]),
+    ]
+
+
+def test_pairs_are_listed_anew_when_atoms_have_moved(frame: Trajectory) -> None:
+    """Small steps keep the list, and give what a new one gives."""
+    loss, topology = everything(frame), topology_of(frame)
+    python_force(loss, topology)  # the module is there now
+    densities = _densities(loss, frame)
+    rng = np.random.default_rng(0)
+    x, cell, kept = frame.positions[0].copy(), frame.cell[0], 0
+    for _ in range(12):
+        x = x + 0.05 * rng.normal(size=x.shape)
+        before = densities._listed
+        energy, forces = densities.evaluate(x, cell)
+        kept += densities._listed is before
+        anew = _densities(loss, frame).evaluate(x, cell)
+        assert energy == pytest.approx(anew[0])
+        assert forces == pytest.approx(anew[1], abs=1e-10)
+    assert 0 < kept < 12
+
+
+def _densities(loss: AgentLoss, frame: Trajectory) -> object:
+    import pickle
+
+    force = python_force(loss, topology_of(frame))
+    assert densities_module().Densities
+    return pickle.loads(force.getPickledFunction())
+
+
+def test_exported_files_run_without_mld_ff(frame: Trajectory, tmp_path: Path) -> None:
+    start = start_from(frame)
+    loss = with_angles(invent(frame, cutoff=3.9), rank=1, cutoff=3.9)
+    loss = replace(loss, terms=tuple(replace_strength(t) for t in loss.terms))
+    files = export_openmm(loss, start, tmp_path)
+    assert "mld_ff_densities.py" in [file.name for file in files]
+    assert "forcefield.xml" not in [file.name for file in files]
+    run = "import sys; sys.modules['mld_ff'] = None; sys.argv = ['run.py', '--platform', 'CPU',"
+    run += " '--time', '0.002', '--every', '0.001']; sys.path.insert(0, '.');"
+    run += " exec(compile(open('run.py').read(), 'run.py', 'exec'), {'__file__': 'run.py'})"
+    done = subprocess.run(
+        [sys.executable, "-c", run], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "trajectory.dcd").exists()
+
+
+def replace_strength(term: object) -> object:
+    """Weak, so that two steps go well wherever the atoms are."""
+    return replace(term, strength_eV=1e-4) if hasattr(term, "strength_eV") else term
+
+
+def test_lammps_scales_by_the_sign(frame: Trajectory, tmp_path: Path) -> None:
+    export_lammps(everything(frame), start_from(frame), tmp_path)
+    text = (tmp_path / "forcefield.lmp").read_text()
+    assert "pair_style hybrid/scaled 1.0 table spline 6000 1.0 eam/he " in text
+    assert "-1.0 adp" in text and "1e-20" in text
