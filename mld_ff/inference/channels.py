@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from mld_ff.inference.collective import (
@@ -26,7 +27,6 @@ from mld_ff.inference.collective import (
     Refit,
     diagonal,
     parts,
-    ridge_solution,
     unit_variance,
     variance,
 )
@@ -194,8 +194,14 @@ class ChannelsProblem(CollectiveProblem):
 
     @staticmethod
     def _forms_alone(reduced: Reduced) -> Floats:
-        """Coefficients of the whole forms (Q,)."""
-        return ridge_solution(reduced.gram, reduced.moment, np.zeros_like(reduced.gram))
+        """Coefficients of the whole forms (Q,); zero for those that occur in none of the data."""
+        occurs = np.flatnonzero(np.diag(reduced.gram) > 0)
+        gram = reduced.gram[np.ix_(occurs, occurs)]
+        scale = 1 / np.sqrt(np.diag(gram))
+        factor = cho_factor(gram * np.outer(scale, scale))
+        forms = np.zeros(len(reduced.moment))
+        forms[occurs] = scale * cho_solve(factor, reduced.moment[occurs] * scale)
+        return forms
 
     def _error_of_forms(self, unseen: Sequence[int], blocks: Sequence[int], ridge: float) -> float:
         forms = self._forms_alone(self.reduced(blocks, ridge))

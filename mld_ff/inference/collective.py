@@ -129,7 +129,7 @@ class CollectiveProblem:
         gram, moment = self._projected(kept, blocks)
         start = np.concatenate([staged.pairs, *(c.strengths for c in kept)])
         prior = TOWARDS_STAGED * np.diag(np.diag(gram))
-        change = ridge_solution(gram, moment - gram @ start, prior)
+        change = _ridge(gram, moment - gram @ start, prior)
         sizes = [self.n_pairs, *(len(c.strengths) for c in kept)]
         pairs, *strengths = parts(start + change, sizes)
         channels = (replace(c, strengths=s) for c, s in zip(kept, strengths, strict=True))
@@ -241,7 +241,7 @@ class CollectiveProblem:
         n = self.n_pairs
         gram, moment = self._summed(blocks)
         gram, moment = gram[n:, n:], moment[n:] - gram[n:, :n] @ pairs
-        solution = ridge_solution(gram, moment, ridge * self._prior(gram))
+        solution = _ridge(gram, moment, ridge * self._prior(gram))
         return parts(solution, [len(f.products[0]) for f in self.forms])
 
     def _prior(self, gram: Floats) -> Floats:
@@ -288,7 +288,7 @@ def parts(values: Floats, lengths: Sequence[int]) -> list[Floats]:
     return np.split(values, np.cumsum(lengths)[:-1])
 
 
-def ridge_solution(gram: Floats, moment: Floats, prior: Floats) -> Floats:
+def _ridge(gram: Floats, moment: Floats, prior: Floats) -> Floats:
     """Least squares with a prior; functions that occur in none of the data get zero."""
     occurs = np.flatnonzero(np.diag(gram) > 0)
     solution = np.zeros(len(moment))

@@ -11,6 +11,7 @@ import math
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import openmm
@@ -45,20 +46,28 @@ def python_force(loss: AgentLoss, topology: Topology) -> openmm.Force:
             f"densities with angles need OpenMM 8.5 or later; this is {openmm.__version__}:"
             ' pip install "openmm>=8.5"'
         )
-    channels = [t for t in loss.channels if set(t.species) & set(topology.species)]
-    force = openmm.PythonForce(
-        densities_module().Densities(
-            kind=np.array(topology.species_index, np.int64),
-            order=np.array([t.order for t in channels], np.int64),
-            spacing=np.array([t.spacing_A for t in channels]),
-            cutoff=np.array([t.cutoff_A for t in channels]),
-            table=_tables(channels, topology.species),
-            embedding=_embeddings(channels, topology.species),
-        )
-    )
+    channels = _channels(loss, topology)
+    force = openmm.PythonForce(densities(loss, topology))
     force.setName(" ".join(t.name for t in channels))
     force.setUsesPeriodicBoundaryConditions(True)
     return force
+
+
+def densities(loss: AgentLoss, topology: Topology) -> Any:
+    """The object, of the exported module, that the force calls."""
+    channels = _channels(loss, topology)
+    return densities_module().Densities(
+        kind=np.array(topology.species_index, np.int64),
+        order=np.array([t.order for t in channels], np.int64),
+        spacing=np.array([t.spacing_A for t in channels]),
+        cutoff=np.array([t.cutoff_A for t in channels]),
+        table=_tables(channels, topology.species),
+        embedding=_embeddings(channels, topology.species),
+    )
+
+
+def _channels(loss: AgentLoss, topology: Topology) -> list[DensityTerm]:
+    return [t for t in loss.channels if set(t.species) & set(topology.species)]
 
 
 def _tables(channels: list[DensityTerm], species: tuple[str, ...]) -> Floats:

@@ -1,0 +1,169 @@
+"""Few channels of densities of all orders, found on the normal equations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import liquid, topology_of
+
+from mld_ff.errors import InputError
+from mld_ff.geometry.system import systems
+from mld_ff.inference import Basis, fit, parse_channels
+from mld_ff.inference.channels import ChannelsProblem
+from mld_ff.inference.dataset import Dataset
+from mld_ff.inference.fitting import Fit
+from mld_ff.inference.sampling import centred_sums
+from mld_ff.loss.densities import NeighbourSums
+from mld_ff.loss.model import AgentLoss
+from mld_ff.trajectory import Trajectory
+
+BASIS = Basis(channels=(1, 1, 1), spacing_A=0.5)
+FRAMES = 40
+
+
+def gas() -> Trajectory:
+    """Frames of 24 atoms that no bonds connect, at random about a grid."""
+    one = liquid(["Ne", "He"] * 12, 7.6 * np.eye(3), jitter=0.0)
+    rng = np.random.default_rng(7)
+    positions = one.positions + 0.25 * rng.normal(size=(FRAMES, one.n_atoms, 3)).clip(-2, 2)
+    every = np.arange(FRAMES)
+    cells = np.repeat(one.cell, FRAMES, axis=0)
+    frames = replace(one, positions=positions, cell=cells, time=1.0 * every, step=every)
+    return replace(frames, forces=np.zeros_like(positions))
+
+
+def truth(frames: Trajectory) -> AgentLoss:
+    """Pairs, and a channel of every kind that the fit can express."""
+    rng = np.random.default_rng(8)
+    topology = topology_of(frames[0])
+    pairs = BASIS.terms(frames[0], topology)
+    terms = [
+        replace(t, coefficients=tuple(0.1 * rng.normal(size=len(t.coefficients)))) for t in pairs
+    ]
+    for number, (sums, mean) in enumerate(centred_sums(Dataset.of(frames), BASIS)):
+        a = rng.normal(size=len(sums.coefficients))
+        channel = replace(
+            sums,
+            name=f"{sums.name}:1",
+            coefficients=tuple(a),
+            strength_eV=0.05 * (-1) ** number,
+            rest=float(a @ mean),
+            range=(-1e6, 1e6),
+        )
+        terms.append(channel)
+    return AgentLoss(topology.species, tuple(terms))
+
+
+@pytest.fixture(scope="module")
+def frames() -> Trajectory:
+    plain = gas()
+    loss, topology = truth(plain), topology_of(plain[0])
+    forces = [loss.evaluate(s).forces for s in systems(topology, plain, loss.cutoff_A)]
+    return replace(plain, forces=np.array(forces))
+
+
+@pytest.fixture(scope="module")
+def fitted(frames: Trajectory) -> Fit:
+    return fit(frames, BASIS)
+
+
+def test_channels_are_recovered(fitted: Fit, frames: Trajectory) -> None:
+    """Forces of one channel of each kind are explained by one channel of each kind."""
+    assert max(fitted.errors.relative_rmse.values()) < 1e-2
+    known = {t.name: t for t in truth(frames).channels}
+    assert {t.name for t in fitted.loss.channels} == set(known)
+    for term in fitted.loss.angular_channels:
+        both = [term, known[term.name]]
+        assert np.sign(term.strength_eV) == np.sign(known[term.name].strength_eV)
+        every = [
+            term.densities(both, NeighbourSums(term, system))
+            for system in systems(topology_of(frames[0]), frames, term.cutoff_A)
+        ]
+        ours, theirs = np.concatenate(every).transpose(1, 0, 2).reshape(2, -1)
+        cosine = ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs)
+        assert abs(cosine) > 0.999, term.name
+
+
+def test_a_fit_tells_its_channels(fitted: Fit) -> None:
+    told = fitted.loss.provenance["channels"]
+    assert told["numbers"] == {
+        "collective:Ne": 1,
+        "collective:He": 1,
+        "vector": 1,
+        "quadrupole": 1,
+    }
+    problem = fitted.collective
+    assert problem is not None and isinstance(problem.problem, ChannelsProblem)
+    residual = fitted.equations.residual(fitted.problem.test, fitted.solution)[0]
+    number = fitted.equations.number_bs[list(fitted.problem.test), 0].sum()
+    assert np.sqrt(residual / number) * 1000 == pytest.approx(
+        fitted.errors.rmse_meV_per_A, rel=0.05, abs=0.5
+    )
+
+
+def test_densities_of_channels_have_variance_one_and_ranges(
+    fitted: Fit, frames: Trajectory
+) -> None:
+    loss, topology = fitted.loss, topology_of(frames[0])
+    sizes: dict[str, list[np.ndarray]] = {t.name: [] for t in loss.channels}
+    for system in systems(topology, frames, loss.cutoff_A):
+        for name, values in loss.densities(system).items():
+            sizes[name].append(values)
+    for term in loss.channels:
+        values = np.concatenate(sizes[term.name])
+        assert (values.min(), values.max()) == pytest.approx(term.range)
+        assert ((values - term.rest) ** 2).mean() == pytest.approx(1.0, rel=0.1)
+
+
+def test_walls_beside_angles_begin_outside(fitted: Fit) -> None:
+    for term in fitted.loss.free_terms:
+        assert term.wall_edge_A < term.coverage["shortest_A"] - 0.015
+        assert term.wall_stiffness_eV_per_A3 >= 300
+
+
+def test_a_model_goes_through_its_file(fitted: Fit, tmp_path: Path) -> None:
+    fitted.loss.save(tmp_path / "model.json")
+    assert AgentLoss.load(tmp_path / "model.json").terms == fitted.loss.terms
+
+
+def test_channels_on_the_command_line() -> None:
+    assert parse_channels("2,2,2") == (2, 2, 2)
+    with pytest.raises(InputError) as caught:
+        parse_channels("two")
+    assert str(caught.value) == (
+        "channels are three numbers, of order 0 for each species, of order 1 and of order 2:"
+        " 2,2,2; found 'two'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("channels", "collective", "expected"),
+    [
+        (
+            (1, 1),
+            0,
+            "the channels are [1, 1]; expected three whole numbers: of order 0 for each species,"
+            " of order 1 and of order 2",
+        ),
+        (
+            (2, 0, 0),
+            0,
+            "the channels are [2, 0, 0], without angles: ask for a collective loss of rank 2"
+            " instead",
+        ),
+        (
+            (1, 1, 1),
+            6,
+            "channels come instead of a collective loss: ask for one of the two",
+        ),
+    ],
+)
+def test_impossible_channels_are_refused(
+    channels: tuple[int, ...], collective: int, expected: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        Basis(channels=channels, collective=collective)
+    assert str(caught.value) == expected
