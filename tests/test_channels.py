@@ -18,7 +18,9 @@ from mld_ff.inference.fitting import Fit
 from mld_ff.inference.sampling import centred_sums
 from mld_ff.loss.densities import NeighbourSums
 from mld_ff.loss.model import AgentLoss
+from mld_ff.pipeline import read_config
 from mld_ff.trajectory import Trajectory
+from mld_ff.workflows.refining.novelty import Judge
 
 BASIS = Basis(channels=(1, 1, 1), spacing_A=0.5)
 FRAMES = 40
@@ -127,6 +129,28 @@ def test_walls_beside_angles_begin_outside(fitted: Fit) -> None:
 def test_a_model_goes_through_its_file(fitted: Fit, tmp_path: Path) -> None:
     fitted.loss.save(tmp_path / "model.json")
     assert AgentLoss.load(tmp_path / "model.json").terms == fitted.loss.terms
+
+
+def test_frames_of_the_data_are_not_new(fitted: Fit, frames: Trajectory) -> None:
+    """What is new is told from the whole forms, of all orders."""
+    judge = Judge(fitted, frames)
+    verdicts = [judge.judge(frames[f]) for f in range(0, FRAMES, 8)]
+    assert not any(verdict.unsound for verdict in verdicts)
+    squeezed = replace(
+        frames[3], positions=0.9 * frames.positions[3:4], cell=0.9 * frames.cell[3:4]
+    )
+    assert judge.judge(squeezed).new
+
+
+def test_channels_in_a_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "build.toml"
+    file.write_text('cp2k = "x"\n[fit]\nchannels = [2, 2, 1]\n')
+    assert read_config(file).basis.channels == (2, 2, 1)
+    file.write_text('cp2k = "x"\n[fit]\nchannels = [2.5, 2, 1]\n')
+    with pytest.raises(
+        InputError, match=r"channels are \[2.5, 2, 1\]; expected three whole numbers"
+    ):
+        read_config(file)
 
 
 def test_channels_on_the_command_line() -> None:

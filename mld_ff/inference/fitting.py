@@ -61,7 +61,7 @@ class Fit:
 def gather(
     source: Source, basis: Basis, progress: Progress = no_progress, processes: int = 1
 ) -> Accumulated:
-    """What `fit` solves: one pass over the frames, two with a collective loss."""
+    """What `fit` solves: one pass over the frames, two with densities."""
     dataset = Dataset.of(source, progress, processes)
     forms = centred_sums(dataset, basis) if basis.has_densities else []
     return accumulate(dataset, basis.terms, forms=forms)
@@ -76,7 +76,7 @@ def fit(
 ) -> Fit:
     """Infer the reciprocal loss from frames with forces, and tell how good it is on unseen ones.
 
-    source: one, or several of one system. Two passes over them, four with a collective loss;
+    source: one, or several of one system. Two passes over them, four with densities;
     memory independent of the number of frames, numbers independent of that of processes. Blocks of
     contiguous frames are for training, every fifth for testing; only coverage, from which walls and
     ranges come, is that of all frames. The errors are those of the exported functions, walls
