@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import openmm
 
-from mld_ff.errors import EngineError
+from mld_ff.errors import EngineError, InputError
 from mld_ff.files import template_path
 from mld_ff.geometry.topology import Topology
 from mld_ff.loss.densities import DensityTerm
@@ -40,13 +40,16 @@ def densities_module() -> ModuleType:
 
 
 def python_force(loss: AgentLoss, topology: Topology) -> openmm.Force:
-    """All channels of a loss. Raises EngineError if OpenMM is too old for a PythonForce."""
+    """All channels of a loss. Raises EngineError if OpenMM is too old for a PythonForce, InputError
+    if there are channels of other kinds than ours."""
     if not hasattr(openmm, "PythonForce"):
         raise EngineError(
             f"densities with angles need OpenMM 8.5 or later; this is {openmm.__version__}:"
             ' pip install "openmm>=8.5"'
         )
     channels = _channels(loss, topology)
+    if other := [t.name for t in channels if type(t) is not DensityTerm]:
+        raise InputError(f"OpenMM cannot compute {', '.join(other)} beside densities with angles")
     force = openmm.PythonForce(densities(loss, topology))
     force.setName(" ".join(t.name for t in channels))
     force.setUsesPeriodicBoundaryConditions(True)
