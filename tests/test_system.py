@@ -57,7 +57,7 @@ def test_every_pass_searches_each_frame_once(
     assert searches.per_frame(few) == 1
     data = accumulate(dataset, basis.terms, forms=sums)
     assert searches.per_frame(few) == 1
-    with_ranges(collective_water.channels, dataset)
+    with_ranges(collective_water.channels, dataset, collective_water.cutoff_A)
     assert searches.per_frame(few) == 1
     measure(dataset, collective_water, range(dataset.n_blocks))
     assert searches.per_frame(few) == 1

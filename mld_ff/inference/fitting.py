@@ -134,7 +134,7 @@ def _with_channels(
     channels: list[DensityTerm] = []
     for form, of_form in zip(data.forms, collective.refit.channels, strict=True):
         channels += channel_terms(form, of_form)
-    channels = with_ranges(channels, dataset)
+    channels = with_ranges(channels, dataset, data.reach_A)
     best, each = problem.expand(collective.refit.pairs), problem.expand(collective.jackknife)
     pairs = _finished(problem, best, each, None, data.survey, channels)
     return AgentLoss(data.survey.topology.species, (*pairs, *channels))

@@ -76,11 +76,17 @@ def _distances(reach_A: float, topology: Topology, frames: Trajectory) -> Distan
     return seen
 
 
-def with_ranges(channels: Sequence[DensityTerm], dataset: Dataset) -> list[DensityTerm]:
-    """Channels with the range of densities that the frames sampled."""
+def with_ranges(
+    channels: Sequence[DensityTerm], dataset: Dataset, reach_A: float
+) -> list[DensityTerm]:
+    """Channels with the range of densities that the frames sampled.
+
+    reach_A: that of the whole loss, as another reach gives pairs in another order, and sums that
+    differ in the last digit: frames of the data would lie outside their own range.
+    """
     loss = AgentLoss(dataset.topologies[0].species, tuple(channels))
     seen = {t.name: SeenDensities(t.rest) for t in channels}
-    for _, densities in dataset.over_all("densities", _densities, loss):
+    for _, densities in dataset.over_all("densities", _densities, (loss, reach_A)):
         for name, more in densities.items():
             seen[name].merge(more)
     return [seen[t.name].give_range(t) for t in channels]
@@ -125,10 +131,13 @@ class SeenDensities:
         }
 
 
-def _densities(loss: AgentLoss, topology: Topology, frames: Trajectory) -> dict[str, SeenDensities]:
+def _densities(
+    shared: tuple[AgentLoss, float], topology: Topology, frames: Trajectory
+) -> dict[str, SeenDensities]:
     """Of every channel in frames whose bonds hold."""
+    loss, reach_A = shared
     seen = {t.name: SeenDensities(t.rest) for t in loss.channels}
-    for system in systems(topology, frames, loss.cutoff_A):
+    for system in systems(topology, frames, reach_A):
         if not system.changes:
             for name, rho in loss.densities(system).items():
                 seen[name].add(rho)
