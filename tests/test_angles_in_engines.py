@@ -25,7 +25,9 @@ from mld_ff.engines.lammps.export import export_lammps
 from mld_ff.engines.openmm.export import export_openmm
 from mld_ff.engines.openmm.python_force import densities
 from mld_ff.engines.start import start_from
+from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.terms import Term
 from mld_ff.trajectory import Trajectory
 from mld_ff.verification import verify
 
@@ -99,9 +101,9 @@ def test_exported_files_run_without_mld_ff(tmp_path: Path) -> None:
     assert (tmp_path / "trajectory.dcd").exists()
 
 
-def replace_strength(term: object) -> object:
+def replace_strength(term: Term) -> Term:
     """Weak, so that two steps go well wherever the atoms are."""
-    return replace(term, strength_eV=1e-4) if hasattr(term, "strength_eV") else term
+    return replace(term, strength_eV=1e-4) if isinstance(term, DensityTerm) else term
 
 
 def test_lammps_scales_by_the_sign(frame: Trajectory, tmp_path: Path) -> None:

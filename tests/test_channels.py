@@ -18,6 +18,7 @@ from mld_ff.inference.fitting import Fit
 from mld_ff.inference.sampling import centred_sums
 from mld_ff.loss.densities import NeighbourSums
 from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.terms import Term
 from mld_ff.pipeline import read_config
 from mld_ff.trajectory import Trajectory
 from mld_ff.workflows.refining.novelty import Judge
@@ -33,7 +34,9 @@ def gas() -> Trajectory:
     positions = one.positions + 0.25 * rng.normal(size=(FRAMES, one.n_atoms, 3)).clip(-2, 2)
     every = np.arange(FRAMES)
     cells = np.repeat(one.cell, FRAMES, axis=0)
-    frames = replace(one, positions=positions, cell=cells, time=1.0 * every, step=every)
+    frames = replace(
+        one, positions=positions, cell=cells, time=every.astype(np.float64), step=every
+    )
     return replace(frames, forces=np.zeros_like(positions))
 
 
@@ -42,7 +45,7 @@ def truth(frames: Trajectory) -> AgentLoss:
     rng = np.random.default_rng(8)
     topology = topology_of(frames[0])
     pairs = BASIS.terms(frames[0], topology)
-    terms = [
+    terms: list[Term] = [
         replace(t, coefficients=tuple(0.1 * rng.normal(size=len(t.coefficients)))) for t in pairs
     ]
     for number, (sums, mean) in enumerate(centred_sums(Dataset.of(frames), BASIS)):
