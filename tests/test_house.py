@@ -122,5 +122,7 @@ def test_imports_go_only_downwards() -> None:
 def test_exporters_run_nothing() -> None:
     """Nor does the data know an engine: the picture has `loss` below `engines`."""
     for file in PACKAGE.glob("engines/*/export.py"):
-        running = {n for n in imported(file) if n.endswith((".run", "subprocesses", ".production"))}
+        what_runs = (".session", ".evaluation", ".executable", ".subprocesses", ".production")
+        assert all(list(file.parent.glob(f"{name[1:]}.py")) for name in what_runs[:2]), file
+        running = {name for name in imported(file) if name.endswith(what_runs)}
         assert running == set(), file

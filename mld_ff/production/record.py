@@ -25,7 +25,7 @@ class RunRecord:
     finished: bool
     settings: MD
     started_from: Mapping[str, Any]
-    """Where the frame at the start is from (`Trajectory.source`), and its `step` there."""
+    """Where the frame at the start is from (`Trajectory.origin`), and its `step` there."""
     symbols: tuple[str, ...]
     """Element of every atom, (N,)."""
     masses_amu: tuple[float, ...]
