@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,16 @@ def write_atomically(file: Path, content: str | bytes) -> None:
         if beside.parent.is_dir():
             beside.unlink(missing_ok=True)
         raise InputError(f"cannot be written: {error.strerror}", file) from None
+
+
+def write_files(directory: Path | str, texts: Mapping[str, str]) -> list[Path]:
+    """Write texts by their file names into a directory, each as `write_atomically` does; returns
+    the files.
+    """
+    files = [Path(directory) / name for name in texts]
+    for file, text in zip(files, texts.values(), strict=True):
+        write_atomically(file, text)
+    return files
 
 
 def to_json(data: Any, indent: int | None = None) -> str:

@@ -200,7 +200,7 @@ def test_run_py_needs_nothing_but_openmm(
     few: Trajectory, spline_water: AgentLoss, tmp_path: Path
 ) -> None:
     directory = tmp_path / "export"
-    export_openmm(spline_water, start_from(few[0]), directory, timestep_fs=0.5)
+    export_openmm(spline_water, start_from(few[0]), directory)
     options = [
         "--platform",
         "CPU",

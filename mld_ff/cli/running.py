@@ -48,8 +48,7 @@ def export(
     """Write the files that an engine runs without mld_ff."""
     loss = AgentLoss.load(model)
     start = start_at(loss, beginning.read(), md.temperature_K, minimize=minimize, progress=progress)
-    write = ENGINES[engine].export
-    files = write(loss, start, output, md.temperature_K, md.timestep_fs, md.damping_fs)
+    files = ENGINES[engine].export(loss, start, output, md)
     data = {
         "engine": engine,
         "files": [str(f) for f in files],

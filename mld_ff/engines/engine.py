@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mld_ff.engines.settings import MD, Device
+from mld_ff.engines.settings import DEFAULT_MD, MD, Device
 from mld_ff.trajectory import Floats, Trajectory
 
 if TYPE_CHECKING:
@@ -40,16 +40,17 @@ class Session:
 
 
 class Export(Protocol):
-    """Write the files that the engine runs without mld_ff; returns them."""
+    """Write the files that the engine runs without mld_ff; returns them.
+
+    Of the settings, temperature, timestep and damping are in the files.
+    """
 
     def __call__(
         self,
         loss: AgentLoss,
         start: Start,
         directory: Path | str,
-        temperature_K: float = 300.0,
-        timestep_fs: float = 0.5,
-        damping_fs: float = 100.0,
+        settings: MD = DEFAULT_MD,
     ) -> list[Path]: ...
 
 

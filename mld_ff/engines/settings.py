@@ -83,6 +83,9 @@ class MD:
         return max(1, round(self.checkpoint_ps / (self.timestep_fs * FS_TO_PS)))
 
 
+DEFAULT_MD = MD()
+
+
 @dataclass(frozen=True)
 class Device:
     """What an engine computes on; an engine that has no choice of a field leaves it alone."""

@@ -70,9 +70,7 @@ def run(
     if checkpoint is None:
         start = start_at(loss, frame, settings.temperature_K, settings.seed, minimize, progress)
         record = replace(record, started_from=_origin(start, int(frame.step[0])))
-        chosen.export(
-            loss, start, out, settings.temperature_K, settings.timestep_fs, settings.damping_fs
-        )
+        chosen.export(loss, start, out, settings)
         loss.save(out / MODEL)
     record.write(out)
 
