@@ -55,8 +55,8 @@ def test_openmm_system_by_itself(few: Trajectory, spline_water: AgentLoss, tmp_p
             system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName(platform)
         )
         context.setPositions(state.getPositions())
-        found = context.getState(energy=True).getPotentialEnergy()._value / KJ_PER_MOL_PER_EV
-        assert found == pytest.approx(energy, abs=1e-5 * energy_scale(spline_water, start.frame))
+        computed = context.getState(energy=True).getPotentialEnergy()._value / KJ_PER_MOL_PER_EV
+        assert computed == pytest.approx(energy, abs=1e-5 * energy_scale(spline_water, start.frame))
 
 
 def test_exclusions_are_the_bonded_pairs_in_every_nonbonded_force(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_exclusions_are_the_bonded_pairs_in_every_nonbonded_force(tmp_path: Path
         replace(splines, terms=(*splines.terms[:-2], *powers.terms[-2:])), start, tmp_path
     )
     root = ET.parse(tmp_path / "system.xml").getroot()
-    found = [
+    exclusions = [
         sorted((int(e.get("p1", -1)), int(e.get("p2", -1))) for e in force.iter("Exclusion"))
         for force in root.iter("Force")
         if force.get("type") == "CustomNonbondedForce"
@@ -78,8 +78,8 @@ def test_exclusions_are_the_bonded_pairs_in_every_nonbonded_force(tmp_path: Path
     expected = sorted(
         (int(i), int(j)) for pairs in start.topology.bonded.values() for i, j in pairs
     )
-    assert len(found) == 2 and len(expected) == 33 + 2 * 3
-    assert found == [expected, expected]
+    assert len(exclusions) == 2 and len(expected) == 33 + 2 * 3
+    assert exclusions == [expected, expected]
 
 
 def test_system_of_other_size(waters: Trajectory, few: Trajectory, tmp_path: Path) -> None:
