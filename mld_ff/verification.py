@@ -49,13 +49,18 @@ class EngineResult:
         return ENGINES[self.engine].force_tolerance_eV_per_A
 
     @property
+    def energy_tolerance(self) -> float:
+        """Relative, that of all engines."""
+        return ENERGY_TOLERANCE
+
+    @property
     def passed(self) -> bool:
         largest = max(
             self.max_force_difference_eV_per_A, *self.terms_force_difference_eV_per_A.values(), 0.0
         )
         return (
             largest <= self.force_tolerance_eV_per_A
-            and self.relative_energy_difference <= ENERGY_TOLERANCE
+            and self.relative_energy_difference <= self.energy_tolerance
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -42,8 +42,8 @@ class Answer:
 
     data: dict[str, Any]
     """Printed with `--json`."""
-    text: Callable[[dict[str, Any]], str]
-    """Makes of `data` what is printed without."""
+    text: str
+    """Printed without."""
     failure: str = ""
     """Which check failed, if one did."""
 
@@ -66,7 +66,7 @@ def verb(function: Callable[..., Answer]) -> Callable[..., None]:
             if "progress" in own:
                 values["progress"] = progress
             answer = function(*arguments, **values)
-            sys.stdout.write(to_json(answer.data) if as_json else answer.text(answer.data) + "\n")
+            sys.stdout.write(to_json(answer.data) if as_json else answer.text + "\n")
             if answer.failure:
                 errors.print(f"check failed: {answer.failure}")
                 sys.exit(FAILED)

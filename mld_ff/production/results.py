@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -98,6 +101,51 @@ def _read_log(out: Path, engine: Engine) -> dict[str, Floats]:
         return log
     more, kept = files.read_log(out / SESSION / files.log), log["step"] < later
     return {name: np.concatenate([values[kept], more[name]]) for name, values in log.items()}
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What a run came to."""
+
+    engine: str
+    """Its name (`ENGINES`)."""
+    device: Mapping[str, str]
+    """What the engine computed on (`Engine.find`)."""
+    directory: Path
+    frames: int
+    time_ps: float
+    """Of the last line of the log."""
+    mean_temperature_K: float
+    """Of all lines of the log, as the means that follow."""
+    mean_potential_eV: float
+    mean_density_g_per_cm3: float
+    ns_per_day: float | None
+    """Speed of the last session."""
+    notes: tuple[str, ...]
+    """What a user should know."""
+    excursions: Mapping[str, float]
+    """See `excursions`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "directory": str(self.directory)}
+
+
+def outcome_of(directory: Path, loss: AgentLoss, frames: FrameSource) -> RunOutcome:
+    """Of the run that lies in a directory; loss and frames are its own."""
+    log, record = read_log(directory), read_record(directory)
+    return RunOutcome(
+        engine=record.engine,
+        device=record.device,
+        directory=directory,
+        frames=frames.n_frames,
+        time_ps=float(log["time_ps"][-1]),
+        mean_temperature_K=float(log["temperature_K"].mean()),
+        mean_potential_eV=float(log["potential_eV"].mean()),
+        mean_density_g_per_cm3=float(log["density_g_per_cm3"].mean()),
+        ns_per_day=record.ns_per_day,
+        notes=record.notes,
+        excursions=excursions(loss, frames),
+    )
 
 
 def excursions(loss: AgentLoss, source: FrameSource, most: int = 200) -> dict[str, float]:
