@@ -169,7 +169,10 @@ def test_frame_that_is_not_there(model: Path, tmp_path: Path) -> None:
             ),
         ),
         ("cp2k = 'x'\n[fit]\nbasis = 'spline'", "unknown key [fit] 'basis'"),
-        ("cp2k = 'x'\n[fit]\nkind = 'cubic'", "the basis is 'cubic'; known: spline, power"),
+        (
+            "cp2k = 'x'\n[fit]\nkind = 'cubic'",
+            "the basis is 'cubic'; those that can be fitted: spline, power",
+        ),
         (
             "cp2k = 'x'\n[run]\ntemperature_K = -1",
             "temperature_K is -1; it must be a positive number",

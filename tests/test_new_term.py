@@ -22,10 +22,11 @@ from mld_ff.engines.openmm.export import export_openmm
 from mld_ff.engines.openmm.free_pairs import FREE_FORCES, walled_force
 from mld_ff.engines.settings import MD
 from mld_ff.engines.start import start_from
+from mld_ff.errors import InputError
 from mld_ff.inference import Basis, fit
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.model import KINDS, AgentLoss
-from mld_ff.loss.terms import FreeTerm, Term
+from mld_ff.loss.terms import FreeOptions, FreeTerm, Term
 from mld_ff.production.simulation import run
 from mld_ff.report.page import write_report
 from mld_ff.report.study import compare_runs
@@ -61,18 +62,14 @@ class ExponentialTerm(FreeTerm):
         )
 
     @classmethod
-    def blank(
-        cls,
-        name: str,
-        species: tuple[str, str],
-        cutoff_A: float,
-        spacing_A: float,
-        exponents: tuple[float, ...],
-    ) -> Self:
+    def blank(cls, name: str, species: tuple[str, str], options: FreeOptions) -> Self:
         lengths = (0.25, 0.5, 1.0, 2.0)
-        zeros = (0.0,) * len(lengths)
         return cls(
-            name=name, species=species, coefficients=zeros, cutoff_A=cutoff_A, lengths_A=lengths
+            name=name,
+            species=species,
+            coefficients=(0.0,) * len(lengths),
+            cutoff_A=options.cutoff_A,
+            lengths_A=lengths,
         )
 
 
@@ -185,6 +182,12 @@ def test_a_new_term_is_fitted_saved_verified_run_and_reported(
     assert {"temperature_K", "oh_mean_A"} <= study.observables.keys()
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert page.count(">0.25 Å<") == len(loss.free_terms) == 3
+
+
+def test_a_kind_that_no_fit_begins_with_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, "given", FreeTerm)
+    with pytest.raises(InputError, match=r"is 'given'; those that can be fitted: spline, power$"):
+        Basis("given")  # type: ignore[arg-type]  # unknown to the types
 
 
 def test_new_terms_are_in_forcefield_xml(fast: None, tmp_path: Path) -> None:

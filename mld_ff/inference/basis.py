@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import getattr_static
 from typing import Literal
 
 from mld_ff.errors import InputError
@@ -15,7 +16,7 @@ from mld_ff.geometry.topology import Path, Topology
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import KINDS
-from mld_ff.loss.terms import FreeTerm, PairTerm
+from mld_ff.loss.terms import FreeOptions, FreeTerm, PairTerm
 from mld_ff.trajectory import Trajectory
 
 LONGEST_CUTOFF_A = 5.5
@@ -75,7 +76,9 @@ class Basis:
 
     def __post_init__(self) -> None:
         if self.kind not in free_kinds():
-            raise InputError(f"the basis is {self.kind!r}; known: {', '.join(free_kinds())}")
+            raise InputError(
+                f"the basis is {self.kind!r}; those that can be fitted: {', '.join(free_kinds())}"
+            )
         if self.kind == "power" and (
             not self.exponents or len(set(self.exponents)) < len(self.exponents)
         ):
@@ -157,9 +160,8 @@ class Basis:
         )
 
     def _free(self, species: tuple[str, str], cutoff_A: float) -> PairTerm:
-        name, spacing_A = "free:" + "-".join(species), on_grid(self.spacing_A)
-        kind = free_kinds()[self.kind]
-        return kind.blank(name, species, cutoff_A, spacing_A, self.exponents)
+        options = FreeOptions(cutoff_A, on_grid(self.spacing_A), self.exponents)
+        return free_kinds()[self.kind].blank("free:" + "-".join(species), species, options)
 
     @property
     def has_densities(self) -> bool:
@@ -226,7 +228,12 @@ class Basis:
 
 def free_kinds() -> dict[str, type[FreeTerm]]:
     """The kinds of free terms that a fit can begin with, by name."""
-    kinds = {name: kind for name, kind in KINDS.items() if issubclass(kind, FreeTerm)}
+    kinds = {
+        name: kind
+        for name, kind in KINDS.items()
+        if issubclass(kind, FreeTerm)
+        and getattr_static(kind, "blank") is not getattr_static(FreeTerm, "blank")
+    }
     return dict(sorted(kinds.items(), key=lambda item: item[0] != DEFAULT_KIND))
 
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from mld_ff.geometry.radial import bspline_basis, power_basis
-from mld_ff.loss.terms import FreeTerm
+from mld_ff.loss.terms import FreeOptions, FreeTerm
 from mld_ff.trajectory import Floats
 
 INNERMOST_A = 0.3
@@ -51,18 +51,14 @@ class PowerTerm(FreeTerm):
         return power_basis(r, self.cutoff_A, [(len(p), sum(p)) for p in self.products], derivative)
 
     @classmethod
-    def blank(
-        cls,
-        name: str,
-        species: tuple[str, str],
-        cutoff_A: float,
-        spacing_A: float,
-        exponents: tuple[float, ...],
-    ) -> Self:
-        m = len(exponents)
-        zeros = (0.0,) * (m + m * (m + 1) // 2)
+    def blank(cls, name: str, species: tuple[str, str], options: FreeOptions) -> Self:
+        m = len(options.exponents)
         return cls(
-            name=name, species=species, coefficients=zeros, cutoff_A=cutoff_A, exponents=exponents
+            name=name,
+            species=species,
+            coefficients=(0.0,) * (m + m * (m + 1) // 2),
+            cutoff_A=options.cutoff_A,
+            exponents=options.exponents,
         )
 
 
@@ -99,19 +95,15 @@ class SplineTerm(FreeTerm):
         return bspline_basis(inside, knots, derivative)[:, : len(self.coefficients)]
 
     @classmethod
-    def blank(
-        cls,
-        name: str,
-        species: tuple[str, str],
-        cutoff_A: float,
-        spacing_A: float,
-        exponents: tuple[float, ...],
-    ) -> Self:
+    def blank(cls, name: str, species: tuple[str, str], options: FreeOptions) -> Self:
         """Functions are laid out from INNERMOST_A on, and trimmed when the data are known."""
-        n = math.ceil((cutoff_A - INNERMOST_A) / spacing_A - 1e-9)
-        zeros = (0.0,) * n
+        n = math.ceil((options.cutoff_A - INNERMOST_A) / options.spacing_A - 1e-9)
         return cls(
-            name=name, species=species, coefficients=zeros, cutoff_A=cutoff_A, spacing_A=spacing_A
+            name=name,
+            species=species,
+            coefficients=(0.0,) * n,
+            cutoff_A=options.cutoff_A,
+            spacing_A=options.spacing_A,
         )
 
     def prior(self, sizes: Floats) -> Floats:
