@@ -28,13 +28,13 @@ def write_atomically(file: Path, content: str | bytes) -> None:
         raise InputError(f"cannot be written: {error.strerror}", file) from None
 
 
-def write_files(directory: Path | str, texts: Mapping[str, str]) -> list[Path]:
-    """Write texts by their file names into a directory, each as `write_atomically` does; returns
-    the files.
+def write_files(directory: Path | str, contents: Mapping[str, str | bytes]) -> list[Path]:
+    """Write what the files of a directory hold, by their names, each as `write_atomically` does;
+    returns the files.
     """
-    files = [Path(directory) / name for name in texts]
-    for file, text in zip(files, texts.values(), strict=True):
-        write_atomically(file, text)
+    files = [Path(directory) / name for name in contents]
+    for file, content in zip(files, contents.values(), strict=True):
+        write_atomically(file, content)
     return files
 
 
