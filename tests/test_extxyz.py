@@ -357,7 +357,9 @@ def test_verify_export_and_agents(file: Path, model: Path, tmp_path: Path) -> No
     answered("agents", model, "--cp2k", file, "-o", tmp_path / "agents", "--time", 0.01)
 
 
-def test_run_and_report(file: Path, timeless: Path, model: Path, tmp_path: Path) -> None:
+def test_run_and_report(
+    file: Path, timeless: Path, model: Path, undrawn: None, tmp_path: Path
+) -> None:
     """With times everything is compared, without them structure alone."""
     run = tmp_path / "run"
     begin = ("--cp2k", file, "--frame", 0, "--time", 0.1)

@@ -155,7 +155,7 @@ def test_both_engines_compute_a_new_term(
 ) -> None:
     """OpenMM by tables, and by an expression."""
     request.getfixturevalue(openmm_by)
-    frame = liquid(["H2O"] * 8 + ["CH3OH"] * 6, TRICLINIC, seed=4)
+    frame = liquid(["H2O"] * 3 + ["CH3OH"] * 2, TRICLINIC, seed=4)
     loss = with_new_terms(invent(frame))
     loss.save(tmp_path / "model.json")
     loss = AgentLoss.load(tmp_path / "model.json")
@@ -167,7 +167,7 @@ def test_both_engines_compute_a_new_term(
 
 
 def test_a_new_term_is_fitted_saved_verified_run_and_reported(
-    known: None, few: Trajectory, tmp_path: Path
+    known: None, undrawn: None, few: Trajectory, tmp_path: Path
 ) -> None:
     basis = Basis("exponential", cutoff_A=5.0)  # type: ignore[arg-type]  # unknown to the types
     fitted = fit(few, basis)

@@ -184,7 +184,7 @@ def test_study_of_a_run_beside_itself(
 
 
 def test_report_of_little_and_of_molecules_other_than_water(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, undrawn: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ammonia with invented forces: nothing of water is said; too few frames for errors, or none of
     dynamics.
@@ -227,7 +227,7 @@ def test_report_of_little_and_of_molecules_other_than_water(
 
 
 def test_report_of_single_frames_with_their_noise(
-    dft_run: tuple[Path, Path], tmp_path: Path
+    dft_run: tuple[Path, Path], undrawn: None, tmp_path: Path
 ) -> None:
     """Frames that CP2K labelled one by one have no dynamics; those computed again tell the noise of
     their forces.
