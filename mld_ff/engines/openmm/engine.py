@@ -28,7 +28,8 @@ OPENMM = Engine(
     force_tolerance_eV_per_A=1e-4,
     collective_us_per_atom=44.9,
     color="C0",
-    device_options=("platform", "precision"),
+    device_options=("platform", "precision", "many_body"),
+    many_body_ways=lazily(f"{HERE}.many_body", "many_body_ways"),
 )
 """Its velocities are those half a timestep before the positions of the same frame, [Å/ps] in the
 form of a DCD file; its reporters leave out the frame that a session starts from.
