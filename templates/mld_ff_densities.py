@@ -62,9 +62,22 @@ class Densities:
     """
 
     def __init__(self, kind, grid, numbers, table, embedding, strength):
+        n0, n1, n2 = map(int, numbers)
+        n_species, intervals = len(embedding), table.shape[2]
+        fits = (
+            # the compiled loops do not look whether an index is inside
+            table.shape == (n_species, n_species, intervals, 4, 2 * n0 + n1 + n2)
+            and embedding.shape == (n_species, n0, 5)
+            and strength.shape == (n1 + n2,)
+            and min(n0, n1, n2) >= 0
+            and ((kind >= 0) & (kind < n_species)).all()
+            and 0 < grid[1] <= grid[0] * intervals < np.inf
+        )
+        if not fits:
+            raise ValueError("its arrays do not belong together; export it again")
         self.kind, self.reach = kind, float(grid[1]) + SKIN_A
         self.parameters = kind, tuple(map(float, grid)), table, embedding, strength
-        self.compute = _compiled(*map(int, numbers))
+        self.compute = _compiled(n0, n1, n2)
         self._listed = None
 
     def __call__(self, state):
@@ -122,7 +135,7 @@ def _compiled(n0, n1, n2):
                 y = positions[j, 1] - positions[i, 1] + offset[p, 1]
                 z = positions[j, 2] - positions[i, 2] + offset[p, 2]
                 r = np.sqrt(x * x + y * y + z * z)
-                if r >= grid[1]:
+                if not r < grid[1]:
                     continue
                 x, y, z = x / r, y / r, z / r
                 near[found] = j

@@ -30,6 +30,8 @@ from mld_ff.engines.openmm.evaluation import evaluate
 from mld_ff.engines.openmm.export import export_openmm
 from mld_ff.engines.openmm.many_body import densities_file, densities_module
 from mld_ff.engines.openmm.session import read_log
+from mld_ff.engines.registry import find_engine
+from mld_ff.engines.settings import Device
 from mld_ff.engines.start import start_from
 from mld_ff.errors import InputError
 from mld_ff.geometry.topology import Topology
@@ -124,6 +126,24 @@ def test_exported_files_run_without_mld_ff(tmp_path: Path) -> None:
         assert ("densities in Python" in done.stdout) == (way == "python")
         energies.append(read_log(tmp_path / "log.csv")["potential_eV"])
     assert energies[0] == pytest.approx(energies[1], abs=1e-4)
+
+
+def test_verify_looks_at_the_numbers_that_python_reads(tmp_path: Path) -> None:
+    frame = liquid(LIQUID, 0.72 * CUBE, seed=5, jitter=0.05)
+    loss, start = everything(frame), start_from(frame)
+    export_openmm(loss, start, tmp_path)
+    with np.load(tmp_path / "densities.npz") as file:
+        arrays = dict(file)
+    arrays["1.strength"] = 1.001 * arrays["1.strength"]
+    np.savez(tmp_path / "densities.npz", **arrays)
+    result = verify(loss, frame, directories={"openmm": tmp_path}, per_term=False)
+    assert [engine.passed for engine in result.engines.values()] == [False, True]
+    arrays["1.kind"] = arrays["1.kind"] + 10
+    np.savez(tmp_path / "densities.npz", **arrays)
+    with pytest.raises(InputError, match="its arrays do not belong together; export it again"):
+        evaluate(tmp_path, start.frame)
+    with pytest.raises(InputError, match="--many-body is a choice of OpenMM; LAMMPS has one way"):
+        find_engine("lammps", Device(many_body="python"))
 
 
 def test_numbers_of_another_system_are_refused(tmp_path: Path) -> None:
