@@ -14,8 +14,10 @@ from openmm import PythonForce
 from vesin import NeighborList
 
 NM_TO_A, EV_TO_KJ_PER_MOL = 10.0, 96.48533212331
-SKIN_A = 0.6
-"""Neighbours are listed so far beyond the cutoff, until an atom has moved by half of it."""
+SKIN_A = 0.8
+"""Neighbours are listed so far beyond the cutoff, until an atom has moved by half of it: in water
+every 19 steps of 0.5 fs. From 0.6 to 1.0 a step takes the same time.
+"""
 FAST = {"contract", "reassoc", "arcp", "nsz"}
 """Of floating-point arithmetic, what may be rearranged: sums and products, but no NaN is lost."""
 

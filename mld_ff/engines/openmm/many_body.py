@@ -36,8 +36,8 @@ from mld_ff.trajectory import Floats
 MODULE, NUMBERS = "mld_ff_densities.py", "densities.npz"
 """Exported files."""
 FASTER_IN_PYTHON = ("CPU", "Reference")
-"""Platforms on which OpenMM's own forces take 10 to 100 times as long
-(tests/benchmarks/README.md).
+"""Platforms on which OpenMM's own forces take a multiple of the time, with angles 1,200 times as
+long (tests/benchmarks/README.md).
 """
 
 
