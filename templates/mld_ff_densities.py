@@ -73,7 +73,7 @@ class Densities:
             and strength.shape == (n1 + n2,)
             and min(n0, n1, n2) >= 0
             and ((kind >= 0) & (kind < n_species)).all()
-            and 0 < grid[1] <= grid[0] * intervals < np.inf
+            and 0 < grid[1] < 2 * grid[0] * intervals < np.inf
         )
         if not fits:
             raise ValueError("its arrays do not belong together; export it again")

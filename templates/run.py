@@ -125,7 +125,7 @@ def compute_in_python(system, platform):
             sys.exit(f"--many-body python: {error}; pip install numba vesin 'openmm>=8.5'")
         print(f"{error}: OpenMM's own forces take many times as long on a CPU", flush=True)
         return False
-    except ValueError as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         sys.exit(f"{numbers} cannot be used: {error}")
     return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from contextlib import suppress
@@ -20,10 +21,6 @@ from mld_ff.units import EV_TO_KJ_PER_MOL, FS_TO_PS
 
 WORDS = "log.openmm"
 """What run.py printed."""
-OWN_COPY = {"PYTHONPATH": str(template_path(MODULE).parent)}
-"""With `python -P`, which leaves out the directory of run.py, its module of densities comes from
-here: numba compiles it once, and not, for 5 s, in the directory of every run.
-"""
 COLUMNS = (
     "step",
     "time_ps",
@@ -44,12 +41,20 @@ def run_session(session: Session) -> None:
         if progress := re.match(r"([\d.]+)%", line):
             session.at_step(round(float(progress[1]) / 100 * settings.steps))
 
-    code, lines = stream(_command(session), session.files, listen, environment=OWN_COPY)
+    code, lines = stream(_command(session), session.files, listen, environment=_own_modules())
     with suppress(OSError), (session.files / WORDS).open("a", encoding="utf-8") as words:
         words.writelines(lines)
     if code:
         last = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")
         raise EngineError(f"OpenMM stopped in {session.files / 'run.py'}: {last}")
+
+
+def _own_modules() -> dict[str, str]:
+    """With `python -P`, which leaves out the directory of run.py, its module of densities comes
+    from our templates: numba compiles it once, and not, for 4 s, in the directory of every run.
+    """
+    places = [str(template_path(MODULE).parent), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, places))}
 
 
 def _command(session: Session) -> list[str]:
