@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mld_ff.engines.settings import DEFAULT_MD, MD, Device
+from mld_ff.engines.settings import DEFAULT_MD, MD, Device, ManyBody
 from mld_ff.trajectory import Floats, Trajectory
 
 if TYPE_CHECKING:
@@ -126,6 +126,10 @@ class Engine:
     """Fields of `Device` that it has a choice of."""
     precision: str = ""
     """What it computes in, if it has no choice."""
+    many_body_ways: Callable[[Device], tuple[ManyBody, ...]] | None = None
+    """In which ways it can compute densities on a device, the faster first; None if there is no
+    choice.
+    """
 
     def chosen(self, device: Device) -> Device:
         """Of a device, what this engine has a choice of."""

@@ -9,7 +9,7 @@ import openmm
 from openmm import app, unit
 
 from mld_ff.engines.openmm.forcefield import forcefield_xml
-from mld_ff.engines.openmm.python_force import FILE
+from mld_ff.engines.openmm.many_body import MODULE, NUMBERS, densities_file
 from mld_ff.engines.openmm.system import box_vectors, openmm_system
 from mld_ff.engines.settings import DEFAULT_MD, MD
 from mld_ff.engines.start import Start
@@ -25,16 +25,15 @@ def export_openmm(
     directory: Path | str,
     settings: MD = DEFAULT_MD,
 ) -> list[Path]:
-    """Write system.xml, topology.pdb, state.xml, integrator.xml, run.py and forcefield.xml.
+    """Write system.xml, topology.pdb, state.xml, integrator.xml, run.py and forcefield.xml; for a
+    loss of densities densities.npz and mld_ff_densities.py too.
 
     state.xml holds positions, box, and the velocities of half a timestep before, as a leap-frog
     wants them.
 
     settings: temperature, timestep and damping are those of integrator.xml. forcefield.xml is left
-    out where an element has atoms of different mass, which a ForceField does not tell apart, and
-    where there are densities with angles: a ForceField has no PythonForce. Those add
-    mld_ff_densities.py, which run.py needs, and numba and vesin. Returns the files. Raises
-    InputError as `openmm_system` does.
+    out where an element has atoms of different mass, which a ForceField does not tell apart.
+    Returns the files. Raises InputError as `openmm_system` does.
     """
     system = openmm_system(loss, start)
     integrator = openmm.NoseHooverIntegrator(
@@ -45,18 +44,18 @@ def export_openmm(
     structure = start.structure
     pdb = StringIO()
     app.PDBFile.writeFile(structure.topology, structure.positions, pdb)
-    texts = {
+    contents: dict[str, str | bytes] = {
         "system.xml": openmm.XmlSerializer.serialize(system),
         "integrator.xml": openmm.XmlSerializer.serialize(integrator),
         "state.xml": openmm.XmlSerializer.serialize(_state(loss, start, settings.timestep_fs)),
         "topology.pdb": pdb.getvalue(),
         "run.py": read_template("run.py"),
     }
-    if loss.angular_channels:
-        texts[FILE] = read_template(FILE)
-    elif _has_one_mass_per_element(start):
-        texts["forcefield.xml"] = forcefield_xml(loss, start, system.getForces())
-    return write_files(directory, texts)
+    if numbers := densities_file(loss, start.topology):
+        contents |= {NUMBERS: numbers, MODULE: read_template(MODULE)}
+    if _has_one_mass_per_element(start):
+        contents["forcefield.xml"] = forcefield_xml(loss, start, system.getForces())
+    return write_files(directory, contents)
 
 
 def _has_one_mass_per_element(start: Start) -> bool:
