@@ -163,51 +163,6 @@ def test_frame_that_is_not_there(model: Path, tmp_path: Path) -> None:
     assert "frame 687 was asked for; the run has 687 frames" in said
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("cp2k = ", "is not valid TOML"),
-        ("output = 'x'", 'needs a key "cp2k"'),
-        (
-            "cp2k = 'x'\nengine = 'lammps'",
-            (
-                "unknown key 'engine'; known: cp2k, engines, fit, match, output, platform,"
-                " precision, run, skip_ps"
-            ),
-        ),
-        ("cp2k = 'x'\n[fit]\nbasis = 'spline'", "unknown key [fit] 'basis'"),
-        (
-            "cp2k = 'x'\n[fit]\nkind = 'cubic'",
-            "the basis is 'cubic'; those that can be fitted: spline, power",
-        ),
-        (
-            "cp2k = 'x'\n[run]\ntemperature_K = -1",
-            "temperature_K is -1; it must be a positive number",
-        ),
-        ("cp2k = 'x'\nplatform = 'CPU'\nprecision = 'double'", "CPU has no choice of precision"),
-        ("cp2k = 'x'\nengines = ['lammps']\nprecision = 'mixed'", "engines are without openmm"),
-        ("cp2k = 3", "cp2k should be a text, found 3"),
-        ("cp2k = 'x'\nengines = []", "engines should be a list of one or more of openmm, lammps"),
-        ("cp2k = 'x'\n[fit]\ncutoff_A = 'x'", "[fit] cutoff_A should be a number, found 'x'"),
-        (
-            "cp2k = 'x'\n[fit]\nexponents = 3.0",
-            "[fit] exponents should be a list of numbers, found 3.0",
-        ),
-        ("cp2k = 'x'\n[run]\nvelocities = 1", "[run] velocities should be true or false, found 1"),
-        ("cp2k = 'x'\n[run]\ntime_ps = '5'", "[run] time_ps should be a number, found '5'"),
-        (
-            "cp2k = 'x'\n[match]\npressure = 1",
-            "unknown key [match] 'pressure'; known: pressure_bar, price, rounds",
-        ),
-        ("cp2k = 'x'\n[match]\nprice = 0", "[match]: price is 0; it must be a positive number"),
-        ("cp2k = 'x'\nengines = ['gromacs']", "engines are openmm, lammps; found 'gromacs'"),
-    ],
-)
-def test_configuration_errors_name_the_key(text: str, said: str, tmp_path: Path) -> None:
-    (tmp_path / "c.toml").write_text(text)
-    assert said in refusal("build", tmp_path / "c.toml")
-
-
 def test_refusal_as_json_is_one_object_too() -> None:
     command = [sys.executable, "-m", "mld_ff", "inspect", "nowhere", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

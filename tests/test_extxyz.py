@@ -375,23 +375,6 @@ def test_run_and_report(
     )
 
 
-def test_build(file: Path, undrawn: None, tmp_path: Path) -> None:
-    """Everything by one command (that of README: regression/test_main_command.py), once."""
-    (tmp_path / "build.toml").write_text(
-        f"cp2k = '{file}'\nplatform = 'CPU'\n[fit]\nkind = 'power'\nexponents = [3.0]\n"
-        "cutoff_A = 4.0\n[run]\ntime_ps = 0.05\n"
-    )
-    told = answered("build", tmp_path / "build.toml")
-    out = tmp_path / "output"
-    assert told["verify"]["passed"] is True and set(told["runs"]) == {"openmm", "lammps"}
-    assert {file.name for file in out.iterdir()} == {
-        *("model.json", "openmm", "lammps", "run-openmm", "run-lammps"),
-        *("report.html", "report.json", "figures"),
-    }
-    done = invoke("build", tmp_path / "build.toml")
-    assert done.exit_code == 2 and "the output directory is not empty" in done.stderr
-
-
 def test_match(file: Path, timeless: Path, tmp_path: Path) -> None:
     basis = ("--basis", "power", "--bond-degree", 2, "--cutoff", 4)
     run = ("--rounds", 1, "--time", 0.25, "--labels", timeless)
