@@ -44,11 +44,14 @@ class NormalEquations:
     def add(self, block: int, design: Floats, forces: Floats, rows: Sequence[Indices]) -> None:
         """Add a frame: design (3N, K), forces (3N,), rows of every species."""
         for s, row in enumerate(rows):
-            x, f = design[row], forces[row]
-            self.gram_bskk[block, s] += x.T @ x
-            self.moment_bsk[block, s] += x.T @ f
-            self.power_bs[block, s] += f @ f
-            self.number_bs[block, s] += len(f)
+            self.add_rows(block, s, design[row], forces[row])
+
+    def add_rows(self, block: int, species: int, design: Floats, forces: Floats) -> None:
+        """Add R forces (R,) of one species, and their design (R, K)."""
+        self.gram_bskk[block, species] += design.T @ design
+        self.moment_bsk[block, species] += design.T @ forces
+        self.power_bs[block, species] += forces @ forces
+        self.number_bs[block, species] += len(forces)
 
     def merge(self, other: NormalEquations, first_block: int = 0) -> None:
         """Add other data, whose blocks are those from `first_block` on."""

@@ -227,9 +227,10 @@ class NeighbourSums:
         sums = np.zeros((len(self.centres), len(self.term.coefficients), n_components))
         for neighbour, near in self.neighbours.items():
             own, functions = self.term.slices[neighbour], self.basis(neighbour)
-            for m, harmonic in enumerate(self.harmonics(neighbour).T):
-                of_pairs = functions * harmonic[:, None]
-                sums[:, own, m] = summed(of_pairs, self.place[near.i], len(sums))
+            of_pairs = functions[:, :, None] * self.harmonics(neighbour)[:, None, :]
+            flat = of_pairs.reshape(len(near.i), functions.shape[1] * n_components)
+            at_centres = summed(flat, self.place[near.i], len(sums))
+            sums[:, own] = at_centres.reshape(len(sums), functions.shape[1], n_components)
         return sums
 
 
