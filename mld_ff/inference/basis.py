@@ -33,6 +33,15 @@ DEFAULT_KIND = "spline"
 COLLECTIVE_SPACINGS_A = (0.2, 1.0)
 CHANNELS_CUTOFF_A, CHANNELS_SPACING_A = 5.0, 0.5
 """Of densities of all orders together (water, unseen: 57 meV/Å to 4 Å, 53 to 5 Å)."""
+SUMS_CUTOFF_A, SUMS_SPACING_A = 4.0, 0.4
+"""Of densities of order 0 alone."""
+ACCURACIES: dict[str, tuple[int, ...]] = {
+    "pairs": (),
+    "fast": (1, 2, 1),
+    "balanced": (2, 2, 2),
+    "best": (4, 6, 4),
+}
+"""Channels of order 0 for each species, of order 1 and of order 2, by a word."""
 INNER_FUNCTIONS = 3
 """So many functions of a density lie where only its innermost few neighbours are, which are bonded:
 the bond's own stretch needs them (water, spacing 0.4 Å: 108 meV/Å with them, 187 without).
@@ -40,6 +49,7 @@ the bond's own stretch needs them (water, spacing 0.4 Å: 108 meV/Å with them, 
 
 
 Kind = Literal["spline", "power"]
+Accuracy = Literal["pairs", "fast", "balanced", "best"]
 
 
 @dataclass(frozen=True)
@@ -64,13 +74,19 @@ class Basis:
     """Channels for each species of a loss quadratic in sums over neighbours; 0 for pairs alone,
     AUTO (auto, or no number) for those that pay, by error against cost.
     """
-    collective_cutoff_A: float = 4.0
-    """Of those sums, or half the smallest width of the cell if that is shorter."""
-    collective_spacing_A: float = 0.4
-    """Between knots of the densities that are summed."""
+    collective_cutoff_A: float | None = None
+    """Of densities, those of channels too, or half the smallest width of the cell if that is
+    shorter. If not given, 4 Å, and 5 Å with angles.
+    """
+    collective_spacing_A: float | None = None
+    """Between knots of densities. If not given, 0.4 Å, and 0.5 Å with angles."""
+    accuracy: Accuracy = "pairs"
+    """Channels by a word, where neither `channels` nor `collective` are given: pairs for none,
+    fast for 1,2,1, balanced for 2,2,2, best for 4,6,4.
+    """
     channels: tuple[int, ...] = ()
     """Channels of densities with angles, instead of a collective loss: how many numbers for each
-    species, vectors, and quadrupoles, as 2,2,2. If not given, no angles.
+    species, vectors, and quadrupoles, as 2,2,2. If not given, what `accuracy` says.
     """
 
     def __post_init__(self) -> None:
@@ -102,18 +118,20 @@ class Basis:
                 f"{self.collective} channels of the collective loss are asked for; expected 0 or"
                 " more"
             )
+        if self.accuracy not in ACCURACIES:
+            raise InputError(f"the accuracy is {self.accuracy!r}; known: {', '.join(ACCURACIES)}")
         self._check_channels()
-        if not SHORTEST_CUTOFF_A <= self.collective_cutoff_A < math.inf:
+        self._check_densities()
+
+    def _check_densities(self) -> None:
+        cutoff_A, spacing_A = self.collective_cutoff_A, self.collective_spacing_A
+        if cutoff_A is not None and not SHORTEST_CUTOFF_A <= cutoff_A < math.inf:
             raise InputError(
-                f"the collective cutoff is {self.collective_cutoff_A} Å; expected at least"
-                f" {SHORTEST_CUTOFF_A} Å"
+                f"the collective cutoff is {cutoff_A} Å; expected at least {SHORTEST_CUTOFF_A} Å"
             )
-        if not COLLECTIVE_SPACINGS_A[0] <= self.collective_spacing_A <= COLLECTIVE_SPACINGS_A[1]:
-            low, high = COLLECTIVE_SPACINGS_A
-            raise InputError(
-                f"the collective spacing is {self.collective_spacing_A} Å; expected {low} to"
-                f" {high} Å"
-            )
+        low, high = COLLECTIVE_SPACINGS_A
+        if spacing_A is not None and not low <= spacing_A <= high:
+            raise InputError(f"the collective spacing is {spacing_A} Å; expected {low} to {high} Å")
 
     def _check_channels(self) -> None:
         whole = all(isinstance(n, int) and n >= 0 for n in self.channels)
@@ -164,22 +182,28 @@ class Basis:
     @property
     def has_densities(self) -> bool:
         """Whether there is more than pairs."""
-        return bool(self.collective or any(self.channels))
+        return bool(self.collective or self.channel_numbers)
+
+    @property
+    def channel_numbers(self) -> tuple[int, ...]:
+        """Of order 0 for each species, of order 1 and of order 2; empty without angles."""
+        return self.channels or (() if self.collective else ACCURACIES[self.accuracy])
 
     def sums(self, seen: Distances, half_width_A: float) -> tuple[DensityTerm, ...]:
         """Sums of which products are accumulated, as channels of zero coefficients: one of order 0
-        for every species, and where there are `channels`, one of each higher order.
+        for every species, and where there are channels, one of each higher order.
 
         seen: distances to all neighbours by species, as far as `reach` says.
         """
         species = tuple(dict.fromkeys(s for pair in seen for s in pair))
         terms = []
-        if not self.channels or self.channels[0]:
+        numbers = self.channel_numbers
+        if not numbers or numbers[0]:
             for centre in species:
                 distances = {t: seen.get((centre, t)) or seen[t, centre] for t in species}
                 terms.append(self._sums(f"collective:{centre}", (centre,), distances, half_width_A))
         pairs = {f"{a}-{b}": distances for (a, b), distances in seen.items()}
-        for order, n in enumerate(self.channels):
+        for order, n in enumerate(numbers):
             if order and n:
                 name = ORDER_NAMES[order]
                 terms.append(self._sums(name, species, pairs, half_width_A, order))
@@ -208,7 +232,8 @@ class Basis:
     @property
     def density_spacing_A(self) -> float:
         """Of the knots of densities."""
-        return on_grid(CHANNELS_SPACING_A if self.channels else self.collective_spacing_A)
+        usual_A = CHANNELS_SPACING_A if self.channel_numbers else SUMS_SPACING_A
+        return on_grid(self.collective_spacing_A or usual_A)
 
     def _n_functions(self, distances: Histogram, half_width_A: float) -> int:
         """How many functions of a density neighbours at these distances call for."""
@@ -220,8 +245,8 @@ class Basis:
 
     def reach(self, half_width_A: float) -> float:
         """Cutoff [Å] of densities in cells of that half width."""
-        longest_A = CHANNELS_CUTOFF_A if self.channels else self.collective_cutoff_A
-        return on_grid(default_cutoff(half_width_A, longest_A))
+        usual_A = CHANNELS_CUTOFF_A if self.channel_numbers else SUMS_CUTOFF_A
+        return on_grid(default_cutoff(half_width_A, self.collective_cutoff_A or usual_A))
 
 
 def free_kinds() -> dict[str, type[FreeTerm]]:

@@ -19,6 +19,8 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
+from mld_ff.geometry.harmonics import ORDERS
+from mld_ff.inference.basis import CHANNELS_CUTOFF_A
 from mld_ff.inference.collective import (
     BOTH,
     Channels,
@@ -36,8 +38,23 @@ from mld_ff.trajectory import Floats
 
 OPTIONS = {"maxiter": 1500, "maxfun": 3000, "maxcor": 30, "ftol": 1e-9, "gtol": 1e-9}
 """Of L-BFGS: 4 s of one core for water. It remembers 30 steps."""
+LADDER = ((1, 1, 1), (1, 2, 1), (2, 2, 2), (3, 3, 2), (4, 6, 4))
+"""Channels of each order whose errors and costs are told beside those of every fit."""
+COST_OF_NUMBERS, COST_OF_TENSORS = 1.0, 1.0
 SCALE = 1e3
 """Of the error, which is in parts of that of no force at all, for these tolerances."""
+
+
+def cost(numbers: Sequence[int], cutoff_A: float) -> float:
+    """Time of a step in LAMMPS with so many channels of order 0 for each species, 1 and 2, in units
+    of that of the pairs, whose cutoff is 5.5 Å.
+
+    One style for every channel of order 0, of all species together, and one for a vector and a
+    quadrupole together, each going over all neighbours.
+    """
+    of_numbers, of_vectors, of_quadrupoles = numbers
+    styles = COST_OF_NUMBERS * of_numbers + COST_OF_TENSORS * max(of_vectors, of_quadrupoles)
+    return 1 + styles * (cutoff_A / CHANNELS_CUTOFF_A) ** 3
 
 
 @dataclass(frozen=True)
@@ -112,6 +129,10 @@ class ChannelsProblem(CollectiveProblem):
             errors.append(sum(self._error_of_forms([b], others, ridge) for b, others in left_out))
         return max(r for r, e in zip(RIDGES, errors, strict=True) if e <= RIDGE_SLACK * min(errors))
 
+    @property
+    def ridge_of_pairs(self) -> float:
+        return self.ridge
+
     def minimised(self, wanted: Sequence[int]) -> CollectiveFit:
         """So many channels for a form of order 0, 1, 2, those that minimise the training error."""
         train = self.pairs.train
@@ -157,18 +178,54 @@ class ChannelsProblem(CollectiveProblem):
 
     def told(self, fit: CollectiveFit) -> dict[str, Any]:
         """How the channels came about, for people."""
-        test = self.pairs.test
         whole = self._forms_alone(self.reduced(self.pairs.train, self.ridge))
-        alone = np.concatenate([self._pairs_beside(whole, self.pairs.train, self.ridge), whole])
-        squares = self.equations.residual(test, alone)
+        beside = self._pairs_beside(whole, self.pairs.train, self.ridge)
+        limit = self._errors(np.concatenate([beside, whole]))
         numbers = [len(channels.strengths) for channels in fit.refit.channels]
         names = [form.term.name for form in self.forms]
         return {
             "channels": {
                 "numbers": dict(zip(names, numbers, strict=True)),
+                "by_order": list(self._by_order(fit)),
                 "ridge": self.ridge,
-                "unseen_meV_per_A_whole_forms": self.rmse(squares, test),
+                "curve": self.ladder(fit),
+                "unseen_meV_per_A_whole_forms": limit["unseen_meV_per_A"],
+                "unseen_relative_rmse_molecules_whole_forms": limit[
+                    "unseen_relative_rmse_molecules"
+                ],
             }
+        }
+
+    def ladder(self, fit: CollectiveFit) -> list[dict[str, Any]]:
+        """Error on the test blocks over cost: pairs alone, what LADDER names, and this fit."""
+        of_pairs = self._pairs_beside(np.zeros(sum(self._sizes)), self.pairs.train, self.ridge)
+        alone = np.concatenate([of_pairs, np.zeros(sum(self._sizes))])
+        rows: list[dict[str, Any]] = []
+        rows.append({"channels": [0, 0, 0], "cost": 1.0, **self._errors(alone)})
+        own, cutoff_A = self._by_order(fit), self.forms[0].term.cutoff_A
+        orders = {form.term.order for form in self.forms}
+        steps = [n for n in LADDER if n != own and {k for k, few in enumerate(n) if few} <= orders]
+        fits: dict[tuple[int, ...], CollectiveFit] = {n: self.minimised(n) for n in steps}
+        fits[own] = fit
+        for numbers, one in sorted(fits.items(), key=lambda item: cost(item[0], cutoff_A)):
+            errors = self._errors(self.coefficients(one.refit))
+            rows.append({"channels": list(numbers), "cost": cost(numbers, cutoff_A), **errors})
+        return rows
+
+    def _by_order(self, fit: CollectiveFit) -> tuple[int, ...]:
+        most = [0 for _ in ORDERS]
+        for form, channels in zip(self.forms, fit.refit.channels, strict=True):
+            most[form.term.order] = max(most[form.term.order], len(channels.strengths))
+        return tuple(most)
+
+    def _errors(self, coefficients: Floats) -> dict[str, float]:
+        """On the test blocks, of atoms and of molecules, as normal equations know them."""
+        test = self.pairs.test
+        squares = self.equations.residual(test, coefficients)
+        power = self.equations.power_bs[list(test)].sum(axis=0)
+        return {
+            "unseen_meV_per_A": self.rmse(squares, test),
+            "unseen_relative_rmse_molecules": float(np.sqrt(squares[1] / power[1])),
         }
 
     # --- linear algebra ---------------------------------------------------------------------------

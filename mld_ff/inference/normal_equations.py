@@ -68,12 +68,11 @@ class NormalEquations:
 
     def residual(self, blocks: Sequence[int], coefficients: Floats) -> Floats:
         """Σ |F_fit - F_ref|² per species (S,) over the given blocks."""
-        b = list(blocks)
-        gram, moment = self.gram_bskk[b].sum(axis=0), self.moment_bsk[b].sum(axis=0)
-        square = np.einsum("k,skl,l->s", coefficients, gram, coefficients)
-        return np.asarray(
-            np.maximum(self.power_bs[b].sum(axis=0) - 2 * moment @ coefficients + square, 0)
-        )
+        error = np.zeros(self.power_bs.shape[1])
+        for b in blocks:
+            change = (self.gram_bskk[b] @ coefficients - 2 * self.moment_bsk[b]) @ coefficients
+            error += self.power_bs[b] + change
+        return np.maximum(error, 0)
 
     def solve(
         self, blocks: Sequence[int], species: Sequence[int], penalty: Floats, ridge: float
