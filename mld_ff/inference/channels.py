@@ -38,7 +38,7 @@ from mld_ff.trajectory import Floats
 
 OPTIONS = {"maxiter": 1500, "maxfun": 3000, "maxcor": 30, "ftol": 1e-9, "gtol": 1e-9}
 """Of L-BFGS: 4 s of one core for water. It remembers 30 steps."""
-LADDER = ((1, 1, 1), (1, 2, 1), (2, 2, 2), (3, 3, 2), (4, 6, 4))
+LADDER = ((1, 1, 1), (2, 1, 1), (2, 2, 2), (3, 3, 3), (4, 6, 6))
 """Channels of each order whose errors and costs are told beside those of every fit."""
 COST_OF_NUMBERS, COST_OF_TENSORS = 1.0, 1.0
 SCALE = 1e3
