@@ -141,8 +141,8 @@ def _ladder_table(channels: dict[str, Any]) -> Table:
     rows.append(["as many as can be", *limit, "", ""])
     head = ["channels of orders 0, 1, 2", "unseen meV/Å", "molecules", "cost", ""]
     caption = (
-        "molecules: relative RMSE of net forces and torques, unseen; cost: time per step in"
-        " LAMMPS by what its styles take, pairs alone 1"
+        f"densities to {channels['cutoff_A']:g} Å; molecules: relative RMSE of net forces and"
+        " torques, unseen; cost: time per step in LAMMPS by what its styles take, pairs alone 1"
     )
     return Table(head, rows, "lrrrl", caption)
 

@@ -32,18 +32,20 @@ Distances = Mapping[tuple[str, str], Histogram]
 DEFAULT_KIND = "spline"
 COLLECTIVE_SPACINGS_A = (0.2, 1.0)
 CHANNELS_CUTOFF_A, CHANNELS_SPACING_A = 5.0, 0.5
-"""Of densities of all orders together (water, unseen: 57 meV/Å to 4 Å, 53 to 5 Å)."""
+"""Of densities of all orders together (water, two channels each, unseen: 59 meV/Å to 4 Å, 54 to 5 Å
+at twice the cost)."""
 SUMS_CUTOFF_A, SUMS_SPACING_A = 4.0, 0.4
 """Of densities of order 0 alone."""
-ACCURACIES: dict[str, tuple[int, ...]] = {
-    "pairs": (),
-    "fast": (2, 1, 1),
-    "balanced": (2, 2, 2),
-    "best": (4, 6, 6),
+ACCURACIES: dict[str, tuple[tuple[int, ...], float | None]] = {
+    "pairs": ((), None),
+    "fast": ((2, 1, 1), 4.0),
+    "balanced": ((2, 2, 2), 5.0),
+    "best": ((4, 6, 6), 5.0),
 }
-"""Channels of order 0 for each species, of order 1 and of order 2, by a word. Vectors and
-quadrupoles come in pairs, as LAMMPS takes one of each in the time of one. Water, unseen: 65, 54
-and 46 meV/Å; by DFT to be filled."""
+"""Channels of order 0 for each species, of order 1 and of order 2, and cutoff of densities [Å], by
+a word. There are as many quadrupoles as vectors, since LAMMPS takes one of each in the time of one.
+Water, unseen, by a network: 69, 54 and 46 meV/Å; by DFT 75, 62 and 55.
+"""
 INNER_FUNCTIONS = 3
 """So many functions of a density lie where only its innermost few neighbours are, which are bonded:
 the bond's own stretch needs them (water, spacing 0.4 Å: 108 meV/Å with them, 187 without).
@@ -78,13 +80,13 @@ class Basis:
     """
     collective_cutoff_A: float | None = None
     """Of densities, those of channels too, or half the smallest width of the cell if that is
-    shorter. If not given, 4 Å, and 5 Å with angles.
+    shorter. If not given, 4 Å, and 5 Å with angles unless `accuracy` says otherwise.
     """
     collective_spacing_A: float | None = None
     """Between knots of densities. If not given, 0.4 Å, and 0.5 Å with angles."""
     accuracy: Accuracy = "pairs"
     """Channels by a word, where neither `channels` nor `collective` are given: pairs for none,
-    fast for 2,1,1, balanced for 2,2,2, best for 4,6,6.
+    fast for 2,1,1 to 4 Å, balanced for 2,2,2 and best for 4,6,6 to 5 Å.
     """
     channels: tuple[int, ...] = ()
     """Channels of densities with angles, instead of a collective loss: how many numbers for each
@@ -189,7 +191,7 @@ class Basis:
     @property
     def channel_numbers(self) -> tuple[int, ...]:
         """Of order 0 for each species, of order 1 and of order 2; empty without angles."""
-        return self.channels or (() if self.collective else ACCURACIES[self.accuracy])
+        return self.channels or (() if self.collective else ACCURACIES[self.accuracy][0])
 
     def sums(self, seen: Distances, half_width_A: float) -> tuple[DensityTerm, ...]:
         """Sums of which products are accumulated, as channels of zero coefficients: one of order 0
@@ -248,6 +250,8 @@ class Basis:
     def reach(self, half_width_A: float) -> float:
         """Cutoff [Å] of densities in cells of that half width."""
         usual_A = CHANNELS_CUTOFF_A if self.channel_numbers else SUMS_CUTOFF_A
+        if not self.channels and not self.collective:
+            usual_A = ACCURACIES[self.accuracy][1] or usual_A
         return on_grid(default_cutoff(half_width_A, self.collective_cutoff_A or usual_A))
 
 

@@ -48,7 +48,7 @@ class Watch:
         atom of the worst.
         """
         self.ns_per_day: float | None = None
-        self._frames = 0
+        self._frames = self._with_densities = 0
         self._earlier_seen = self.directory == self.run
         self._began: tuple[int, float] | None = None
 
@@ -113,6 +113,7 @@ class Watch:
         loss = self.loss
         if not loss.channels or number % DENSITIES_EVERY:
             return loss.escapes(System(self.topology, positions, cell, loss.shortest_reach_A))
+        self._with_densities += 1
         system = System(self.topology, positions, cell, loss.cutoff_A)
         return loss.escapes(system) + loss.density_escapes(system)
 
@@ -129,9 +130,9 @@ class Watch:
         self.look()
         self._look_at_earlier(None)
         frames = frames_before(self.settings.steps + 1, self.engine, self.settings.every)
-        seen = f"{frames} frames", f"every {DENSITIES_EVERY}th of {frames} frames"
+        seen = frames, self._with_densities
         return [
-            f"in {number} of {seen[len(worst.atoms) == 1]} {worst.what}, at worst in step"
+            f"in {number} of {seen[len(worst.atoms) == 1]} frames {worst.what}, at worst in step"
             f" {step}, {worst}"
             for number, step, worst in self.escapes.values()
         ]
