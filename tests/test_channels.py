@@ -113,7 +113,7 @@ def test_a_fit_tells_its_channels(fitted: Fit) -> None:
         fitted.errors.rmse_meV_per_A, rel=0.05, abs=0.5
     )
     assert rows[1, 1, 1]["unseen_meV_per_A"] == pytest.approx(np.sqrt(residual / number) * 1000)
-    assert rows[0, 0, 0]["unseen_meV_per_A"] > 5 * rows[1, 1, 1]["unseen_meV_per_A"]
+    assert rows[0, 0, 0]["unseen_meV_per_A"] > 3 * rows[1, 1, 1]["unseen_meV_per_A"]
 
 
 def test_densities_of_channels_have_variance_one_and_ranges(
@@ -203,10 +203,9 @@ def test_channels_on_the_command_line() -> None:
             " of order 1 and of order 2",
         ),
         (
-            (2, 0, 0),
+            (0, 0, 0),
             0,
-            "the channels are [2, 0, 0], without angles: ask for a collective loss of rank 2"
-            " instead",
+            "the channels are [0, 0, 0], none at all: leave them out",
         ),
         (
             (1, 1, 1),

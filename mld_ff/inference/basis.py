@@ -89,8 +89,9 @@ class Basis:
     fast for 2,1,1 to 4 Å, balanced for 2,2,2 and best for 4,6,6 to 5 Å.
     """
     channels: tuple[int, ...] = ()
-    """Channels of densities with angles, instead of a collective loss: how many numbers for each
-    species, vectors, and quadrupoles, as 2,2,2. If not given, what `accuracy` says.
+    """Channels of densities found together, instead of a collective loss: how many numbers for each
+    species, vectors, and quadrupoles, as 2,2,2; the last two are the angles. If not given, what
+    `accuracy` says.
     """
 
     def __post_init__(self) -> None:
@@ -144,11 +145,8 @@ class Basis:
                 f"the channels are {list(self.channels)}; expected three whole numbers: of order"
                 " 0 for each species, of order 1 and of order 2"
             )
-        if self.channels and not any(self.channels[1:]):
-            raise InputError(
-                f"the channels are {list(self.channels)}, without angles: ask for a collective loss"
-                f" of rank {self.channels[0]} instead"
-            )
+        if self.channels and not any(self.channels):
+            raise InputError("the channels are [0, 0, 0], none at all: leave them out")
         if self.channels and self.collective:
             raise InputError("channels come instead of a collective loss: ask for one of the two")
 
