@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mld_ff.errors import InputError
@@ -46,6 +46,13 @@ ACCURACIES: dict[str, tuple[tuple[int, ...], float | None]] = {
 a word. There are as many quadrupoles as vectors, since LAMMPS takes one of each in the time of one.
 Water, unseen, by a network: 69, 54 and 46 meV/Å; by DFT 75, 62 and 55.
 """
+MOST_PRODUCTS = 2500
+"""Of functions of densities with angles. Where there are more kinds of pairs than those of water,
+knots stand further apart, by WIDER_A each time: the sums over all products would not fit into
+memory (four species 0.5 Å apart: 11,000 products, 1 GB for each of 20 matrices)."""
+WIDER_A = 0.1
+TOO_MANY_PRODUCTS = 6000
+"""Their 20 matrices take 6 GB."""
 INNER_FUNCTIONS = 3
 """So many functions of a density lie where only its innermost few neighbours are, which are bonded:
 the bond's own stretch needs them (water, spacing 0.4 Å: 108 meV/Å with them, 187 without).
@@ -83,7 +90,9 @@ class Basis:
     shorter. If not given, 4 Å, and 5 Å with angles unless `accuracy` says otherwise.
     """
     collective_spacing_A: float | None = None
-    """Between knots of densities. If not given, 0.4 Å, and 0.5 Å with angles."""
+    """Between knots of densities. If not given, 0.4 Å, and with angles 0.5 Å, or more where there
+    are more than two species.
+    """
     accuracy: Accuracy = "pairs"
     """Channels by a word, where neither `channels` nor `collective` are given: pairs for none,
     fast for 2,1,1 to 4 Å, balanced for 2,2,2 and best for 4,6,6 to 5 Å.
@@ -195,8 +204,23 @@ class Basis:
         """Sums of which products are accumulated, as channels of zero coefficients: one of order 0
         for every species, and where there are channels, one of each higher order.
 
-        seen: distances to all neighbours by species, as far as `reach` says.
+        seen: distances to all neighbours by species, as far as `reach` says. Knots stand
+        `density_spacing_A` apart, or further with many species, see MOST_PRODUCTS.
         """
+        spacing_A, terms = self.density_spacing_A, self._sums_of(seen, half_width_A)
+        free = self.channel_numbers and self.collective_spacing_A is None
+        while free and _products(terms) > MOST_PRODUCTS and spacing_A < COLLECTIVE_SPACINGS_A[1]:
+            spacing_A = on_grid(spacing_A + WIDER_A)
+            terms = replace(self, collective_spacing_A=spacing_A)._sums_of(seen, half_width_A)
+        if self.channel_numbers and (products := _products(terms)) > TOO_MANY_PRODUCTS:
+            raise InputError(
+                f"densities of so many species have {products} products, more than the"
+                f" {TOO_MANY_PRODUCTS} that fit into memory: choose a shorter --collective-cutoff,"
+                " or --collective instead of angles"
+            )
+        return terms
+
+    def _sums_of(self, seen: Distances, half_width_A: float) -> tuple[DensityTerm, ...]:
         species = tuple(dict.fromkeys(s for pair in seen for s in pair))
         terms = []
         numbers = self.channel_numbers
@@ -251,6 +275,12 @@ class Basis:
         if not self.channels and not self.collective:
             usual_A = ACCURACIES[self.accuracy][1] or usual_A
         return on_grid(default_cutoff(half_width_A, self.collective_cutoff_A or usual_A))
+
+
+def _products(terms: Sequence[DensityTerm]) -> int:
+    """How many products the sums of each term have with each other."""
+    sizes = [len(term.coefficients) for term in terms]
+    return sum(n * (n + 1) // 2 for n in sizes)
 
 
 def free_kinds() -> dict[str, type[FreeTerm]]:
