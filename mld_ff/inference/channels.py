@@ -44,19 +44,19 @@ LADDER = ((1, 1, 1), (2, 1, 1), (2, 2, 2), (3, 3, 3), (4, 6, 6))
 COST_OF_NUMBERS, COST_OF_TENSORS = 2.4, 7.3
 """Of a style with densities to 5 Å, in units of a step of pairs to 5.5 Å (water, 192 atoms, one
 core: 0.55 and 1.65 ms of 0.23 ms; to 4 Å half of that)."""
+PAIRED_SLACK = 1.05
+"""A vector and a quadrupole of one sign take one `adp` together, those of two signs two: the squared
+error may be larger by this factor where signs are paired (water, one of each beside two numbers:
+64.6 meV/Å unseen with one sign, 64.8 with two).
+"""
 SCALE = 1e3
 """Of the error, which is in parts of that of no force at all, for these tolerances."""
 
 
-def cost(numbers: Sequence[int], cutoff_A: float) -> float:
-    """Time of a step in LAMMPS with so many channels of order 0 for each species, 1 and 2, in units
-    of that of the pairs, whose cutoff is 5.5 Å.
-
-    One style for every channel of order 0, of all species together, and one for a vector and a
-    quadrupole of one sign together, each going over all neighbours.
-    """
-    of_numbers, of_vectors, of_quadrupoles = numbers
-    styles = COST_OF_NUMBERS * of_numbers + COST_OF_TENSORS * max(of_vectors, of_quadrupoles)
+def cost(of_numbers: int, of_tensors: int, cutoff_A: float) -> float:
+    """Time of a step in LAMMPS with so many styles of densities, each going over all neighbours, in
+    units of that of the pairs, whose cutoff is 5.5 Å."""
+    styles = COST_OF_NUMBERS * of_numbers + COST_OF_TENSORS * of_tensors
     return 1 + styles * (cutoff_A / CHANNELS_CUTOFF_A) ** 3
 
 
@@ -143,7 +143,23 @@ class ChannelsProblem(CollectiveProblem):
         whole = parts(self._forms_alone(reduced), self._sizes)
         forms = list(zip(self.forms, whole, strict=True))
         own = [diagonal(form, coefficients, train) for form, coefficients in forms]
-        places = self._strongest(own, wanted)
+        free = [
+            np.arange(len(c.strengths))[: wanted[f.term.order]]
+            for f, c in zip(self.forms, own, strict=True)
+        ]
+        best = self._minimised(reduced, own, free)
+        paired = self._paired(own, wanted)
+        if all(map(np.array_equal, free, paired)):
+            return best
+        other = self._minimised(reduced, own, paired)
+        errors = [self.squares(one.refit, train).sum() for one in (best, other)]
+        return other if errors[1] <= PAIRED_SLACK * errors[0] else best
+
+    def _minimised(
+        self, reduced: Reduced, own: Sequence[Channels], places: Sequence[Indices]
+    ) -> CollectiveFit:
+        """From those of the forms' own channels that stand at these places, with their signs."""
+        train = self.pairs.train
         every = [self._begin(*one, train) for one in zip(self.forms, own, places, strict=True)]
         sizes = [o.start.size for o in every]
 
@@ -206,15 +222,27 @@ class ChannelsProblem(CollectiveProblem):
         alone = np.concatenate([of_pairs, np.zeros(sum(self._sizes))])
         rows: list[dict[str, Any]] = []
         rows.append({"channels": [0, 0, 0], "cost": 1.0, **self._errors(alone)})
-        own, cutoff_A = self._by_order(fit), self.forms[0].term.cutoff_A
-        orders = {form.term.order for form in self.forms}
+        own, orders = self._by_order(fit), {form.term.order for form in self.forms}
         steps = [n for n in LADDER if n != own and {k for k, few in enumerate(n) if few} <= orders]
         fits: dict[tuple[int, ...], CollectiveFit] = {n: self.minimised(n) for n in steps}
         fits[own] = fit
-        for numbers, one in sorted(fits.items(), key=lambda item: cost(item[0], cutoff_A)):
+        for numbers, one in fits.items():
             errors = self._errors(self.coefficients(one.refit))
-            rows.append({"channels": list(numbers), "cost": cost(numbers, cutoff_A), **errors})
-        return rows
+            rows.append({"channels": list(numbers), "cost": self._cost(one), **errors})
+        return sorted(rows, key=lambda row: row["cost"])
+
+    def _cost(self, fit: CollectiveFit) -> float:
+        """One style for every channel of order 0, of all species together, and one for a vector and
+        a quadrupole of one sign together."""
+        numbers = 0
+        tensors = np.zeros(2, np.int64)  # of either sign
+        for form, channels in zip(self.forms, fit.refit.channels, strict=True):
+            if form.term.order == 0:
+                numbers = max(numbers, len(channels.strengths))
+            else:
+                of_signs = [len(places) for places in _by_sign(channels.strengths)]
+                tensors = np.maximum(tensors, of_signs)
+        return cost(numbers, int(tensors.sum()), self.forms[0].term.cutoff_A)
 
     def _by_order(self, fit: CollectiveFit) -> tuple[int, ...]:
         most = [0 for _ in ORDERS]
@@ -269,14 +297,9 @@ class ChannelsProblem(CollectiveProblem):
         both = np.concatenate([self._pairs_beside(forms, blocks, ridge), forms])
         return float(self.equations.residual(unseen, both)[list(BOTH)].sum())
 
-    def _strongest(self, own: Sequence[Channels], wanted: Sequence[int]) -> list[Indices]:
-        """Which of the forms' own channels those wanted begin with: of order 0 the strongest; of
-        vectors and quadrupoles the strongest of the signs that those of one sign, two by two, add
-        up to most with.
-
-        So nearly all have a partner of their sign, which an `adp` needs to take both at once
-        (water, one of each beside two numbers: 64.6 meV/Å with one sign, 64.8 with two).
-        """
+    def _paired(self, own: Sequence[Channels], wanted: Sequence[int]) -> list[Indices]:
+        """Places of the strongest of the forms' own channels where every vector has a quadrupole of
+        its sign, as far as there are as many: of the signs with which pairs add up to most."""
         most = max(wanted[1:])
         orders = [form.term.order for form in self.forms]
         together = np.zeros((2, most))
