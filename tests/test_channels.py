@@ -103,7 +103,7 @@ def test_a_fit_tells_its_channels(fitted: Fit) -> None:
     }
     assert told["by_order"] == [1, 1, 1]
     rows = {tuple(row["channels"]): row for row in told["curve"]}
-    assert set(rows) == {(0, 0, 0), *LADDER}
+    assert set(rows) == {(0, 0, 0), (1, 1, 1), *LADDER}
     assert [row["cost"] for row in told["curve"]] == sorted(row["cost"] for row in told["curve"])
     problem = fitted.collective
     assert problem is not None and isinstance(problem.problem, ChannelsProblem)

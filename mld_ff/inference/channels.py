@@ -39,15 +39,15 @@ from mld_ff.trajectory import Floats
 
 OPTIONS = {"maxiter": 1500, "maxfun": 3000, "maxcor": 30, "ftol": 1e-9, "gtol": 1e-9}
 """Of L-BFGS: 4 s of one core for water. It remembers 30 steps."""
-LADDER = ((1, 1, 1), (2, 1, 1), (2, 2, 2), (3, 3, 3), (4, 6, 6))
+LADDER = ((2, 1, 1), (2, 2, 2), (3, 3, 3), (4, 6, 6))
 """Channels of each order whose errors and costs are told beside those of every fit."""
 COST_OF_NUMBERS, COST_OF_TENSORS = 2.4, 7.3
 """Of a style with densities to 5 Å, in units of a step of pairs to 5.5 Å (water, 192 atoms, one
 core: 0.55 and 1.65 ms of 0.23 ms; to 4 Å half of that)."""
 PAIRED_SLACK = 1.05
-"""A vector and a quadrupole of one sign take one `adp` together, those of two signs two: the squared
-error may be larger by this factor where signs are paired (water, one of each beside two numbers:
-64.6 meV/Å unseen with one sign, 64.8 with two).
+"""A vector and a quadrupole of one sign take one `adp` together, those of two signs two: by this
+factor the squared error may be larger where signs are paired (water, one of each beside two
+numbers: 64.6 meV/Å unseen with one sign, 64.8 with two).
 """
 SCALE = 1e3
 """Of the error, which is in parts of that of no force at all, for these tolerances."""
