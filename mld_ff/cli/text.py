@@ -108,11 +108,7 @@ def fit_text(d: Mapping[str, Any], model: Path, notes: Sequence[str]) -> str:
     if "collective" in d:
         told.append(_curve_table(d["collective"]).text)
     if "channels" in d:
-        whole = d["channels"]["unseen_meV_per_A_whole_forms"]
-        told.append(
-            f"  channels: {', '.join(f'{n} of {s}' for s, n in d['channels']['numbers'].items())}"
-            f" (as many as can be: {whole:.0f} meV/Å)"
-        )
+        told.append(_ladder_table(d["channels"]).text)
     if d["weakly_determined"]:
         told.append(f"resting on the ridge more than on data: {', '.join(d['weakly_determined'])}")
     if d["undetermined"]:
@@ -139,6 +135,31 @@ def _curve_table(collective: Mapping[str, Any]) -> Table:
         " LAMMPS, pairs alone 1"
     )
     return Table(head, rows, "lrrrrl", caption)
+
+
+def _ladder_table(channels: Mapping[str, Any]) -> Table:
+    """Errors over costs of channels with angles."""
+    rows = [
+        [
+            ",".join(map(str, row["channels"])),
+            f"{row['unseen_meV_per_A']:.1f}",
+            f"{row['unseen_relative_rmse_molecules']:.3f}",
+            f"{row['cost']:.1f}",
+            "<- this model" if row["channels"] == channels["by_order"] else "",
+        ]
+        for row in channels["curve"]
+    ]
+    limit = [
+        f"{channels['unseen_meV_per_A_whole_forms']:.1f}",
+        f"{channels['unseen_relative_rmse_molecules_whole_forms']:.3f}",
+    ]
+    rows.append(["as many as can be", *limit, "", ""])
+    head = ["channels of orders 0, 1, 2", "unseen meV/Å", "molecules", "cost", ""]
+    caption = (
+        f"densities to {channels['cutoff_A']:g} Å; molecules: relative RMSE of net forces and"
+        " torques, unseen; cost: time per step in LAMMPS by what its styles take, pairs alone 1"
+    )
+    return Table(head, rows, "lrrrl", caption)
 
 
 def scan_text(scan: ExponentScan, files: Sequence[str]) -> str:

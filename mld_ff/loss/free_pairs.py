@@ -89,10 +89,9 @@ class SplineTerm(FreeTerm):
     def basis(self, r: Floats, derivative: int = 0) -> Floats:
         # three more functions overlap the cutoff from beyond; their coefficients are zero by
         # construction
-        beyond = self.knots[-1] + self.spacing_A * np.arange(1, 4)
-        knots = np.concatenate([self.knots, beyond])
+        n = len(self.coefficients)
         inside = np.where(r < self.cutoff_A, r, self.knots[0] - 1)
-        return bspline_basis(inside, knots, derivative)[:, : len(self.coefficients)]
+        return bspline_basis(inside, self.knots[0], self.spacing_A, n + 3, derivative)[:, :n]
 
     @classmethod
     def blank(cls, name: str, species: tuple[str, str], options: FreeOptions) -> Self:

@@ -157,13 +157,12 @@ def excursions(loss: AgentLoss, source: FrameSource, most: int = 200) -> dict[st
     if not loss.channels:
         return {}
     every, at, topology = math.ceil(source.n_frames / most), 0, None
-    ranges = {t.name: t.range for t in loss.channels}
+    by_name = {t.name: t for t in loss.channels}
     for frames in source.chunks():
         topology = topology or find_topology(frames.symbols, frames.positions[0], frames.cell[0])
         for system in systems(topology, frames[-at % every :: every], loss.cutoff_A):
             for name, rho in loss.densities(system).items():
-                low, high = ranges[name]
-                outside[name] += int(((rho < low) | (rho > high)).sum())
+                outside[name] += int((by_name[name].beyond(rho) > 0).sum())
                 number[name] += len(rho)
         at += frames.n_frames
     return {name: outside[name] / n for name, n in number.items() if n}
