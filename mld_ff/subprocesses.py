@@ -4,12 +4,15 @@ more.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 Listener = Callable[[str], None]
+PATIENCE_s = 10.0
+"""From asking a process to end until it is killed."""
 
 
 def stream(
@@ -17,16 +20,19 @@ def stream(
     directory: Path,
     on_line: Listener | None = None,
     last: int | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[int, list[str]]:
     """Run a command in `directory`; returns its exit code and the lines it printed (of a long run
-    only the `last`), each also passed to `on_line`.
+    only the `last`), each also passed to `on_line`. environment: added to ours.
 
-    The process is killed if anything is raised meanwhile (an interrupt, say).
+    The process is ended if anything is raised meanwhile (an interrupt, say): asked first, since
+    `mpiexec` then ends those that it started, and killed if it stays.
     """
     lines: deque[str] = deque(maxlen=last)
     with subprocess.Popen(
         command,
         cwd=directory,
+        env={**os.environ, **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -39,6 +45,14 @@ def stream(
                 if on_line:
                     on_line(line)
         except BaseException:
-            process.kill()
+            _end(process)
             raise
     return process.returncode, list(lines)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(PATIENCE_s)
+    except subprocess.TimeoutExpired:
+        process.kill()

@@ -76,7 +76,8 @@ CASES = {
         MD(),
         (
             *OF_A_FRAME,
-            *("engine", "output", "minimize", "platform", "precision", "resume", "json"),
+            *("engine", "output", "minimize", "platform", "precision", "processes"),
+            *("resume", "json"),
         ),
     ),
     "agents": Case(

@@ -57,8 +57,9 @@ def run_text(d: dict[str, Any]) -> str:
     ]
     if d["ns_per_day"]:
         lines.append(f"{d['ns_per_day']:.3g} ns/day")
-    if d["device"]:
-        lines.append("on {platform}, {device}, precision {precision}".format(**d["device"]))
+    if device := d["device"]:
+        place = [device[key] for key in ("platform", "device") if key in device]
+        lines.append(f"on {', '.join(place)}, precision {device['precision']}")
     if outside := d["excursions"]:
         worst = max(outside, key=outside.__getitem__)
         lines.append(

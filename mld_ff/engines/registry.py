@@ -32,6 +32,12 @@ def find_engine(name: str, device: Device | None = None) -> dict[str, str]:
             f"the precision is a setting of {owners}'s platforms; {engine.label} computes in"
             f" {engine.precision}"
         )
+    if device.processes > 1 and "processes" not in engine.device_options:
+        owners = " and ".join(e.label for e in engines_with("processes"))
+        raise InputError(
+            f"{device.processes} processes are asked for, which are a choice of {owners};"
+            f" {engine.label} takes threads by itself: leave --processes out"
+        )
     return engine.find(device)
 
 

@@ -91,3 +91,9 @@ class Device:
     """Of OpenMM: CPU, CUDA, HIP, OpenCL or Reference. If not given, the fastest present."""
     precision: Precision | None = None
     """Of OpenMM's CUDA, HIP and OpenCL. If not given, the platform's own, single."""
+    processes: int = 1
+    """Processes of this machine to share the work of LAMMPS."""
+
+    def __post_init__(self) -> None:
+        if self.processes < 1:
+            raise InputError(f"{self.processes} processes are asked for; at least one is needed")
