@@ -1,12 +1,12 @@
 """Time per step and atom of the learned water against native flexible three-site water, side by
 side in one run.
 
-python tests/benchmarks/engines.py [--copies 1 2 4 8] [--uf3 water.uf3] [--serial] [--pairs]
-[--rounds 3]
+python tests/benchmarks/engines.py [--copies 1 2 4 8] [--uf3 water.uf3] [--serial]
+[--pairs | --lammps] [--angles model.json] [--rounds 3]
 
-192 to 98,304 atoms. OpenMM's CPU platform with one and two threads; the LAMMPS beside this Python
-with one process, and where `mpirun` and another `lmp` are installed, that one with one and two.
-Learned are pairs and a collective loss with 6 channels per species. Native water is SPC/Fw-like:
+192 to 98,304 atoms. OpenMM's CPU platform with one and two threads; LAMMPS with one process and
+two. Learned are pairs, a collective loss with 6 channels per species, and in LAMMPS angles with 2
+channels of every order. Native water is SPC/Fw-like:
 charges and Lennard-Jones on the oxygen with particle-mesh Ewald, harmonic bonds and angle; 64
 waters force a cutoff of 6.2 Å, larger boxes are measured with 9 Å, the usual choice, too. Beside
 them runs `pair_style uf3`, two- and three-body, with the potential that uf3water.py fits.
@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 import time
@@ -35,13 +34,13 @@ import numpy as np
 import openmm
 
 from mld_ff import AgentLoss, Basis, export_lammps, fit, open_cp2k, start_from
-from mld_ff.engines.lammps.executable import find_lmp
+from mld_ff.engines.lammps.executable import find_lmp, find_mpiexec
 from mld_ff.engines.openmm.system import openmm_system
 from mld_ff.engines.start import Start
 from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM
 
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
-SLOW = {"collective": 10, "uf3": 20}
+SLOW = {"collective": 10, "angles": 10, "uf3": 20}
 """Roughly how much longer a step takes; so many fewer are measured."""
 Times = dict[str, tuple[float, float]]
 """Milliseconds of CPU and wall time per step, by what was measured."""
@@ -245,38 +244,21 @@ def lammps_times(
     serial: bool,
     rounds: int,
 ) -> Times:
-    """With one process; with one and two of an installed LAMMPS with MPI."""
-    runs = {"LAMMPS": [find_lmp()]}
-    mpirun, other = shutil.which("mpirun"), shutil.which("lmp", path=os.defpath)
-    if mpirun and other and not serial:
-        for n, what in ((1, "1 process"), (2, "2 processes")):
-            runs[f"LAMMPS (MPI), {what}"] = [
-                mpirun,
-                "--bind-to",
-                "none",
-                "--oversubscribe",
-                "-np",
-                str(n),
-                other,
-            ]
-    # OpenMPI asks for these where root is the only user, as in a container
-    environment = (
-        os.environ
-        | {f"OMPI_ALLOW_RUN_AS_ROOT{x}": "1" for x in ("", "_CONFIRM")}
-        | {"OMP_NUM_THREADS": "1"}
-    )
+    """With one process, and with two."""
+    lmp = find_lmp()
+    runs = {"LAMMPS, 1 process": [lmp]}
+    if not serial:
+        runs["LAMMPS, 2 processes"] = [find_mpiexec(lmp), "-n", "2", lmp]
     best: Times = {}
     with tempfile.TemporaryDirectory() as folder:
         names = lammps_inputs(losses, start, cutoffs, uf3, Path(folder))
         for _ in range(rounds):
             for engine, command in runs.items():
                 for name in names:
-                    if name == "uf3" and engine != "LAMMPS":
-                        continue
                     said = subprocess.check_output(
                         [*command, "-in", "in.bench"],
                         cwd=Path(folder) / name,
-                        env=environment,
+                        env=os.environ | {"OMP_NUM_THREADS": "1"},
                         text=True,
                     )
                     loop = re.findall(
@@ -301,6 +283,8 @@ def main() -> None:
     parser.add_argument(
         "--pairs", action="store_true", help="losses of pairs in OpenMM only, beside native water"
     )
+    parser.add_argument("--lammps", action="store_true", help="nothing in OpenMM")
+    parser.add_argument("--angles", type=Path, help="a model with angles, instead of fitting one")
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     if not asked.uf3 and not asked.pairs:
@@ -309,21 +293,31 @@ def main() -> None:
     losses = {kind: fit(source, Basis(kind=kind)).loss for kind in ("power", "spline")}
     if not asked.pairs:
         losses["collective"] = fit(source, Basis(collective=6)).loss
+        angles = asked.angles and AgentLoss.load(asked.angles)
+        angles = angles or fit(source, Basis(channels=(2, 2, 2))).loss
     every: dict[str, list[tuple[int, float]]] = {}
     for copies in asked.copies:
         start = box(copies)
         n, cutoffs = start.topology.n_atoms, [6.2, 9.0] if copies > 1 else [6.2]
-        systems = {name: openmm_system(loss, start) for name, loss in losses.items()}
-        systems |= {f"native {c:g} Å": native_system(start, c) for c in cutoffs}
-        times = openmm_times(systems, start, asked.serial, asked.rounds)
+        times: Times = {}
+        if not asked.lammps:
+            systems = {name: openmm_system(loss, start) for name, loss in losses.items()}
+            systems |= {f"native {c:g} Å": native_system(start, c) for c in cutoffs}
+            times |= openmm_times(systems, start, asked.serial, asked.rounds)
         if not asked.pairs:
-            tables = {k: v for k, v in losses.items() if k != "power"}
+            tables = {k: v for k, v in losses.items() if k != "power"} | {"angles": angles}
             times |= lammps_times(tables, start, cutoffs, asked.uf3, asked.serial, asked.rounds)
         for name, (cpu, wall) in times.items():
             engine, of = name.rsplit(", ", 1)
             others = (
                 o
-                for o in ("power", "spline", "uf3", *(f"native {c:g} Å" for c in cutoffs))
+                for o in (
+                    "power",
+                    "spline",
+                    "collective",
+                    "uf3",
+                    *(f"native {c:g} Å" for c in cutoffs),
+                )
                 if o != of
             )
             ratios = [
