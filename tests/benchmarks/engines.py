@@ -43,7 +43,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
 SLOW = {"collective": 10, "angles": 10, "uf3": 20}
 """Roughly how much longer a step takes; so many fewer are measured."""
 LEARNED_SKIN_A, OTHERS_SKIN_A = 0.5, 1.0
-"""Of the lists of neighbours: that of the exported in.nvt, and what the others were recorded with."""
+"""Of lists of neighbours: that of the exported in.nvt; what the others were recorded with."""
 Times = dict[str, tuple[float, float]]
 """Milliseconds of CPU and wall time per step, by what was measured."""
 NATIVE_LAMMPS = """\
