@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 Listener = Callable[[str], None]
+PATIENCE_s = 10.0
+"""From asking a process to end until it is killed."""
 
 
 def stream(
@@ -23,7 +25,8 @@ def stream(
     """Run a command in `directory`; returns its exit code and the lines it printed (of a long run
     only the `last`), each also passed to `on_line`. environment: variables beside our own.
 
-    The process is killed if anything is raised meanwhile (an interrupt, say).
+    The process is ended if anything is raised meanwhile (an interrupt, say): asked first, since
+    `mpiexec` then ends those that it started, and killed if it stays.
     """
     lines: deque[str] = deque(maxlen=last)
     with subprocess.Popen(
@@ -42,6 +45,14 @@ def stream(
                 if on_line:
                     on_line(line)
         except BaseException:
-            process.kill()
+            _end(process)
             raise
     return process.returncode, list(lines)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(PATIENCE_s)
+    except subprocess.TimeoutExpired:
+        process.kill()

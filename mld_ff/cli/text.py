@@ -76,8 +76,9 @@ def run_text(outcome: RunOutcome) -> str:
     ]
     if outcome.ns_per_day:
         told.append(f"{outcome.ns_per_day:.3g} ns/day")
-    if outcome.device:
-        told.append("on {platform}, {device}, precision {precision}".format(**outcome.device))
+    if device := outcome.device:
+        place = [device[key] for key in ("platform", "device") if key in device]
+        told.append(f"on {', '.join(place)}, precision {device['precision']}")
     if outside := outcome.excursions:
         worst = max(outside, key=outside.__getitem__)
         told.append(

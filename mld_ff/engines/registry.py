@@ -37,6 +37,12 @@ def find_engine(name: str, device: Device | None = None) -> dict[str, str]:
         raise InputError(
             f"--many-body is a choice of {owners}; {engine.label} has one way to compute densities"
         )
+    if device.processes > 1 and "processes" not in engine.device_options:
+        owners = " and ".join(e.label for e in engines_with("processes"))
+        raise InputError(
+            f"{device.processes} processes are asked for, which are a choice of {owners};"
+            f" {engine.label} takes threads by itself: leave --processes out"
+        )
     return engine.find(device)
 
 

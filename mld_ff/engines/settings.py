@@ -99,3 +99,9 @@ class Device:
     """How OpenMM computes densities: in Python, compiled by numba, on one core of the CPU, or by
     its own forces. If not given, whichever is faster on the platform.
     """
+    processes: int = 1
+    """Processes of this machine to share the work of LAMMPS."""
+
+    def __post_init__(self) -> None:
+        if self.processes < 1:
+            raise InputError(f"{self.processes} processes are asked for; at least one is needed")

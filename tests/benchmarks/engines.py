@@ -1,12 +1,12 @@
 """Time per step and atom of the learned water against native flexible three-site water, side by
 side in one run.
 
-python tests/benchmarks/engines.py [--copies 1 2 4 8] [--uf3 water.uf3] [--serial] [--pairs]
-[--model angles=model.json] [--native] [--rounds 3]
+python tests/benchmarks/engines.py [--copies 1 2 4 8] [--uf3 water.uf3] [--serial]
+[--pairs | --lammps] [--model best=model.json] [--native] [--rounds 3]
 
-192 to 98,304 atoms. OpenMM's CPU platform with one and two threads; the LAMMPS beside this Python
-with one process, and where `mpirun` and another `lmp` are installed, that one with one and two.
-Learned are pairs and a collective loss with 6 channels per species. Native water is SPC/Fw-like:
+192 to 98,304 atoms. OpenMM's CPU platform with one and two threads; LAMMPS with one process and
+two. Learned are pairs, a collective loss with 6 channels per species, and in LAMMPS angles with 2
+channels of every order. Native water is SPC/Fw-like:
 charges and Lennard-Jones on the oxygen with particle-mesh Ewald, harmonic bonds and angle; 64
 waters force a cutoff of 6.2 Å, larger boxes are measured with 9 Å, the usual choice, too. Beside
 them runs `pair_style uf3`, two- and three-body, with the potential that uf3water.py fits.
@@ -25,7 +25,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 import time
@@ -38,7 +37,7 @@ import numpy as np
 import openmm
 
 from mld_ff import AgentLoss, Basis, export_lammps, fit, open_cp2k, start_from
-from mld_ff.engines.lammps.executable import find_lmp
+from mld_ff.engines.lammps.executable import find_lmp, find_mpiexec
 from mld_ff.engines.openmm.many_body import system_on
 from mld_ff.engines.openmm.system import openmm_system
 from mld_ff.engines.settings import Device
@@ -48,8 +47,10 @@ from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
 NATIVE = " (native)"
 """Ends the name of a loss whose densities OpenMM's own forces compute."""
-SLOW = {"collective" + NATIVE: 10, NATIVE: 250, "uf3": 20}
+SLOW = {"collective" + NATIVE: 10, NATIVE: 250, "collective": 10, "angles": 10, "uf3": 20}
 """Roughly how much longer a step takes; so many fewer are measured."""
+LEARNED_SKIN_A, OTHERS_SKIN_A = 0.5, 1.0
+"""Of lists of neighbours: that of the exported in.nvt; what the others were recorded with."""
 Times = dict[str, tuple[float, float]]
 """Milliseconds of CPU and wall time per step, by what was measured."""
 NATIVE_LAMMPS = """\
@@ -85,7 +86,7 @@ timestep 0.0005
 fix nve all nve
 """
 RUN_LAMMPS = """\
-neighbor 1.0 bin
+neighbor {skin} bin
 neigh_modify delay 0 every 1 check yes
 run {warm}
 run {steps}
@@ -245,8 +246,9 @@ def lammps_inputs(
         inputs["uf3"] = UF3_LAMMPS.format(potential=uf3.absolute())
     for name, text in inputs.items():
         steps = steps_of(name, start.topology.n_atoms)
+        skin = LEARNED_SKIN_A if name in losses else OTHERS_SKIN_A
         (place / name / "in.bench").write_text(
-            text + RUN_LAMMPS.format(warm=min(5, steps), steps=steps)
+            text + RUN_LAMMPS.format(skin=skin, warm=min(5, steps), steps=steps)
         )
     return list(inputs)
 
@@ -258,37 +260,20 @@ def lammps_times(
     uf3: Path | None,
     serial: bool,
 ) -> Times:
-    """With one process; with one and two of an installed LAMMPS with MPI."""
-    runs = {"LAMMPS": [find_lmp()]}
-    mpirun, other = shutil.which("mpirun"), shutil.which("lmp", path=os.defpath)
-    if mpirun and other and not serial:
-        for n, what in ((1, "1 process"), (2, "2 processes")):
-            runs[f"LAMMPS (MPI), {what}"] = [
-                mpirun,
-                "--bind-to",
-                "none",
-                "--oversubscribe",
-                "-np",
-                str(n),
-                other,
-            ]
-    # OpenMPI asks for these where root is the only user, as in a container
-    environment = (
-        os.environ
-        | {f"OMPI_ALLOW_RUN_AS_ROOT{x}": "1" for x in ("", "_CONFIRM")}
-        | {"OMP_NUM_THREADS": "1"}
-    )
+    """With one process, and with two."""
+    lmp = find_lmp()
+    runs = {"LAMMPS, 1 process": [lmp]}
+    if not serial:
+        runs["LAMMPS, 2 processes"] = [find_mpiexec(lmp), "-n", "2", lmp]
     times: Times = {}
     with tempfile.TemporaryDirectory() as folder:
         names = lammps_inputs(losses, start, cutoffs, uf3, Path(folder))
         for engine, command in runs.items():
             for name in names:
-                if name == "uf3" and engine != "LAMMPS":
-                    continue
                 said = subprocess.check_output(
                     [*command, "-in", "in.bench"],
                     cwd=Path(folder) / name,
-                    env=environment,
+                    env=os.environ | {"OMP_NUM_THREADS": "1"},
                     text=True,
                 )
                 loop = re.findall(
@@ -313,6 +298,7 @@ def main() -> None:
     parser.add_argument(
         "--pairs", action="store_true", help="losses of pairs in OpenMM only, beside native water"
     )
+    parser.add_argument("--lammps", action="store_true", help="nothing in OpenMM")
     parser.add_argument(
         "--model", nargs="+", default=[], metavar="NAME=FILE", help="models to measure as well"
     )
@@ -325,6 +311,7 @@ def main() -> None:
     losses = {kind: fit(source, Basis(kind=kind)).loss for kind in ("power", "spline")}
     if not asked.pairs:
         losses["collective"] = fit(source, Basis(collective=6)).loss
+        losses["angles"] = fit(source, Basis(accuracy="balanced")).loss
     losses |= {name: AgentLoss.load(file) for name, file in (m.split("=") for m in asked.model)}
     every: dict[str, list[tuple[int, float]]] = {}
     for copies in asked.copies:
@@ -333,8 +320,10 @@ def main() -> None:
         tables = {} if asked.pairs else {k: v for k, v in losses.items() if k != "power"}
         times: Times = {}
         for _ in range(asked.rounds):
-            systems = openmm_systems(losses, start, cutoffs, asked.native)
-            took = openmm_times(systems, start, asked.serial)
+            took: Times = {}
+            if not asked.lammps:
+                systems = openmm_systems(losses, start, cutoffs, asked.native)
+                took |= openmm_times(systems, start, asked.serial)
             if tables:
                 took |= lammps_times(tables, start, cutoffs, asked.uf3, asked.serial)
             for name, one in took.items():
@@ -343,7 +332,13 @@ def main() -> None:
             engine, of = name.rsplit(", ", 1)
             others = (
                 o
-                for o in ("power", "spline", "uf3", *(f"native {c:g} Å" for c in cutoffs))
+                for o in (
+                    "power",
+                    "spline",
+                    "collective",
+                    "uf3",
+                    *(f"native {c:g} Å" for c in cutoffs),
+                )
                 if o != of
             )
             ratios = [

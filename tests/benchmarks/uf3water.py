@@ -1,9 +1,10 @@
 """UF3, two- and three-body, fitted to the shipped water: what the collective loss competes with.
 
-python tests/benchmarks/uf3water.py water.uf3
+python tests/benchmarks/uf3water.py water.uf3 [--flat]
 
 fits, writes the potential, and prints the error on frames that the fit has not seen: minutes for
-every frame. Needs the package `uf3` and what it imports (numba, pandas, scikit-learn, ndsplines,
+every frame. --flat: no fit, all coefficients zero, in seconds; to time it, which they do not matter
+to. Needs the package `uf3` and what it imports (numba, pandas, scikit-learn, ndsplines,
 plotly, PyYAML, tables); mld_ff does not.
 """
 
@@ -114,6 +115,11 @@ def potential(fitted: WeightedLinearModel) -> str:
 
 
 if __name__ == "__main__":
+    if "--flat" in sys.argv:
+        flat = WeightedLinearModel(basis())
+        flat.coefficients = np.zeros(flat.bspline_config.n_feats)
+        Path(sys.argv[1]).write_text(potential(flat))
+        sys.exit()
     fitted, error = model()
     Path(sys.argv[1]).write_text(potential(fitted))
     print(

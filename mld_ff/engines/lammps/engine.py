@@ -28,6 +28,7 @@ LAMMPS = Engine(
     # energy instead, by up to 1e-4.
     force_tolerance_eV_per_A=2e-4,
     collective_us_per_atom=6.3,
+    device_options=("processes",),
     color="C1",
     linestyle="--",
     precision="double",

@@ -41,8 +41,8 @@ def evaluate(
     """Potential energy (F,) [eV] and forces (F, N, 3) [eV/Å] of frames with the files of
     `export_lammps`.
 
-    Frames must be in engine form (`Start.engine_frames`). device: LAMMPS has no choice. Raises
-    EngineError if LAMMPS stops or warns.
+    Frames must be in engine form (`Start.engine_frames`). Raises EngineError if LAMMPS stops or
+    warns.
     """
     _check_files(Path(directory), frames)
     with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +55,7 @@ def evaluate(
         (work / "in.evaluate").write_text(
             EVALUATE.format(out="forces.lammpstrj", frames="frames.lammpstrj")
         )
-        launch(work, "in.evaluate", {})
+        launch(work, "in.evaluate", {}, device)
         log = (work / "log.lammps").read_text(encoding="utf-8", errors="replace")
         return _energies(log), dump.vectors(work / "forces.lammpstrj")
 

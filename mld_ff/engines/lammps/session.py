@@ -31,4 +31,4 @@ def run_session(session: Session) -> None:
         "start": f"read_restart {checkpoint.name}" if checkpoint else "read_data system.data",
         "to": to,
     }
-    launch(session.files, "in.nvt", variables, listen, to + "log.lammps")
+    launch(session.files, "in.nvt", variables, session.device, listen, to + "log.lammps")

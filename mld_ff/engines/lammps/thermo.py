@@ -26,7 +26,7 @@ COLUMNS = {
 
 def thermo(text: str) -> Iterator[tuple[list[str], list[list[float]]]]:
     """Tables of thermodynamic output in LAMMPS's log: column names and rows."""
-    text = "".join(line for line in text.splitlines(keepends=True) if HARMLESS not in line)
+    text = "".join(line for line in text.splitlines(keepends=True) if not HARMLESS.search(line))
     for table in re.finditer(r"^ *(Step .*)\n((?:[ \d.eE+\-naif]+\n)*)", text, re.MULTILINE):
         yield table[1].split(), [[float(x) for x in row.split()] for row in table[2].splitlines()]
 
