@@ -14,7 +14,7 @@ import numpy as np
 
 from mld_ff.engines.settings import MD, Device
 from mld_ff.errors import EngineError, InputError
-from mld_ff.files import to_json, write_atomically
+from mld_ff.files import read_json, to_json, write_atomically
 from mld_ff.loss.model import AgentLoss
 from mld_ff.production.record import RECORD, read_record
 from mld_ff.production.results import read_run
@@ -35,15 +35,13 @@ def begin(file: Path, name: str, version: int, mine: dict[str, Any]) -> dict[str
         state: dict[str, Any] = {"format": name, "version": version, **mine, "rounds": []}
         write_atomically(file, to_json(state, indent=1))
         return state
-    try:
-        state = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"is not empty and holds no {file.name}: choose another directory", out
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read: {error}", file) from None
-    if (state.get("format"), state.get("version")) != (name, version):
+    if not file.exists():
+        raise InputError(f"is not empty and holds no {file.name}: choose another directory", out)
+    state = read_json(file, f"the state of a {name.split()[-1]}")
+    if not isinstance(state, dict) or (state.get("format"), state.get("version")) != (
+        name,
+        version,
+    ):
         what = f"is not the state of a {name.split()[-1]}, or of another version"
         raise InputError(f"{what}: choose another directory", file)
     if state["data"] != mine["data"]:

@@ -29,7 +29,7 @@ import numpy as np
 from mld_ff.engines.registry import fastest
 from mld_ff.engines.settings import MD
 from mld_ff.errors import CheckFailed, check_positive
-from mld_ff.files import to_json, write_atomically
+from mld_ff.files import read_json, to_json, write_atomically
 from mld_ff.geometry.system import changes, systems
 from mld_ff.geometry.topology import topology_of
 from mld_ff.inference import Basis, Dataset, Fit, fit
@@ -193,7 +193,7 @@ def _round(
         write_atomically(
             where / PICKED, to_json(_picked(judge, looks, settings.frames_per_round), indent=1)
         )
-    picked = json.loads((where / PICKED).read_text(encoding="utf-8"))
+    picked = read_json(where / PICKED, "what was picked")
     told: dict[str, Any] = {
         "round": k,
         **_told(fitted),
@@ -294,7 +294,7 @@ def _labels(
     The first frame of the source is labelled too, and its forces are held against those that the
     source has.
     """
-    picked = json.loads((where / PICKED).read_text(encoding="utf-8"))
+    picked = read_json(where / PICKED, "what was picked")
     known = replace(starts[0], velocities=None, energy=None)
     parts = [replace(known, forces=None)]
     for row in picked["frames"]:
