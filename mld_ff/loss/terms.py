@@ -76,7 +76,6 @@ class Term:
         """Raise InputError if a file gave values that no engine could be given; a kind adds what
         is its own.
         """
-        check_count(f"coefficients of {self.name}", len(self.coefficients), MOST_COEFFICIENTS)
         check_coverage(f"term {self.name!r}: coverage", self.coverage)
 
     @property
@@ -124,6 +123,8 @@ class Term:
         }
         for name, value in values.items():
             if name not in NOT_NUMBERS:
+                if isinstance(value, tuple):
+                    check_count(f"values of {name}", len(value), MOST_COEFFICIENTS)
                 check_numbers(f"term {data.get('name')!r}: {name}", value)
         if not values["coefficients"]:
             raise InputError(f"term {data.get('name')!r} has no coefficients")
