@@ -52,5 +52,7 @@ def regression(session: nox.Session) -> None:
 @nox.session
 def benchmarks(session: nox.Session) -> None:
     """Speed and memory (tests/benchmarks/README.md): minutes, on an idle machine."""
+    # rates of inference are recorded with one thread
+    session.env.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     python(session, "tests/benchmarks/inference.py")
     python(session, "tests/benchmarks/engines.py", "--pairs", "--rounds", "6")

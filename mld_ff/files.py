@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,16 @@ def write_atomically(file: Path, content: str | bytes) -> None:
         if beside.parent.is_dir():
             beside.unlink(missing_ok=True)
         raise InputError(f"cannot be written: {error.strerror}", file) from None
+
+
+def write_files(directory: Path | str, contents: Mapping[str, str | bytes]) -> list[Path]:
+    """Write what the files of a directory hold, by their names, each as `write_atomically` does;
+    returns the files.
+    """
+    files = [Path(directory) / name for name in contents]
+    for file, content in zip(files, contents.values(), strict=True):
+        write_atomically(file, content)
+    return files
 
 
 def to_json(data: Any, indent: int | None = None) -> str:

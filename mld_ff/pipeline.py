@@ -252,9 +252,7 @@ def _export(loss: AgentLoss, frame: Trajectory, config: Config) -> None:
     md = config.md
     start = start_from(frame, md.temperature_K, md.seed)
     for engine in config.engines:
-        directory = config.export_of(engine)
-        export = ENGINES[engine].export
-        export(loss, start, directory, md.temperature_K, md.timestep_fs, md.damping_fs)
+        ENGINES[engine].export(loss, start, config.export_of(engine), md)
 
 
 def _verify(

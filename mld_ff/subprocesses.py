@@ -4,9 +4,10 @@ more.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 Listener = Callable[[str], None]
@@ -17,9 +18,10 @@ def stream(
     directory: Path,
     on_line: Listener | None = None,
     last: int | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[int, list[str]]:
     """Run a command in `directory`; returns its exit code and the lines it printed (of a long run
-    only the `last`), each also passed to `on_line`.
+    only the `last`), each also passed to `on_line`. environment: variables beside our own.
 
     The process is killed if anything is raised meanwhile (an interrupt, say).
     """
@@ -27,6 +29,7 @@ def stream(
     with subprocess.Popen(
         command,
         cwd=directory,
+        env={**os.environ, **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

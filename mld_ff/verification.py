@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +49,18 @@ class EngineResult:
         return ENGINES[self.engine].force_tolerance_eV_per_A
 
     @property
+    def energy_tolerance(self) -> float:
+        """Relative, that of all engines."""
+        return ENERGY_TOLERANCE
+
+    @property
     def passed(self) -> bool:
         largest = max(
             self.max_force_difference_eV_per_A, *self.terms_force_difference_eV_per_A.values(), 0.0
         )
         return (
             largest <= self.force_tolerance_eV_per_A
-            and self.relative_energy_difference <= ENERGY_TOLERANCE
+            and self.relative_energy_difference <= self.energy_tolerance
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,9 +109,10 @@ def verify(
     forces.
 
     source: frames to evaluate (forces in it are not used). directories: exported files to check, by
-    engine name; None checks every engine with a fresh export. Compared are energies and forces;
-    masses, thermostat and run settings of exported files are not. Raises EngineError if an engine
-    is missing, stops or warns.
+    engine name; None checks every engine with a fresh export. Where an engine can compute densities
+    in two ways and `device` chooses none, both are checked, the slower as `ENGINE WAY`. Compared
+    are energies and forces; masses, thermostat and run settings of exported files are not. Raises
+    EngineError if an engine is missing, stops or warns.
     """
     if not source.n_frames or n_frames < 1:
         raise InputError(
@@ -121,12 +127,21 @@ def verify(
     results, names = {}, list(directories or ENGINES)
     for k, name in enumerate(names):
         progress("verify", k, len(names))
-        check = _Check(engine_named(name), start, device)
         directory = directories[name] if directories else None
-        results[name] = check.result(loss, frames, expected, directory, per_term)
+        for title, way in _ways(engine_named(name), loss, device).items():
+            check = _Check(engine_named(name), start, way)
+            results[title] = check.result(loss, frames, expected, directory, per_term)
     progress("verify", len(names), len(names))
     first = expected[0]
     return Verification(frames.n_frames, first.energy, first.energies, results)
+
+
+def _ways(engine: Engine, loss: AgentLoss, device: Device) -> dict[str, Device]:
+    """What to check of an engine, by the name of the result."""
+    if not loss.channels or not engine.many_body_ways or device.many_body:
+        return {engine.name: device}
+    ways = [replace(device, many_body=way) for way in engine.many_body_ways(device)]
+    return {f"{engine.name} {d.many_body}" if k else engine.name: d for k, d in enumerate(ways)}
 
 
 @dataclass(frozen=True)

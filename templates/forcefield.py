@@ -26,9 +26,8 @@ pairs = sorted(paths)
 
 # The loss ends at its own cutoff, whatever nonbondedCutoff says.
 periodic = nonbondedMethod not in (app.NoCutoff, app.CutoffNonPeriodic)
-free = [
-    f for f in sys.getForces() if isinstance(f, (openmm.CustomNonbondedForce, openmm.CustomGBForce))
-]
+TAGS = openmm.CustomNonbondedForce, openmm.CustomGBForce, openmm.CustomManyParticleForce
+free = [f for f in sys.getForces() if isinstance(f, TAGS)]
 for force, (name, (cutoff, group)) in zip(free, FREE.items(), strict=True):
     force.setName(name)
     force.setForceGroup(group)

@@ -1,189 +1,290 @@
-"""Densities summed over neighbours, of orders 0, 1 and 2, for OpenMM's PythonForce.
+"""Densities summed over neighbours, of orders 0, 1 and 2, in place of OpenMM's own forces.
 
-system.xml refers to the class below; run.py needs this file beside it, numba and vesin, and no
-mld_ff. Lengths here are in angstrom, energies in eV.
+On a CPU this takes a small part of the time. run.py imports it where numba and vesin are
+installed; it needs no mld_ff. What it computes with is read from densities.npz, which holds
+numbers only. Lengths here are in angstrom, energies in eV.
 """
+
+import math
+from functools import cache
 
 import numpy as np
 from numba import njit
+from openmm import PythonForce
 from vesin import NeighborList
 
 NM_TO_A, EV_TO_KJ_PER_MOL = 10.0, 96.48533212331
-SKIN_A = 0.6
-"""Neighbours are listed so far beyond the cutoff, until an atom has moved by half of it."""
+SKIN_A = 0.8
+"""Neighbours are listed so far beyond the cutoff, until an atom has moved by half of it: in water
+every 19 steps of 0.5 fs. From 0.6 to 1.0 a step takes the same time.
+"""
+FAST = {"contract", "reassoc", "arcp", "nsz"}
+"""Of floating-point arithmetic, what may be rearranged: sums and products, but no NaN is lost."""
+
+
+def replace_forces(system, file):
+    """Let this module compute what `file` names, instead of the forces of those names.
+
+    file: densities.npz. Raises ValueError if it does not belong to the system.
+    """
+    names, every = read_densities(file)
+    places = {force.getName(): k for k, force in enumerate(system.getForces())}
+    n_atoms = system.getNumParticles()
+    if set(names) - set(places) or any(len(d.kind) != n_atoms for d in every):
+        raise ValueError("it belongs to another system.xml; export both again")
+    for k in sorted((places[name] for name in names), reverse=True):
+        system.removeForce(k)
+    for densities in every:
+        force = PythonForce(densities)
+        force.setName(" ".join(names))
+        force.setUsesPeriodicBoundaryConditions(True)
+        system.addForce(force)
+
+
+def read_densities(file):
+    """Names of the forces that are replaced, and what replaces them."""
+    with np.load(file, allow_pickle=False) as file_of_arrays:
+        arrays = dict(file_of_arrays)
+    names, grids = arrays.pop("forces").tolist(), {}
+    for name, array in arrays.items():
+        number, argument = name.split(".")
+        grids.setdefault(number, {})[argument] = array
+    return names, [Densities(**of_grid) for of_grid in grids.values()]
 
 
 class Densities:
-    """Energy and forces of K channels, as a function of an OpenMM State.
+    """Energy and forces of channels that share their knots, as a function of an OpenMM State.
 
-    kind (N,): species of every atom. order, spacing, cutoff (K,): of every channel. table
-    (K, S, S, M, 4): what a neighbour of the second species adds at a centre of the first, cubic
-    polynomials of t in interval m, where m + t = (cutoff - r) / spacing. embedding (K, S, 5):
-    strength, rest, lowest and highest density, fade, of centres of a species.
+    kind (N,): species of every atom, of S. grid (2,): spacing of knots, and cutoff. numbers (3,):
+    channels of order 0 at every atom, of order 1, of order 2: n0, n1, n2. table
+    (S, S, M, 4, 2 n0 + n1 + n2): functions of a pair of two species, polynomials of t in interval
+    m, where m + t = (cutoff - r) / spacing: what the second adds to the densities of order 0 of
+    the first, what the first adds to those of the second, and orders 1 and 2, which both share.
+    embedding (S, n0, 5): strength, rest, lowest and highest density, fade. strength (n1 + n2,).
     """
 
-    def __init__(self, kind, order, spacing, cutoff, table, embedding):
-        self.parameters = kind, order, spacing, cutoff, table, embedding
-        self.reach = float(max(cutoff)) + SKIN_A
+    def __init__(self, kind, grid, numbers, table, embedding, strength):
+        n0, n1, n2 = map(int, numbers)
+        n_species, intervals = len(embedding), table.shape[2]
+        fits = (
+            # the compiled loops do not look whether an index is inside
+            table.shape == (n_species, n_species, intervals, 4, 2 * n0 + n1 + n2)
+            and embedding.shape == (n_species, n0, 5)
+            and strength.shape == (n1 + n2,)
+            and min(n0, n1, n2) >= 0
+            and ((kind >= 0) & (kind < n_species)).all()
+            and 0 < grid[1] < 2 * grid[0] * intervals < np.inf
+        )
+        if not fits:
+            raise ValueError("its arrays do not belong together; export it again")
+        self.kind, self.reach = kind, float(grid[1]) + SKIN_A
+        self.parameters = kind, tuple(map(float, grid)), table, embedding, strength
+        self.compute = _compiled(n0, n1, n2)
         self._listed = None
-
-    def __getstate__(self):
-        return {**vars(self), "_listed": None}
 
     def __call__(self, state):
         positions = state.getPositions(asNumpy=True)._value * NM_TO_A
         cell = np.array(state.getPeriodicBoxVectors(asNumpy=True)._value) * NM_TO_A
-        energy, forces = self.evaluate(np.ascontiguousarray(positions), cell)
-        return energy * EV_TO_KJ_PER_MOL, forces * EV_TO_KJ_PER_MOL * NM_TO_A
+        energy, forces = self.evaluate(positions, cell)
+        return energy * EV_TO_KJ_PER_MOL, forces * (EV_TO_KJ_PER_MOL * NM_TO_A)
 
     def evaluate(self, positions, cell):
         """Energy [eV] and forces (N, 3) [eV/angstrom]."""
         if not np.isfinite(positions).all():
             return np.nan, np.full_like(positions, np.nan)
-        i, j, shift = self._pairs(positions, cell)
-        return _energy_and_forces(positions, i, j, shift @ cell, *self.parameters)
+        return self.compute(positions, self._pairs(positions, cell), *self.parameters)
 
     def _pairs(self, positions, cell):
+        """Every pair once: where those of each atom begin, (N + 1,), the other atom, and what to
+        add to its position.
+        """
         if self._listed is not None:
             then, old_cell, pairs = self._listed
             moved = ((positions - then) ** 2).sum(axis=1).max()
             if moved < (SKIN_A / 2) ** 2 and (cell == old_cell).all():
                 return pairs
-        search = NeighborList(cutoff=self.reach, full_list=False)
+        search = NeighborList(cutoff=self.reach, full_list=False, sorted=True)
         i, j, shift = search.compute(points=positions, box=cell, periodic=True, quantities="ijS")
-        pairs = i.astype(np.int64), j.astype(np.int64), shift.astype(np.float64)
+        first = np.searchsorted(i, np.arange(len(positions) + 1))
+        pairs = first, j.astype(np.int64), shift @ cell
         self._listed = positions.copy(), cell.copy(), pairs
         return pairs
 
 
-@njit(cache=True)
-def _energy_and_forces(positions, i, j, shift, kind, order, spacing, cutoff, table, embedding):
-    n, n_channels = len(positions), len(order)
-    sums = np.zeros((n, n_channels, 5))
-    slopes = np.zeros((n, n_channels, 5))
-    forces = np.zeros((n, 3))
-    harmonics, gradients = np.zeros((3, 5)), np.zeros((3, 5, 3))
-    reach = cutoff.max()
-    vector, unit = np.zeros(3), np.zeros(3)
-    for p in range(len(i)):
-        r = _vector(positions, i[p], j[p], shift[p], vector)
-        if r >= reach:
-            continue
-        unit[:] = vector / r
-        _harmonics(unit, harmonics)
-        a, b = kind[i[p]], kind[j[p]]
-        for k in range(n_channels):
-            if r >= cutoff[k]:
-                continue
-            at_i, _ = _function(table[k, a, b], cutoff[k], spacing[k], r)
-            at_j, _ = _function(table[k, b, a], cutoff[k], spacing[k], r)
-            back = -at_j if order[k] == 1 else at_j
-            for m in range(2 * order[k] + 1):
-                sums[i[p], k, m] += at_i * harmonics[order[k], m]
-                sums[j[p], k, m] += back * harmonics[order[k], m]
-    energy = 0.0
-    for atom in range(n):
-        for k in range(n_channels):
-            strength, rest, low, high, fade = embedding[k, kind[atom]]
-            if strength == 0.0:
-                continue
-            if order[k] == 0:
-                cost, slope = _embedding(sums[atom, k, 0], rest, low, high, fade)
-                energy += strength * cost
-                slopes[atom, k, 0] = strength * slope
-            else:
-                for m in range(2 * order[k] + 1):
-                    energy += strength * sums[atom, k, m] ** 2
-                    slopes[atom, k, m] = 2 * strength * sums[atom, k, m]
-    force = np.zeros(3)
-    for p in range(len(i)):
-        r = _vector(positions, i[p], j[p], shift[p], vector)
-        if r >= reach:
-            continue
-        unit[:] = vector / r
-        _harmonics(unit, harmonics)
-        _gradients(unit, harmonics, gradients)
-        a, b = kind[i[p]], kind[j[p]]
-        radial = 0.0
-        force[:] = 0.0
-        for k in range(n_channels):
-            if r >= cutoff[k]:
-                continue
-            value_i, slope_i = _function(table[k, a, b], cutoff[k], spacing[k], r)
-            value_j, slope_j = _function(table[k, b, a], cutoff[k], spacing[k], r)
-            sign = -1.0 if order[k] == 1 else 1.0
-            for m in range(2 * order[k] + 1):
-                on_i, on_j = slopes[i[p], k, m], sign * slopes[j[p], k, m]
-                radial += (slope_i * on_i + slope_j * on_j) * harmonics[order[k], m]
-                across = (value_i * on_i + value_j * on_j) / r
-                if order[k] > 0:
-                    for d in range(3):
-                        force[d] += across * gradients[order[k], m, d]
-        for d in range(3):
-            total = force[d] + radial * unit[d]
-            forces[i[p], d] += total
-            forces[j[p], d] -= total
-    return energy, forces
+@cache
+def _compiled(n0, n1, n2):
+    """The function for so many channels of each order: loops of known length are unrolled, which
+    saves a quarter of the time.
+    """
+    at_1, at_2 = 2 * n0, 2 * n0 + n1
+    vectors, quadrupoles, n_sums = n0, n0 + 3 * n1, n0 + 3 * n1 + 5 * n2
+
+    @njit(cache=True, fastmath=FAST)
+    def sum_neighbours(positions, listed, kind, grid, table):
+        """Densities of all atoms, (N, n_sums), and the pairs within the cutoff: where those of each
+        atom begin, (N + 1,), the other atom, direction and length.
+        """
+        first, other, offset = listed
+        begin, near = np.empty(len(first), np.int64), np.empty(len(other), np.int64)
+        towards, lengths = np.empty((len(other), 3)), np.empty(len(other))
+        sums = np.zeros((len(positions), n_sums))
+        found = 0
+        for i in range(len(positions)):
+            begin[i] = found
+            for p in range(first[i], first[i + 1]):
+                j = other[p]
+                x = positions[j, 0] - positions[i, 0] + offset[p, 0]
+                y = positions[j, 1] - positions[i, 1] + offset[p, 1]
+                z = positions[j, 2] - positions[i, 2] + offset[p, 2]
+                r = np.sqrt(x * x + y * y + z * z)
+                if not r < grid[1]:
+                    continue
+                x, y, z = x / r, y / r, z / r
+                near[found] = j
+                towards[found, 0], towards[found, 1], towards[found, 2] = x, y, z
+                lengths[found] = r
+                found += 1
+                m, t = _place(r, grid, table)
+                rows = table[kind[i], kind[j], m]
+                for k in range(n0):
+                    sums[i, k] += _value(rows, k, t)
+                    sums[j, k] += _value(rows, n0 + k, t)
+                for k in range(n1):
+                    value, at = _value(rows, at_1 + k, t), vectors + 3 * k
+                    for c, u in enumerate((x, y, z)):
+                        sums[i, at + c] += value * u
+                        sums[j, at + c] -= value * u
+                for k in range(n2):
+                    value, at = _value(rows, at_2 + k, t), quadrupoles + 5 * k
+                    for c, h in enumerate(_harmonics(x, y, z)):
+                        sums[i, at + c] += value * h
+                        sums[j, at + c] += value * h
+        begin[len(positions)] = found
+        return sums, (begin, near, towards, lengths)
+
+    @njit(cache=True, fastmath=FAST)
+    def take_cost(sums, kind, embedding, strength):
+        """What densities cost; they become its slopes."""
+        energy = 0.0
+        for i in range(len(sums)):
+            for k in range(n0):
+                cost, sums[i, k] = _embedding(sums[i, k], embedding[kind[i], k])
+                energy += cost
+            for c in range(n0, n_sums):
+                k = (c - vectors) // 3 if c < quadrupoles else n1 + (c - quadrupoles) // 5
+                energy += strength[k] * sums[i, c] ** 2
+                sums[i, c] *= 2 * strength[k]
+        return energy
+
+    @njit(cache=True, fastmath=FAST)
+    def forces_of(slopes, pairs, kind, grid, table):
+        """Forces (N, 3). A pair's vectors v and quadrupoles q of all channels are added up first,
+        so that directions are turned into forces once.
+        """
+        begin, near, towards, lengths = pairs
+        forces = np.zeros((len(slopes), 3))
+        for i in range(len(slopes)):
+            for p in range(begin[i], begin[i + 1]):
+                j = near[p]
+                x, y, z, r = towards[p, 0], towards[p, 1], towards[p, 2], lengths[p]
+                h0, h1, h2, h3, h4 = _harmonics(x, y, z)
+                m, t = _place(r, grid, table)
+                rows = table[kind[i], kind[j], m]
+                radial = 0.0
+                v0 = v1 = v2 = q0 = q1 = q2 = q3 = q4 = 0.0
+                for k in range(n0):
+                    radial += slopes[i, k] * _slope(rows, k, t)
+                    radial += slopes[j, k] * _slope(rows, n0 + k, t)
+                for k in range(n1):
+                    value, slope = _value(rows, at_1 + k, t), _slope(rows, at_1 + k, t)
+                    at = vectors + 3 * k
+                    d0 = slopes[i, at] - slopes[j, at]
+                    d1 = slopes[i, at + 1] - slopes[j, at + 1]
+                    d2 = slopes[i, at + 2] - slopes[j, at + 2]
+                    radial += slope * (d0 * x + d1 * y + d2 * z)
+                    v0, v1, v2 = v0 + value * d0, v1 + value * d1, v2 + value * d2
+                for k in range(n2):
+                    value, slope = _value(rows, at_2 + k, t), _slope(rows, at_2 + k, t)
+                    at = quadrupoles + 5 * k
+                    d0 = slopes[i, at] + slopes[j, at]
+                    d1 = slopes[i, at + 1] + slopes[j, at + 1]
+                    d2 = slopes[i, at + 2] + slopes[j, at + 2]
+                    d3 = slopes[i, at + 3] + slopes[j, at + 3]
+                    d4 = slopes[i, at + 4] + slopes[j, at + 4]
+                    radial += slope * (d0 * h0 + d1 * h1 + d2 * h2 + d3 * h3 + d4 * h4)
+                    q0, q1, q2 = q0 + value * d0, q1 + value * d1, q2 + value * d2
+                    q3, q4 = q3 + value * d3, q4 + value * d4
+                g0, g1, g2 = _gradient(x, y, z, q0, q1, q2, q3, q4)
+                v0, v1, v2 = v0 + g0, v1 + g1, v2 + g2
+                # t falls with r; what points along the pair turns nothing
+                along = -radial / grid[0] - (v0 * x + v1 * y + v2 * z) / r
+                force = along * x + v0 / r, along * y + v1 / r, along * z + v2 / r
+                for d in range(3):
+                    forces[i, d] += force[d]
+                    forces[j, d] -= force[d]
+        return forces
+
+    def compute(positions, listed, kind, grid, table, embedding, strength):
+        sums, pairs = sum_neighbours(positions, listed, kind, grid, table)
+        energy = take_cost(sums, kind, embedding, strength)
+        return energy, forces_of(sums, pairs, kind, grid, table)
+
+    return compute
 
 
-@njit(cache=True)
-def _vector(positions, i, j, shift, vector):
-    square = 0.0
-    for d in range(3):
-        vector[d] = positions[j, d] - positions[i, d] + shift[d]
-        square += vector[d] * vector[d]
-    return np.sqrt(square)
+@njit(cache=True, fastmath=FAST)
+def _place(r, grid, table):
+    """Interval between knots and place in it, of a table that begins at the cutoff."""
+    t = (grid[1] - r) / grid[0]
+    m = min(int(t), table.shape[2] - 1)
+    return m, t - m
 
 
-@njit(cache=True)
-def _function(polynomials, cutoff, spacing, r):
-    """Value and derivative."""
-    t = (cutoff - r) / spacing
-    m = min(int(t), len(polynomials) - 1)
-    t -= m
-    c0, c1, c2, c3 = polynomials[m]
-    return c0 + t * (c1 + t * (c2 + t * c3)), -(c1 + t * (2 * c2 + t * 3 * c3)) / spacing
+@njit(cache=True, fastmath=FAST)
+def _value(rows, k, t):
+    return rows[0, k] + t * (rows[1, k] + t * (rows[2, k] + t * rows[3, k]))
 
 
-@njit(cache=True)
-def _embedding(rho, rest, low, high, fade):
-    """A parabola whose curvature fades beyond the range; cost and slope for a strength of one."""
+@njit(cache=True, fastmath=FAST)
+def _slope(rows, k, t):
+    """Over t."""
+    return rows[1, k] + t * (2 * rows[2, k] + t * (3 * rows[3, k]))
+
+
+@njit(cache=True, fastmath=FAST)
+def _embedding(rho, of):
+    """A parabola whose curvature fades beyond the range; cost and slope."""
+    strength, rest, low, high, fade = of[0], of[1], of[2], of[3], of[4]
     inside = min(max(rho, low), high)
     beyond = rho - inside
     out = abs(beyond)
     fading = min(out, fade)
     x = inside - rest
     cost = x * (x + 2 * beyond) + fading**2 * (1 - fading / (3 * fade)) + (out - fading) * fade
-    slope = 2 * x + np.sign(beyond) * (2 * fading - fading**2 / fade)
-    return cost, slope
+    slope = 2 * x + math.copysign(2 * fading - fading**2 / fade, beyond)
+    return strength * cost, strength * slope
 
 
-@njit(cache=True)
-def _harmonics(u, values):
-    """Components of the tensors of a direction, by order."""
-    x, y, z = u
-    values[0, 0] = 1.0
-    values[1, 0], values[1, 1], values[1, 2] = x, y, z
-    root = np.sqrt(2.0)
-    values[2, 0], values[2, 1], values[2, 2] = root * x * y, root * y * z, root * z * x
-    values[2, 3] = (x * x - y * y) / root
-    values[2, 4] = (2 * z * z - x * x - y * y) / np.sqrt(6.0)
+ROOT2, ROOT6 = np.sqrt(2.0), np.sqrt(6.0)
 
 
-@njit(cache=True)
-def _gradients(u, values, slopes):
-    """How they change with the direction alone."""
-    x, y, z = u
-    root, six = np.sqrt(2.0), np.sqrt(6.0)
-    slopes[1:] = 0.0
-    for d in range(3):
-        slopes[1, d, d] = 1.0
-    slopes[2, 0, 0], slopes[2, 0, 1] = root * y, root * x
-    slopes[2, 1, 1], slopes[2, 1, 2] = root * z, root * y
-    slopes[2, 2, 2], slopes[2, 2, 0] = root * x, root * z
-    slopes[2, 3, 0], slopes[2, 3, 1] = root * x, -root * y
-    slopes[2, 4, 0], slopes[2, 4, 1], slopes[2, 4, 2] = -2 * x / six, -2 * y / six, 4 * z / six
-    for order in (1, 2):
-        for m in range(2 * order + 1):
-            for d in range(3):
-                slopes[order, m, d] -= order * values[order, m] * u[d]
+@njit(cache=True, fastmath=FAST)
+def _harmonics(x, y, z):
+    """Components of the traceless tensor of a direction."""
+    return (
+        ROOT2 * x * y,
+        ROOT2 * y * z,
+        ROOT2 * z * x,
+        (x * x - y * y) / ROOT2,
+        (2 * z * z - x * x - y * y) / ROOT6,
+    )
+
+
+@njit(cache=True, fastmath=FAST)
+def _gradient(x, y, z, q0, q1, q2, q3, q4):
+    """Of the sum of components times q, over the direction."""
+    return (
+        ROOT2 * (q0 * y + q2 * z + q3 * x) - 2 / ROOT6 * q4 * x,
+        ROOT2 * (q0 * x + q1 * z - q3 * y) - 2 / ROOT6 * q4 * y,
+        ROOT2 * (q1 * y + q2 * x) + 4 / ROOT6 * q4 * z,
+    )

@@ -25,6 +25,12 @@ parser.add_argument(
 parser.add_argument(
     "--precision", choices=["single", "mixed", "double"], help="of CUDA, HIP or OpenCL"
 )
+parser.add_argument(
+    "--many-body",
+    choices=["python", "native"],
+    help="densities of neighbours by mld_ff_densities.py (numba and vesin, one core of the CPU), or"
+    " by OpenMM's own forces (default: python on CPU and Reference)",
+)
 parser.add_argument("--temperature", type=float, default=None, help="K (default: as exported)")
 parser.add_argument("--pressure", type=float, default=1.0, help="bar, of npt")
 parser.add_argument("--time", type=float, default=20.0, help="ps, from the very start")
@@ -92,11 +98,42 @@ class CheckpointReporter:
         beside.replace(self.file)
 
 
+def read(name):
+    """What OpenMM wrote into a file beside this one."""
+    text = (here / name).read_text(encoding="utf-8")
+    # OpenMM unpickles a PythonForce where it reads one; a numbered character could hide its name
+    if "PythonForce" in text or "&#" in text:
+        sys.exit(
+            f"{name} holds a PythonForce, or characters as numbers that could hide one: reading it"
+            " could run any code"
+        )
+    return openmm.XmlSerializer.deserialize(text)
+
+
+def compute_in_python(system, platform):
+    """Let mld_ff_densities.py compute what it can, if that is asked for or faster; whether so."""
+    numbers, asked = here / "densities.npz", arguments.many_body
+    own = asked == "native" or (not asked and platform.getName() not in ("CPU", "Reference"))
+    if own or not numbers.exists():
+        return False
+    try:
+        import mld_ff_densities
+
+        mld_ff_densities.replace_forces(system, numbers)
+    except ImportError as error:
+        if asked:
+            sys.exit(f"--many-body python: {error}; pip install numba vesin 'openmm>=8.5'")
+        print(f"{error}: OpenMM's own forces take many times as long on a CPU", flush=True)
+        return False
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.exit(f"{numbers} cannot be used: {error}")
+    return True
+
+
 here, out = Path(__file__).parent, Path(arguments.output)
 out.mkdir(parents=True, exist_ok=True)
 pdb = app.PDBFile(str(here / "topology.pdb"))
-system = openmm.XmlSerializer.deserialize((here / "system.xml").read_text())
-integrator = openmm.XmlSerializer.deserialize((here / "integrator.xml").read_text())
+system, integrator = read("system.xml"), read("integrator.xml")
 if arguments.temperature is not None:
     integrator.setTemperature(arguments.temperature * unit.kelvin)
 if arguments.ensemble == "nve":
@@ -112,11 +149,12 @@ platform = openmm.Platform.getPlatformByName(arguments.platform) if arguments.pl
 if arguments.precision and "Precision" not in platform.getPropertyNames():
     sys.exit(f"{platform.getName()} has no choice of precision; CUDA, HIP and OpenCL have one")
 properties = {"Precision": arguments.precision} if arguments.precision else {}
+in_python = compute_in_python(system, platform)
 simulation = app.Simulation(pdb.topology, system, integrator, platform, properties)
 if arguments.resume:
     simulation.loadCheckpoint(arguments.resume)
 else:
-    state = openmm.XmlSerializer.deserialize((here / "state.xml").read_text())
+    state = read("state.xml")
     simulation.context.setPeriodicBoxVectors(*state.getPeriodicBoxVectors())
     simulation.context.setPositions(state.getPositions())
     simulation.context.setVelocities(state.getVelocities())
@@ -157,7 +195,8 @@ name = ", ".join(
 )
 at = simulation.currentStep
 print(
-    f"{system.getNumParticles()} atoms, step {at} to {steps} of {1000 * timestep:g} fs on {name}",
+    f"{system.getNumParticles()} atoms, step {at} to {steps} of {1000 * timestep:g} fs on {name}"
+    + ", densities in Python" * in_python,
     flush=True,
 )
 simulation.step(steps - at)

@@ -16,6 +16,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 from ase.geometry import cellpar_to_cell
+from matplotlib.figure import Figure
 
 from mld_ff.engines.settings import MD
 from mld_ff.geometry.pairs import Pairs
@@ -86,6 +87,15 @@ def power_water(few: Trajectory) -> AgentLoss:
 @pytest.fixture(scope="session")
 def collective_water(few: Trajectory) -> AgentLoss:
     return fit(few, Basis(spacing_A=0.4, collective=2)).loss
+
+
+# --- reports --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of figures are written empty: a page draws for 4 s, test_study.py looks at one."""
+    monkeypatch.setattr(Figure, "savefig", lambda _, file, **__: Path(file).write_bytes(b""))
 
 
 # --- liquids at random ----------------------------------------------------------------------------

@@ -9,7 +9,17 @@ from dataclasses import replace
 
 import numpy as np
 from ase.geometry import cellpar_to_cell
-from conftest import CUBE, TRICLINIC, evaluate, invent, liquid, shuffled, topology_of, with_channels
+from conftest import (
+    CUBE,
+    TRICLINIC,
+    evaluate,
+    invent,
+    liquid,
+    shuffled,
+    topology_of,
+    with_angles,
+    with_channels,
+)
 
 from mld_ff.loss.model import AgentLoss
 from mld_ff.trajectory import Floats, Trajectory, concatenate
@@ -44,6 +54,14 @@ def collective(make: Case) -> Case:
         return with_channels(loss), frames
 
     return make_with_channels
+
+
+def angular(make: Case) -> Case:
+    def make_with_angles(**fixtures: object) -> tuple[AgentLoss, Trajectory]:
+        loss, frames = make(**fixtures)
+        return with_angles(with_channels(loss, rank=1), cutoff=3.9), frames
+
+    return make_with_angles
 
 
 HEXAGONAL = cellpar_to_cell([13, 13, 12, 90, 90, 120])

@@ -15,9 +15,9 @@ from scipy.interpolate import CubicHermiteSpline
 
 from mld_ff.engines import dcd
 from mld_ff.engines.engine import TRAJECTORY, Engine, RunFiles, Session
-from mld_ff.engines.settings import Device
+from mld_ff.engines.settings import DEFAULT_MD, MD, Device
 from mld_ff.engines.start import Start
-from mld_ff.errors import EngineError, InputError, check_positive
+from mld_ff.errors import EngineError, InputError
 from mld_ff.files import write_atomically
 from mld_ff.loss.model import AgentLoss
 from mld_ff.trajectory import Floats, Ints, Trajectory
@@ -48,14 +48,11 @@ def export(
     loss: AgentLoss,
     start: Start,
     directory: Path | str,
-    temperature_K: float = 300.0,
-    timestep_fs: float = 0.5,
-    damping_fs: float = 100.0,
+    settings: MD = DEFAULT_MD,
 ) -> list[Path]:
     """Cell [Å], atoms (species, mass [amu], positions [Å], velocities [Å/fs]), and of every term
     its pairs or species and a table of r [Å], energy [eV] and slope [eV/Å].
     """
-    check_positive(temperature_K=temperature_K, timestep_fs=timestep_fs, damping_fs=damping_fs)
     start.check(loss)
     if loss.channels:
         raise InputError("textbook computes pairs only: fit without --collective")

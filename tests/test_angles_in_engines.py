@@ -1,13 +1,17 @@
-"""Densities with angles in LAMMPS (adp) and OpenMM (PythonForce), against numpy."""
+"""Densities with angles in LAMMPS (adp) and OpenMM (its own forces, and Python), against numpy."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import openmm
 import pytest
 from conftest import (
     CUBE,
@@ -22,9 +26,15 @@ from conftest import (
 
 from mld_ff.engines.lammps.angular_densities import instances
 from mld_ff.engines.lammps.export import export_lammps
+from mld_ff.engines.openmm.evaluation import evaluate
 from mld_ff.engines.openmm.export import export_openmm
-from mld_ff.engines.openmm.python_force import densities
+from mld_ff.engines.openmm.many_body import densities_file, densities_module
+from mld_ff.engines.openmm.session import read_log
+from mld_ff.engines.registry import find_engine
+from mld_ff.engines.settings import Device
 from mld_ff.engines.start import start_from
+from mld_ff.errors import InputError
+from mld_ff.geometry.topology import Topology
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import Term
@@ -50,6 +60,7 @@ def test_both_engines_compute_what_numpy_does(frame: Trajectory) -> None:
     assert signs == {1.0, -1.0}, "channels of both signs are needed for this test"
     for model in (loss, loss.only("vector:1"), loss.only("quadrupole:2")):
         result = verify(model, frame, per_term=False)
+        assert list(result.engines) == ["openmm", "openmm native", "lammps"]
         assert result.passed, result.to_dict()
 
 
@@ -66,10 +77,18 @@ def test_one_instance_of_adp_takes_a_channel_of_each_order(frame: Trajectory) ->
     ]
 
 
+def of_grid(loss: AgentLoss, topology: Topology) -> Any:
+    """What computes the channels with angles; the others have another grid."""
+    numbers = densities_file(loss, topology)
+    assert numbers is not None
+    _, (_, angular) = densities_module().read_densities(BytesIO(numbers))
+    return angular
+
+
 def test_pairs_are_listed_anew_when_atoms_have_moved(frame: Trajectory) -> None:
     """Small steps keep the list, and give what a new one gives."""
     loss, topology = everything(frame), topology_of(frame)
-    kept_list = densities(loss, topology)
+    kept_list, anew_list = (of_grid(loss, topology) for _ in range(2))
     rng = np.random.default_rng(0)
     x, cell, kept = frame.positions[0].copy(), frame.cell[0], 0
     for _ in range(12):
@@ -77,7 +96,8 @@ def test_pairs_are_listed_anew_when_atoms_have_moved(frame: Trajectory) -> None:
         before = kept_list._listed
         energy, forces = kept_list.evaluate(x, cell)
         kept += kept_list._listed is before
-        anew = densities(loss, topology).evaluate(x, cell)
+        anew_list._listed = None
+        anew = anew_list.evaluate(x, cell)
         assert energy == pytest.approx(anew[0])
         assert forces == pytest.approx(anew[1], abs=1e-10)
     assert 0 < kept < 12
@@ -89,16 +109,55 @@ def test_exported_files_run_without_mld_ff(tmp_path: Path) -> None:
     loss = with_angles(invent(frame, cutoff=3.9), rank=1, cutoff=3.9)
     loss = replace(loss, terms=tuple(replace_strength(t) for t in loss.terms))
     files = export_openmm(loss, start, tmp_path)
-    assert "mld_ff_densities.py" in [file.name for file in files]
-    assert "forcefield.xml" not in [file.name for file in files]
-    run = "import sys; sys.modules['mld_ff'] = None; sys.argv = ['run.py', '--platform', 'CPU',"
-    run += " '--time', '0.002', '--every', '0.001']; sys.path.insert(0, '.');"
-    run += " exec(compile(open('run.py').read(), 'run.py', 'exec'), {'__file__': 'run.py'})"
-    done = subprocess.run(
-        [sys.executable, "-c", run], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "trajectory.dcd").exists()
+    assert {"mld_ff_densities.py", "densities.npz"} < {file.name for file in files}
+    system = openmm.XmlSerializer.deserialize((tmp_path / "system.xml").read_text())
+    assert openmm.PythonForce not in map(type, system.getForces())
+    energies, interpreted = [], {**os.environ, "NUMBA_DISABLE_JIT": "1"}  # two steps
+    for way in ("python", "native"):
+        run = "import sys; sys.modules['mld_ff'] = None; sys.argv = ['run.py', '--platform', 'CPU',"
+        run += f" '--many-body', '{way}', '--time', '0.002', '--every', '0.001'];"
+        run += " sys.path.insert(0, '.');"
+        run += " exec(compile(open('run.py').read(), 'run.py', 'exec'), {'__file__': 'run.py'})"
+        command = [sys.executable, "-c", run]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=interpreted, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert ("densities in Python" in done.stdout) == (way == "python")
+        energies.append(read_log(tmp_path / "log.csv")["potential_eV"])
+    assert energies[0] == pytest.approx(energies[1], abs=1e-4)
+
+
+def test_verify_looks_at_the_numbers_that_python_reads(tmp_path: Path) -> None:
+    frame = liquid(LIQUID, 0.72 * CUBE, seed=5, jitter=0.05)
+    loss, start = everything(frame), start_from(frame)
+    export_openmm(loss, start, tmp_path)
+    with np.load(tmp_path / "densities.npz") as file:
+        arrays = dict(file)
+    arrays["1.strength"] = 1.001 * arrays["1.strength"]
+    np.savez(tmp_path / "densities.npz", **arrays)
+    result = verify(loss, frame, directories={"openmm": tmp_path}, per_term=False)
+    assert [engine.passed for engine in result.engines.values()] == [False, True]
+    arrays["1.kind"] = arrays["1.kind"] + 10
+    np.savez(tmp_path / "densities.npz", **arrays)
+    with pytest.raises(InputError, match="its arrays do not belong together; export it again"):
+        evaluate(tmp_path, start.frame)
+    with pytest.raises(InputError, match="--many-body is a choice of OpenMM; LAMMPS has one way"):
+        find_engine("lammps", Device(many_body="python"))
+
+
+def test_numbers_of_another_system_are_refused(tmp_path: Path) -> None:
+    """As when pairs alone are exported into a directory that held densities."""
+    frame = liquid(LIQUID, 0.72 * CUBE, seed=5, jitter=0.05)
+    start, loss = start_from(frame), invent(frame, cutoff=3.9)
+    export_openmm(with_angles(loss, rank=1, cutoff=3.9), start, tmp_path)
+    export_openmm(loss, start, tmp_path)
+    with pytest.raises(InputError, match=r"densities.npz: cannot be used: it belongs to another"):
+        evaluate(tmp_path, start.frame)
+    command = [sys.executable, "run.py", "--platform", "CPU", "--time", "0.001"]
+    interpreted = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    refused = subprocess.run(command, cwd=tmp_path, env=interpreted, capture_output=True, text=True)
+    assert refused.returncode == 1 and "belongs to another system.xml" in refused.stderr
 
 
 def replace_strength(term: Term) -> Term:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from conftest import liquid, topology_of
 from mld_ff.errors import InputError
 from mld_ff.geometry.system import systems
 from mld_ff.inference import Basis, fit, parse_channels
-from mld_ff.inference.channels import ChannelsProblem
+from mld_ff.inference.channels import LADDER, ChannelsProblem
 from mld_ff.inference.dataset import Dataset
 from mld_ff.inference.fitting import Fit
 from mld_ff.inference.sampling import centred_sums
@@ -100,6 +101,10 @@ def test_a_fit_tells_its_channels(fitted: Fit) -> None:
         "vector": 1,
         "quadrupole": 1,
     }
+    assert told["by_order"] == [1, 1, 1]
+    rows = {tuple(row["channels"]): row for row in told["curve"]}
+    assert set(rows) == {(0, 0, 0), (1, 1, 1), *LADDER}
+    assert [row["cost"] for row in told["curve"]] == sorted(row["cost"] for row in told["curve"])
     problem = fitted.collective
     assert problem is not None and isinstance(problem.problem, ChannelsProblem)
     residual = fitted.equations.residual(fitted.problem.test, fitted.solution)[0]
@@ -107,6 +112,8 @@ def test_a_fit_tells_its_channels(fitted: Fit) -> None:
     assert np.sqrt(residual / number) * 1000 == pytest.approx(
         fitted.errors.rmse_meV_per_A, rel=0.05, abs=0.5
     )
+    assert rows[1, 1, 1]["unseen_meV_per_A"] == pytest.approx(np.sqrt(residual / number) * 1000)
+    assert rows[0, 0, 0]["unseen_meV_per_A"] > 3 * rows[1, 1, 1]["unseen_meV_per_A"]
 
 
 def test_densities_of_channels_have_variance_one_and_ranges(
@@ -121,6 +128,23 @@ def test_densities_of_channels_have_variance_one_and_ranges(
         values = np.concatenate(sizes[term.name])
         assert (values.min(), values.max()) == pytest.approx(term.range)
         assert ((values - term.rest) ** 2).mean() == pytest.approx(1.0, rel=0.1)
+
+
+def test_densities_beyond_their_range_are_found(fitted: Fit, frames: Trajectory) -> None:
+    """Of each channel the worst atom; none in the data, and no tensor is too short."""
+    loss, topology = fitted.loss, topology_of(frames[0])
+    system = next(systems(topology, frames, loss.cutoff_A))
+    assert not loss.density_escapes(system)
+    narrow = [replace(t, range=(t.rest, t.rest), fade=0.1) for t in loss.channels]
+    escapes = {e.term: e for e in replace(loss, terms=tuple(narrow)).density_escapes(system)}
+    for term, (name, sizes) in zip(narrow, loss.densities(system).items(), strict=True):
+        beyond = sizes if term.order else np.abs(sizes - term.rest)
+        centres = np.flatnonzero(np.isin(topology.symbols, term.species))
+        worst = topology.atom_name(centres[np.argmax(beyond)])
+        assert (name, escapes[name].atoms) == (term.name, (worst,))
+        assert escapes[name].outside == pytest.approx(beyond.max())
+    text = str(escapes["vector:1"])
+    assert re.fullmatch(r"vector:1, (He|Ne)\d+: \d+\.\d{3}, more than 0\.000", text)
 
 
 def test_walls_beside_angles_begin_outside(fitted: Fit) -> None:
@@ -158,6 +182,9 @@ def test_channels_in_a_configuration(tmp_path: Path) -> None:
 
 def test_channels_on_the_command_line() -> None:
     assert parse_channels("2,2,2") == (2, 2, 2)
+    assert Basis(accuracy="balanced").channel_numbers == (2, 2, 2)
+    assert Basis(accuracy="balanced", channels=(1, 0, 3)).channel_numbers == (1, 0, 3)
+    assert Basis(accuracy="balanced", collective=2).channel_numbers == ()
     with pytest.raises(InputError) as caught:
         parse_channels("two")
     assert str(caught.value) == (
@@ -176,10 +203,9 @@ def test_channels_on_the_command_line() -> None:
             " of order 1 and of order 2",
         ),
         (
-            (2, 0, 0),
+            (0, 0, 0),
             0,
-            "the channels are [2, 0, 0], without angles: ask for a collective loss of rank 2"
-            " instead",
+            "the channels are [0, 0, 0], none at all: leave them out",
         ),
         (
             (1, 1, 1),

@@ -279,9 +279,9 @@ def test_round_trip(
     (tmp_path / "p.inp").write_text(text + " &END\n&END\n" + cell)
     trajectory = read_cp2k(tmp_path)
     assert trajectory.cell[0] == pytest.approx(np.diag([10, 20, 30]) * BOHR_A, rel=2e-6)
-    found = (trajectory.positions, trajectory.forces, trajectory.velocities)
+    arrays = (trajectory.positions, trajectory.forces, trajectory.velocities)
     for role, factor in enumerate(units[1:]):
-        assert found[role] == pytest.approx(numbers[role] * factor, rel=3e-6, abs=1e-8)
+        assert arrays[role] == pytest.approx(numbers[role] * factor, rel=3e-6, abs=1e-8)
     assert trajectory.energy == pytest.approx(np.array([-1.5, -1.5]) * HARTREE_EV, rel=1e-7)
 
 

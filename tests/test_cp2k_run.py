@@ -19,7 +19,7 @@ from mld_ff.errors import EngineError, InputError
 from mld_ff.sources.cp2k import open_cp2k, read_cp2k
 from mld_ff.sources.cp2k.run.inputs import METHODS, Method, Reference, write_labels, write_reference
 from mld_ff.sources.cp2k.run.launch import CP2K_VARIABLE, check, find_cp2k
-from mld_ff.sources.cp2k.run.resume import LABELS, REST, run_reference, summarise
+from mld_ff.sources.cp2k.run.resume import LABELS, REST, prepare, run_reference
 from mld_ff.sources.packing import Ingredient, find_molecule, pack
 from mld_ff.trajectory import Trajectory
 
@@ -47,11 +47,11 @@ def test_without_cp2k_the_input_is_written_and_the_note_says_so(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv(CP2K_VARIABLE, raising=False)
     write_reference(tmp_path / "out", Reference(), waters(8))
-    told = summarise(tmp_path / "out", run=False)
-    assert not told["checked"]
-    assert any("not checked" in n and "apt-get install cp2k" in n for n in told["notes"])
+    prepared = prepare(tmp_path / "out", run=False)
+    assert not prepared.checked
+    assert any("not checked" in n and "apt-get install cp2k" in n for n in prepared.notes)
     with pytest.raises(InputError, match="apt-get install cp2k"):
-        summarise(tmp_path / "out", run=True)
+        prepare(tmp_path / "out", run=True)
 
 
 @needs_cp2k
@@ -81,14 +81,13 @@ def test_a_fault_in_the_input_is_told_in_cp2ks_words(tmp_path: Path) -> None:
 def test_a_short_run_is_read_back_and_can_be_made_longer(tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     write_reference(tmp_path, Reference(steps=3, every=1, relax_steps=2), waters(6))
-    assert summarise(tmp_path, True, lambda *p: seen.append(p))["frames"] == 4
+    assert prepare(tmp_path, True, lambda *p: seen.append(p)).frames == 4
     assert ("relax", 1, 1) in seen and seen[-1] == ("cp2k", 3, 3)
     run = read_cp2k(tmp_path)
     assert run.step.tolist() == [0, 1, 2, 3]
     assert run.velocities is not None and run.energy is not None
     assert (run.cell == run.cell[0]).all()
-    told = summarise(tmp_path, True)
-    assert any("finished already" in n for n in told["notes"])
+    assert any("finished already" in n for n in prepare(tmp_path, True).notes)
     longer = (tmp_path / "md.inc").read_text().replace("{STEPS-3}", "{STEPS-5}")
     (tmp_path / "md.inc").write_text(longer)
     assert vars(run_reference(tmp_path)) == {"project": "md", "total": 5, "before": 3}
@@ -152,7 +151,7 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
 def test_labels_are_the_forces_of_the_original(tmp_path: Path, water: Trajectory) -> None:
     frames = water[np.array([5, 600])]
     write_labels(tmp_path, Reference(), frames)
-    assert summarise(tmp_path, True)["frames"] == 2
+    assert prepare(tmp_path, True).frames == 2
     labels = read_cp2k(tmp_path)
     assert labels.forces is not None and frames.forces is not None and frames.energy is not None
     assert np.abs(labels.forces).max() > 1

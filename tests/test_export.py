@@ -182,15 +182,6 @@ def test_missing_and_foreign_files(engine: str, few: Trajectory, tmp_path: Path)
         ENGINES[engine].evaluate(tmp_path, start_from(few[0]).frame, CPU)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_settings_that_make_no_sense(engine: str, waters: Trajectory, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="temperature_K is -5; it must be a positive number"):
-        ENGINES[engine].export(
-            invent(waters), start_from(waters), tmp_path / "new", temperature_K=-5
-        )
-    assert not (tmp_path / "new").exists()
-
-
 def test_start_keeps_the_frame(few: Trajectory) -> None:
     """Atoms by molecule, molecules whole; nothing else moves, and the centre of mass comes to
     rest.

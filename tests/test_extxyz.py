@@ -41,7 +41,7 @@ HEIGHT = 48 + 2
 def atoms_of(frames: Trajectory, with_time: bool = True) -> list[Atoms]:
     """As a program that knows ASE would hand them over."""
     assert frames.forces is not None and frames.energy is not None
-    found = []
+    images = []
     for k in range(frames.n_frames):
         atoms = Atoms(frames.symbols, frames.positions[k], cell=frames.cell[k], pbc=True)
         if frames.velocities is not None:
@@ -51,8 +51,8 @@ def atoms_of(frames: Trajectory, with_time: bool = True) -> list[Atoms]:
         atoms.calc = SinglePointCalculator(
             atoms, energy=frames.energy[k], forces=frames.forces[k], stress=STRESS
         )
-        found.append(atoms)
-    return found
+        images.append(atoms)
+    return images
 
 
 @pytest.fixture(scope="module")
@@ -87,17 +87,17 @@ def message(path: Path, **options: Any) -> str:
 
 def test_numbers_are_those_that_were_written(file: Path, frames: Trajectory) -> None:
     source = open_source(file)
-    found = source.read()
+    read_back = source.read()
     assert isinstance(source, ExtXYZSource) and source.notes == []
-    assert found.symbols == frames.symbols and (found.step == frames.step).all()
-    assert found.time == pytest.approx(frames.time)
-    assert found.cell == pytest.approx(frames.cell)
-    assert found.positions == pytest.approx(frames.positions, abs=1e-8)
-    assert found.forces == pytest.approx(frames.forces, abs=1e-8)
-    assert found.velocities == pytest.approx(frames.velocities, abs=1e-8)
-    assert found.energy == pytest.approx(frames.energy)
-    assert found.stress is not None
-    assert found.stress[3] == pytest.approx(
+    assert read_back.symbols == frames.symbols and (read_back.step == frames.step).all()
+    assert read_back.time == pytest.approx(frames.time)
+    assert read_back.cell == pytest.approx(frames.cell)
+    assert read_back.positions == pytest.approx(frames.positions, abs=1e-8)
+    assert read_back.forces == pytest.approx(frames.forces, abs=1e-8)
+    assert read_back.velocities == pytest.approx(frames.velocities, abs=1e-8)
+    assert read_back.energy == pytest.approx(frames.energy)
+    assert read_back.stress is not None
+    assert read_back.stress[3] == pytest.approx(
         np.array([[1.0, 0.6, 0.5], [0.6, 2.0, 0.4], [0.5, 0.4, 3.0]])
     )
     assert source.half_width == pytest.approx(frames.half_width)
@@ -106,13 +106,13 @@ def test_numbers_are_those_that_were_written(file: Path, frames: Trajectory) -> 
 
 def test_fit_is_the_one_from_cp2k(water: Trajectory, tmp_path: Path) -> None:
     ase.io.write(tmp_path / "water.xyz", atoms_of(water[:20]), format="extxyz")
-    found, expected = (
+    learned, expected = (
         fit(open_source(tmp_path / "water.xyz"), BASIS).loss,
         fit(water[:20], BASIS).loss,
     )
-    for ours, theirs in zip(found.terms, expected.terms, strict=True):
+    for ours, theirs in zip(learned.terms, expected.terms, strict=True):
         assert ours.coefficients == pytest.approx(theirs.coefficients, rel=1e-6)
-    assert found.provenance["rmse_meV_per_A"] == pytest.approx(
+    assert learned.provenance["rmse_meV_per_A"] == pytest.approx(
         expected.provenance["rmse_meV_per_A"], rel=1e-6
     )
 
@@ -154,16 +154,16 @@ def test_names_of_other_programs(file: Path, tmp_path: Path) -> None:
     )
     (tmp_path / "a.xyz").write_text(text.replace("momenta:R:3", "velocities:R:3"))
     source = open_source(tmp_path / "a.xyz")
-    found, expected = source.read(), open_source(file).read()
+    read_back, expected = source.read(), open_source(file).read()
     assert source.notes == [
         "`REF_forces` was taken as forces.",
         "`velocities` was taken as velocities.",
         "`REF_energy` was taken as energy.",
     ]
-    assert found.forces == pytest.approx(expected.forces)
-    assert found.energy == pytest.approx(expected.energy)
+    assert read_back.forces == pytest.approx(expected.forces)
+    assert read_back.energy == pytest.approx(expected.energy)
     momenta = expected.masses[:, None] * np.asarray(expected.velocities) / ase.units.fs
-    assert found.velocities == pytest.approx(momenta, abs=1e-7)
+    assert read_back.velocities == pytest.approx(momenta, abs=1e-7)
 
 
 def test_frames_without_forces_are_dropped_if_forces_are_required(
@@ -278,11 +278,11 @@ def test_damaged_bytes_never_give_a_traceback(
     where = tmp_path_factory.mktemp("junk") / "a.xyz"
     where.write_bytes(two[:at] + junk + two[at + length :])
     try:
-        found = open_extxyz(where).read()
+        read_back = open_extxyz(where).read()
     except InputError as error:
         assert str(error).startswith(str(where))
     else:
-        assert np.isfinite(found.positions).all() and np.isfinite(found.cell).all()
+        assert np.isfinite(read_back.positions).all() and np.isfinite(read_back.cell).all()
 
 
 # --- frames without times -------------------------------------------------------------------------
@@ -315,8 +315,8 @@ def test_times_that_go_back(file: Path, tmp_path: Path) -> None:
 def answered(*arguments: object) -> dict[str, Any]:
     done = invoke(*arguments, "--json")
     assert done.exit_code == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
 def refused(*arguments: object) -> str:
@@ -333,18 +333,18 @@ def model(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_inspect(file: Path) -> None:
-    found = answered("inspect", file)
-    assert found["molecules"] == {"H2O": 16} and found["frames"] == 20
-    assert found["source"]["files"] == ["water.extxyz"]
-    assert found["has"] == {"forces": True, "velocities": True, "energy": True}
+    answer = answered("inspect", file)
+    assert answer["molecules"] == {"H2O": 16} and answer["frames"] == 20
+    assert answer["source"]["files"] == ["water.extxyz"]
+    assert answer["has"] == {"forces": True, "velocities": True, "energy": True}
 
 
 def test_accumulate_scan_and_box(file: Path, tmp_path: Path) -> None:
     shard = tmp_path / "s.npz"
     assert answered("accumulate", file, "-o", shard, "--cutoff", 4)["frames"] == 20
     assert answered("fit", shard, "-o", tmp_path / "m.json")["frames_test"] > 0
-    found = answered("scan", file, "-o", tmp_path / "scan", "--exponents", "2,3", "--cutoff", 4)
-    assert found["source"]["files"] == ["water.extxyz"]
+    answer = answered("scan", file, "-o", tmp_path / "scan", "--exponents", "2,3", "--cutoff", 4)
+    assert answer["source"]["files"] == ["water.extxyz"]
     boxed = answered("box", "--cp2k", file, "--replicate", 2, 1, 1, "-o", tmp_path / "b.xyz")
     assert boxed["molecules"] == {"H2O": 32}
 
@@ -352,12 +352,14 @@ def test_accumulate_scan_and_box(file: Path, tmp_path: Path) -> None:
 def test_verify_export_and_agents(file: Path, model: Path, tmp_path: Path) -> None:
     assert answered("verify", model, file, "--frames", 1)["passed"] is True
     out = tmp_path / "lammps"
-    found = answered("export", model, "--engine", "lammps", "--cp2k", file, "-o", out)
-    assert found["molecules"] == {"H2O": 16} and (out / "system.data").exists()
+    answer = answered("export", model, "--engine", "lammps", "--cp2k", file, "-o", out)
+    assert answer["molecules"] == {"H2O": 16} and (out / "system.data").exists()
     answered("agents", model, "--cp2k", file, "-o", tmp_path / "agents", "--time", 0.01)
 
 
-def test_run_and_report(file: Path, timeless: Path, model: Path, tmp_path: Path) -> None:
+def test_run_and_report(
+    file: Path, timeless: Path, model: Path, undrawn: None, tmp_path: Path
+) -> None:
     """With times everything is compared, without them structure alone."""
     run = tmp_path / "run"
     begin = ("--cp2k", file, "--frame", 0, "--time", 0.1)
@@ -365,9 +367,9 @@ def test_run_and_report(file: Path, timeless: Path, model: Path, tmp_path: Path)
     whole = compare_runs(open_source(file), [run])
     assert {"temperature_K", "diffusion_A2_per_ps"} <= whole.observables.keys()
     assert {"same_start", "bond_in_time", "rdf"} <= whole.series.keys()
-    found = answered("report", "--trajectory", run, "--reference", timeless, "-o", tmp_path / "r")
-    assert "temperature_K" not in found["observables"] and "oh_mean_A" in found["observables"]
-    assert found["notes"][-1].startswith(
+    answer = answered("report", "--trajectory", run, "--reference", timeless, "-o", tmp_path / "r")
+    assert "temperature_K" not in answer["observables"] and "oh_mean_A" in answer["observables"]
+    assert answer["notes"][-1].startswith(
         "The reference computed its frames one by one (no Time [fs] in their comment lines), not"
         " as dynamics"
     )
@@ -376,8 +378,8 @@ def test_run_and_report(file: Path, timeless: Path, model: Path, tmp_path: Path)
 def test_match(file: Path, timeless: Path, tmp_path: Path) -> None:
     basis = ("--basis", "power", "--bond-degree", 2, "--cutoff", 4)
     run = ("--rounds", 1, "--time", 0.25, "--labels", timeless)
-    found = answered("match", file, "-o", tmp_path / "match", *basis, *run)
-    assert found["rounds"][0]["mean_abs_dg"]["free:O-O"] > 0
+    answer = answered("match", file, "-o", tmp_path / "match", *basis, *run)
+    assert answer["rounds"][0]["mean_abs_dg"]["free:O-O"] > 0
 
 
 def test_frames_are_labelled(file: Path, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def assert_nothing_injected(loss: AgentLoss, name: str, directory: Path) -> None
     """The files of every engine hold the name, and no line that begins with anything of its own."""
     named = replace(loss, terms=tuple(t for t in loss.terms if t not in loss.angular_channels))
     for engine in ENGINES.values():
-        for file in engine.export(named, START, directory / engine.name):
+        for file in engine.export(named, START, directory / engine.name, MD()):
             if file.suffix == ".xml":
                 ET.parse(file)
     lines = (directory / "lammps" / "forcefield.lmp").read_text().splitlines()
@@ -262,6 +262,7 @@ def test_a_run_goes_on_with_our_program_only(engine: str, program: str, tmp_path
         run(loss, frame, engine, out, longer, device, resume=True)
     assert (out / program).read_text() == foreign
     changed(out / "run.json", lambda record: record.pop("exported_sha256"))
+    (out / "argparse.py").write_text("raise SystemExit('a module beside run.py was imported')\n")
     assert run(loss, frame, engine, out, longer, device, resume=True).step[-1] == 20
     assert (out / program).read_text() == read_template(program)
 
@@ -270,7 +271,7 @@ def test_a_run_goes_on_with_our_program_only(engine: str, program: str, tmp_path
     "line", ["shell touch X", "pair_style python 5", "pair_coeff $(1) 1", 'print "&']
 )
 def test_exported_files_of_others_run_nothing(line: str, tmp_path: Path) -> None:
-    ENGINES["lammps"].export(LOSS, START, tmp_path)
+    ENGINES["lammps"].export(LOSS, START, tmp_path, MD())
     with (tmp_path / "forcefield.lmp").open("a") as file:
         file.write(f"{line}\n")
     with pytest.raises(InputError, match=r"forcefield\.lmp:\d+: holds .*, which no export writes"):
@@ -284,7 +285,7 @@ def test_options_without_an_effect(tmp_path: Path) -> None:
     ignored = {
         Basis(exponents=(2.0,)): "exponents [2.0] are those of power laws",
         Basis("power", spacing_A=0.2): "spacing_A 0.2 is that of splines",
-        Basis(collective_cutoff_A=5.0): "collective_cutoff_A 5.0 has an effect on a collective",
+        Basis(collective_cutoff_A=5.0): "collective_cutoff_A 5.0 is that of densities",
     }
     for basis, said in ignored.items():
         with pytest.raises(InputError, match=re.escape(said)):

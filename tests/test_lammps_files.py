@@ -16,6 +16,7 @@ from mld_ff.engines.lammps.executable import find_lmp
 from mld_ff.engines.lammps.export import export_lammps
 from mld_ff.engines.lammps.thermo import thermo
 from mld_ff.engines.openmm.export import export_openmm
+from mld_ff.engines.settings import MD
 from mld_ff.engines.start import start_from
 from mld_ff.errors import InputError
 from mld_ff.geometry.system import systems
@@ -43,7 +44,7 @@ def lmp(directory: Path, *options: str) -> str:
 
 
 def test_in_nvt_by_itself(few: Trajectory, spline_water: AgentLoss, tmp_path: Path) -> None:
-    written = export_lammps(spline_water, start_from(few[0]), tmp_path, temperature_K=310.0)
+    written = export_lammps(spline_water, start_from(few[0]), tmp_path, MD(310.0))
     assert sorted(f.name for f in written) == sorted(f.name for f in tmp_path.iterdir())
     text = lmp(tmp_path, "-var", "steps", "20")
     assert "temp 310 310 0.1" in text.replace("310.0", "310")

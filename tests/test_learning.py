@@ -78,15 +78,17 @@ def test_agents_forces_are_those_of_their_own_losses(cell: Floats) -> None:
     """
     frame = liquid(LIQUID, cell)
     topology, loss = topology_of(frame), each_its_own(frame)
-    found = loss.evaluate_agents(System(topology, frame.positions[0], frame.cell[0], loss.cutoff_A))
+    forces = loss.evaluate_agents(
+        System(topology, frame.positions[0], frame.cell[0], loss.cutoff_A)
+    )
     for s in loss.species:
         own = {t.name: t for t in loss.agents[s]}
         alone = replace(loss, terms=tuple(own.get(t.name, t.zeroed()) for t in loss.terms))
         _, expected = evaluate(alone, topology, frame.positions[0], frame.cell[0])
         mine = np.array([x == s for x in frame.symbols])
         assert np.abs(expected[mine]).max() > 0.1
-        assert found[mine] == pytest.approx(expected[mine], abs=1e-12)
-    assert np.abs(found.sum(axis=0)).max() > 0.1
+        assert forces[mine] == pytest.approx(expected[mine], abs=1e-12)
+    assert np.abs(forces.sum(axis=0)).max() > 0.1
 
 
 def test_agents_with_the_reciprocal_terms_exert_the_reciprocal_forces() -> None:
@@ -202,9 +204,9 @@ def test_temperatures_of_species_are_the_sum_over_atoms() -> None:
     rng = np.random.default_rng(3)
     v = rng.normal(size=(frame.n_atoms, 3)) * 0.01
     drift = sum(m * x for m, x in zip(frame.masses, v, strict=True)) / sum(frame.masses)
-    found = temperatures(frame.symbols, frame.masses, v + np.array([0.3, -0.2, 0.1]))
-    assert list(found) == list(dict.fromkeys(frame.symbols))
-    for s, temperature in found.items():
+    kelvin = temperatures(frame.symbols, frame.masses, v + np.array([0.3, -0.2, 0.1]))
+    assert list(kelvin) == list(dict.fromkeys(frame.symbols))
+    for s, temperature in kelvin.items():
         mine = [k for k in range(frame.n_atoms) if frame.symbols[k] == s]
         kinetic = sum(
             0.5 * frame.masses[k] * 1.66053907e-27 * ((v[k] - drift) @ (v[k] - drift)) * 1e10

@@ -241,7 +241,7 @@ def test_escapes_are_the_pairs_farthest_outside(frame: Trajectory, loss: AgentLo
         t.name: (2.0, np.inf) for t in loss.free_terms
     }
     limits[seen.name] = 3.5, np.inf
-    expected: dict[str, tuple[float, tuple[str, str]]] = {}
+    expected: dict[str, tuple[float, tuple[str, ...]]] = {}
     for name, pairs in named_pairs(topology, frame.positions[0], frame.cell[0], loss.cutoff_A):
         for i, j, r in zip(pairs.i, pairs.j, pairs.r, strict=True):
             outside = max(limits[name][0] - r, r - limits[name][1])
@@ -250,8 +250,8 @@ def test_escapes_are_the_pairs_farthest_outside(frame: Trajectory, loss: AgentLo
                     outside,
                     (f"{topology.symbols[i]}{i + 1}", f"{topology.symbols[j]}{j + 1}"),
                 )
-    escapes: dict[str, tuple[Any, tuple[str, str]]] = {
-        e.term: (pytest.approx(e.outside_A), e.atoms)
+    escapes: dict[str, tuple[Any, tuple[str, ...]]] = {
+        e.term: (pytest.approx(e.outside), e.atoms)
         for e in loss.escapes(System(topology, frame.positions[0], CUBE, loss.shortest_reach_A))
     }
     assert len(expected) >= 2 and escapes == expected
@@ -264,7 +264,7 @@ def test_leaving_the_sampled_distances_is_said_or_stops(
     run(loss, frame, "lammps", tmp_path / "warn", MD(time_ps=0.02, every_fs=2.0))
     notes = json.loads((tmp_path / "warn" / "run.json").read_text())["notes"]
     assert any(
-        "of 11 frames pairs left the sampled distances, at worst in step" in note for note in notes
+        "of 11 frames a pair left the sampled distances, at worst in step" in note for note in notes
     )
     with pytest.raises(
         CheckFailed,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import invoke
-from conftest import EXAMPLE, topology_of
+from conftest import EXAMPLE, present, topology_of
 
 from mld_ff.cli.options import Reading
 from mld_ff.engines.settings import MD
@@ -110,14 +110,14 @@ def test_what_matching_tells(matched: tuple[Path, Matching], few: Trajectory) ->
     out, matching = matched
     assert AgentLoss.load(out / "model.json") == matching.loss
     first, second = matching.rounds
-    assert first["price"] == 0 and second["price"] > 0
-    assert set(first["mean_abs_dg"]) == set(matching.noise) == {"free:O-O", "free:O-H", "free:H-H"}
+    assert first.price == 0 and second.price > 0
+    assert set(first.mean_abs_dg) == set(matching.noise) == {"free:O-O", "free:O-H", "free:H-H"}
     # nearer to the pressure that was asked for, by a picosecond that knows it to some hundred bar
-    assert abs(second["pressure_bar"] - 1) < 0.5 * abs(first["pressure_bar"] - 1)
+    assert abs(present(second.pressure_bar) - 1) < 0.5 * abs(present(first.pressure_bar) - 1)
     assert {"matched", "rmse_meV_per_A"} <= set(matching.loss.provenance)
     assert matching.loss.provenance["matched"]["temperature_K"] == 300.0
-    assert matching.loss.provenance["rmse_meV_per_A"] == second["rmse_meV_per_A"]
-    assert second["rmse_meV_per_A"] == pytest.approx(first["rmse_meV_per_A"], rel=0.1)
+    assert matching.loss.provenance["rmse_meV_per_A"] == second.rmse_meV_per_A
+    assert second.rmse_meV_per_A == pytest.approx(first.rmse_meV_per_A, rel=0.1)
     assert verify(matching.loss, few, 1).passed
 
 
@@ -126,7 +126,7 @@ def test_the_pressure_is_that_of_the_engine(matched: tuple[Path, Matching]) -> N
     n, volume = 192, 12.444661**3
     ideal = (n - 1) * KB_EV_PER_K * (log["temperature_K"] - 300.0) / volume * EV_PER_A3_TO_BAR
     expected = (log["pressure_bar"] - ideal)[len(ideal) // 10 :].mean()
-    assert first["pressure_bar"] == pytest.approx(expected, abs=0.5)
+    assert first.pressure_bar == pytest.approx(expected, abs=0.5)
 
 
 def test_what_is_done_is_not_done_again(

@@ -107,7 +107,7 @@ def test_a_run_of_more_weight_counts_more() -> None:
 @pytest.fixture(scope="module")
 def rows(water: Trajectory, spline_water: AgentLoss) -> Floats:
     topology = topology_of(water[0])
-    every = water[::3]
+    every = water[::5]
     frames = systems(topology, every, spline_water.cutoff_A)
     return np.array([unit_energies(spline_water, system) for system in frames])
 
@@ -229,7 +229,8 @@ def test_a_step_brings_the_pressure_that_is_asked_for(
 ) -> None:
     _, loss, of_forces = valley
     topology, n, push = topology_of(few[0]), len(of_forces.fitted), push_bar / EV_PER_A3_TO_BAR
-    averages = Averages.of(loss, few, topology, pressure=True)
+    frames = few[::4]
+    averages = Averages.of(loss, frames, topology, pressure=True)
     wanted = averages.mean[:n] * (1 + 0.0005 * np.random.default_rng(5).normal(size=n))
     for target in (averages.mean[:n], wanted):
         step = of_forces.step(of_forces.fitted, target, averages, KT_EV, 0.02, push)
@@ -242,7 +243,7 @@ def test_a_step_brings_the_pressure_that_is_asked_for(
     step = of_forces.step(of_forces.fitted, averages.mean[:n], still, KT_EV, 1.0, push)
     moved = Averages.of(
         replace(loss, terms=with_coefficients(loss, step.coefficients)),
-        few,
+        frames,
         topology,
         pressure=True,
     )

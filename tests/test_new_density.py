@@ -108,7 +108,7 @@ def test_both_engines_compute_a_new_density(centres: str, known: None, tmp_path:
 
 
 def test_a_new_density_is_fitted_saved_verified_run_and_reported(
-    known: None, few: Trajectory, tmp_path: Path
+    known: None, undrawn: None, few: Trajectory, tmp_path: Path
 ) -> None:
     fitted = fit(few, GaussianBasis("power", collective=1, collective_spacing_A=0.6))
     pairs = fit(few, Basis("power"))

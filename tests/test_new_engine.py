@@ -100,7 +100,9 @@ def test_what_it_cannot_do_is_said(frame: Trajectory, loss: AgentLoss, tmp_path:
 # --- run ------------------------------------------------------------------------------------------
 
 
-def test_it_runs_and_is_reported(frame: Trajectory, loss: AgentLoss, tmp_path: Path) -> None:
+def test_it_runs_and_is_reported(
+    frame: Trajectory, loss: AgentLoss, undrawn: None, tmp_path: Path
+) -> None:
     """Energy is kept, and positions are those that LAMMPS gets from the same start."""
     trajectory = run(loss, frame, "textbook", tmp_path / "textbook", NVE, minimize=True)
     log = read_log(tmp_path / "textbook")

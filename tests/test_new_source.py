@@ -86,8 +86,8 @@ def some(water: Trajectory) -> Trajectory:
 def answered(*arguments: object) -> dict[str, Any]:
     done = invoke(*arguments, "--json")
     assert done.exit_code == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
 def test_a_new_source_is_fitted_verified_and_reported(

@@ -14,7 +14,7 @@ import openmm
 import pytest
 from ase import Atoms
 from conftest import CUBE, TRICLINIC, energy_and_forces, frame_of, invent, liquid
-from engine_cases import CASES, SOLUTION, energy_scale, molecules
+from engine_cases import CASES, SOLUTION, angular, energy_scale, molecules
 from openmm import app
 
 from mld_ff.engines.openmm.evaluation import evaluate
@@ -55,8 +55,8 @@ def test_openmm_system_by_itself(few: Trajectory, spline_water: AgentLoss, tmp_p
             system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName(platform)
         )
         context.setPositions(state.getPositions())
-        found = context.getState(energy=True).getPotentialEnergy()._value / KJ_PER_MOL_PER_EV
-        assert found == pytest.approx(energy, abs=1e-5 * energy_scale(spline_water, start.frame))
+        computed = context.getState(energy=True).getPotentialEnergy()._value / KJ_PER_MOL_PER_EV
+        assert computed == pytest.approx(energy, abs=1e-5 * energy_scale(spline_water, start.frame))
 
 
 def test_exclusions_are_the_bonded_pairs_in_every_nonbonded_force(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_exclusions_are_the_bonded_pairs_in_every_nonbonded_force(tmp_path: Path
         replace(splines, terms=(*splines.terms[:-2], *powers.terms[-2:])), start, tmp_path
     )
     root = ET.parse(tmp_path / "system.xml").getroot()
-    found = [
+    exclusions = [
         sorted((int(e.get("p1", -1)), int(e.get("p2", -1))) for e in force.iter("Exclusion"))
         for force in root.iter("Force")
         if force.get("type") == "CustomNonbondedForce"
@@ -78,14 +78,57 @@ def test_exclusions_are_the_bonded_pairs_in_every_nonbonded_force(tmp_path: Path
     expected = sorted(
         (int(i), int(j)) for pairs in start.topology.bonded.values() for i, j in pairs
     )
-    assert len(found) == 2 and len(expected) == 33 + 2 * 3
-    assert found == [expected, expected]
+    assert len(exclusions) == 2 and len(expected) == 33 + 2 * 3
+    assert exclusions == [expected, expected]
 
 
 def test_system_of_other_size(waters: Trajectory, few: Trajectory, tmp_path: Path) -> None:
     export_openmm(invent(waters), start_from(waters), tmp_path)
     with pytest.raises(InputError, match=r"system.xml: holds 24 atoms, the frames 192"):
         evaluate(tmp_path, start_from(few[0]).frame)
+
+
+class Stranger:
+    """What a stranger may put into a file: pickle runs it where it is read."""
+
+    def __call__(self, state: object) -> tuple[float, Floats]:
+        return 0.0, np.zeros((24, 3))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path("touched"),)
+
+
+def test_files_that_could_run_code_are_not_read(
+    waters: Trajectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_openmm(invent(waters), start_from(waters), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    system, touched = tmp_path / "system.xml", tmp_path / "touched"
+    harmless = openmm.XmlSerializer.deserialize(system.read_text())
+    harmless.addForce(openmm.PythonForce(Stranger()))
+    harmful = openmm.XmlSerializer.serialize(harmless)
+    openmm.XmlSerializer.deserialize(harmful)
+    assert touched.exists(), "nothing is refused here unless OpenMM would run it"
+    touched.unlink()
+    command = [sys.executable, "run.py", "--platform", "CPU", "--time", "0.001"]
+    for name, text in (
+        ("system.xml", harmful),
+        ("system.xml", harmful.replace("PythonForce", "&#80;ythonForce")),
+        ("integrator.xml", harmful),
+        ("state.xml", harmful),
+    ):
+        before = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(text)
+        if name == "system.xml":
+            with pytest.raises(InputError, match=r"system.xml: holds a PythonForce, or characters"):
+                evaluate(tmp_path, start_from(waters).frame)
+        refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert refused.returncode == 1 and refused.stderr == (
+            f"{name} holds a PythonForce, or characters as numbers that could hide one: reading it"
+            " could run any code\n"
+        )
+        assert not touched.exists()
+        (tmp_path / name).write_text(before)
 
 
 # --- forcefield.xml -------------------------------------------------------------------------------
@@ -121,6 +164,7 @@ XML_CASES = {
     "rings": molecules(
         ["C6H6", "C3H6_D3h", "C5H5N", "CH2OCH2", "CH2OCH2", "bicyclobutane", "C5H5N"], CUBE, "power"
     ),
+    "densities with angles": angular(molecules(["H2O"] * 4 + ["CH3OH"] * 2, TRICLINIC)),
 }
 
 
@@ -200,7 +244,7 @@ def test_run_py_needs_nothing_but_openmm(
     few: Trajectory, spline_water: AgentLoss, tmp_path: Path
 ) -> None:
     directory = tmp_path / "export"
-    export_openmm(spline_water, start_from(few[0]), directory, timestep_fs=0.5)
+    export_openmm(spline_water, start_from(few[0]), directory)
     options = [
         "--platform",
         "CPU",

@@ -76,7 +76,8 @@ CASES = {
         MD(),
         (
             *OF_A_FRAME,
-            *("engine", "output", "minimize", "platform", "precision", "resume", "json"),
+            *("engine", "output", "minimize", "platform", "precision", "many_body", "resume"),
+            "json",
         ),
     ),
     "agents": Case(
@@ -181,6 +182,8 @@ def another(option: str, type_: Any, default: Any) -> tuple[list[str], Any]:
         return [f"--{option}", "openmm"], "openmm"
     if option == "channels":
         return [f"--{option}", "2,1,1"], (2, 1, 1)
+    if option == "collective-spacing":
+        return [f"--{option}", "0.8"], 0.8
     if option in OTHER_TEXTS:
         text = OTHER_TEXTS[option]
         return [f"--{option}", text], int(text) if text.isdigit() else text

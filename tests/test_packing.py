@@ -27,11 +27,11 @@ def contacts(frame: Trajectory, size: int) -> dict[tuple[str, str], float]:
     atoms = Atoms(frame.symbols, positions=frame.positions[0], cell=frame.cell[0], pbc=True)
     i, j, r, shift = neighbor_list("ijdS", atoms, 3.5)
     apart = (i // size != j // size) | (shift != 0).any(axis=1)
-    found: dict[tuple[str, str], float] = {}
+    shortest: dict[tuple[str, str], float] = {}
     for a, b, distance in zip(i[apart], j[apart], r[apart], strict=True):
         pair = (frame.symbols[a], frame.symbols[b])
-        found[pair] = min(found.get(pair, 9.0), float(distance))
-    return found
+        shortest[pair] = min(shortest.get(pair, 9.0), float(distance))
+    return shortest
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

@@ -1,16 +1,14 @@
-"""README's own text is what runs here: its main command and its Python lines."""
+"""README's own text is what runs here: its Python lines. (Its main command, which takes minutes:
+regression/test_main_command.py.)
+"""
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from documents import ROOT, commands
 from documents import blocks as fenced
 
@@ -20,67 +18,6 @@ USAGE = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
 
 def blocks(language: str, text: str = README) -> list[str]:
     return [block.text for block in fenced(text) if block.language == language]
-
-
-def main_command() -> list[str]:
-    """What follows the installation in README's first command."""
-    make, install, run = blocks("bash")[0].strip().split(" && ")
-    assert make == "python3 -m venv .venv"
-    assert install == ".venv/bin/pip install ."
-    return shlex.split(run)
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """README's main command in a copy of the example; the installation is that of the tests."""
-    where = tmp_path_factory.mktemp("clone")
-    shutil.copytree(ROOT / "examples", where / "examples", ignore=shutil.ignore_patterns("output"))
-    command = main_command()
-    assert command[0] == ".venv/bin/mld-ff"
-    command = [sys.executable, "-c", "from mld_ff.cli import main; main()", *command[1:]]
-    done = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "report.html" in done.stdout
-    return where / "examples/water/output"
-
-
-def test_main_command_leaves_what_the_readme_promises(built: Path) -> None:
-    promised = re.findall(
-        r"`([\w./*-]+)`", "".join(re.findall(r"^\| (`.*?) \|", README, re.MULTILINE))
-    )
-    assert {
-        "model.json",
-        "openmm/",
-        "lammps/",
-        "run-openmm/",
-        "run-lammps/",
-        "report.html",
-    } <= set(promised)
-    for name in promised:
-        assert (built / name).exists(), name
-    page = (built / "report.html").read_text(encoding="utf-8")
-    assert (
-        page.count("data:image/png;base64,") == len(list((built / "figures").glob("*.png"))) == 10
-    )
-    assert "FAILED" not in page
-
-
-def test_main_command_learns_verifies_and_runs(built: Path) -> None:
-    report = json.loads((built / "report.json").read_text(encoding="utf-8"))
-    assert report["fit"]["relative_rmse"]["O"] <= 0.275
-    assert report["fit"]["relative_rmse"]["H"] <= 0.245
-    assert report["verify"]["passed"] is True
-    observables = report["observables"]
-    bond, peak = observables["oh_mean_A"], observables["goo_peak_A"]
-    for engine in ("openmm", "lammps"):
-        assert abs(observables["temperature_K"][engine]["value"] - 300) < 9
-        assert abs(bond[engine]["value"] - bond["reference"]["value"]) < 0.003
-        assert abs(peak[engine]["value"] - peak["reference"]["value"]) < 0.1
-
-
-def test_exported_files_need_no_mld_ff(built: Path) -> None:
-    for file in [*(built / "openmm").iterdir(), *(built / "lammps").iterdir()]:
-        assert "import mld_ff" not in file.read_text(encoding="utf-8")
 
 
 def test_python_lines_run(tmp_path: Path) -> None:

@@ -36,6 +36,11 @@ def refined(
     return out, refine(cold_water, out, SETTINGS, rounds=1, label=teacher)
 
 
+def number_labelled(refined: tuple[Path, Refinement]) -> int:
+    """Frames that the one round learned from."""
+    return present(refined[1].rounds[0].labels).labelled
+
+
 def rmse(loss: AgentLoss, frames: Trajectory) -> float:
     mine = present(Teacher(loss, frames[0]).label(frames).forces)
     return float(np.sqrt(((mine - present(frames.forces)) ** 2).mean()))
@@ -68,13 +73,14 @@ def test_what_a_round_tells(refined: tuple[Path, Refinement], teacher: Teacher) 
     out, refinement = refined
     (told,) = refinement.rounds
     state = json.loads((out / "refine.json").read_text())
-    assert state["rounds"] == json.loads(json.dumps([told]))
-    assert 0 < told["labelled"] <= 20 and not told["quiet"] and not refinement.finished
-    assert teacher.asked[0] == told["labelled"] + 1  # one that the source knows
-    assert told["runs"]["run-450K"]["new"] > told["runs"]["run-100K"]["new"]
-    assert told["rmse_on_new_meV_per_A"] > told["rmse_meV_per_A"]
+    assert state["rounds"] == json.loads(json.dumps([told.to_dict()]))
+    assert told.labels is not None and 0 < told.labels.labelled <= 20
+    assert not told.quiet and not refinement.finished
+    assert teacher.asked[0] == told.labels.labelled + 1  # one that the source knows
+    assert told.runs["run-450K"].new > told.runs["run-100K"].new
+    assert present(told.labels.rmse_on_new_meV_per_A) > told.rmse_meV_per_A
     provenance = refinement.loss.provenance
-    assert (provenance["frames_test"], provenance["frames_train"]) == (4, 16 + told["labelled"])
+    assert (provenance["frames_test"], provenance["frames_train"]) == (4, 16 + told.labels.labelled)
     assert {f.name for f in (out / "round-1").iterdir()} == {
         "model.json",
         "picked.json",
@@ -149,7 +155,7 @@ def test_labels_may_be_made_elsewhere(
     ) and "give this command again" in str(said.value)
     as_cp2k_writes(out / "round-1/labels", teacher)
     resumed = refine(cold_water, out, SETTINGS, 1)
-    assert resumed.rounds[0]["labelled"] == refined[1].rounds[0]["labelled"]
+    assert present(resumed.rounds[0].labels).labelled == number_labelled(refined)
     assert resumed.loss.provenance["rmse_meV_per_A"] == pytest.approx(
         refined[1].loss.provenance["rmse_meV_per_A"], rel=1e-4
     )
@@ -263,5 +269,6 @@ def test_a_label_of_monstrous_forces_is_not_learned(
     (told,) = refine(
         cold_water, as_killed(refined, tmp_path / "monstrous"), SETTINGS, 1, monstrous
     ).rounds
-    assert told["labelled"] == refined[1].rounds[0]["labelled"] - 1
-    assert "a force of 86.6 eV/Å" in told["left_out"][0]
+    labels = present(told.labels)
+    assert labels.labelled == number_labelled(refined) - 1
+    assert "a force of 86.6 eV/Å" in labels.left_out[0]

@@ -43,13 +43,13 @@ ROOT = Path(__file__).parents[1]
 BASIS = Basis("spline", spacing_A=0.5, bond_degree=2, cutoff_A=5.0)
 
 
-def assert_same_coefficients(found: AgentLoss, expected: AgentLoss) -> None:
+def assert_same_coefficients(loss: AgentLoss, expected: AgentLoss) -> None:
     """To 1e-10 of the largest of each term, the agents' too; everything else of the terms to the
     bit.
     """
-    pairs = list(zip(found.terms, expected.terms, strict=True))
+    pairs = list(zip(loss.terms, expected.terms, strict=True))
     for species, terms in expected.agents.items():
-        pairs += zip(found.agents[species], terms, strict=True)
+        pairs += zip(loss.agents[species], terms, strict=True)
     for a, b in pairs:
         size = max(map(abs, b.coefficients))
         assert a.coefficients == pytest.approx(b.coefficients, rel=1e-10, abs=1e-10 * size), a.name

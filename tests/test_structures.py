@@ -118,18 +118,18 @@ WRITERS: dict[str, tuple[Callable[[Start, Path], None], float, bool]] = {
 """Writer, its rounding of positions [Å], and whether it writes velocities."""
 
 
-def check(found: Trajectory, start: Start, rounding: float, velocities: bool) -> None:
+def check(read_back: Trajectory, start: Start, rounding: float, velocities: bool) -> None:
     """The same atoms, at the same places in the same lattice."""
     frame, cell = start.frame, start.frame.cell[0]
-    assert found.symbols == frame.symbols
-    assert found.masses == pytest.approx(frame.masses, abs=1e-3)
-    assert found.standard_cell().cell[0] == pytest.approx(cell, abs=max(rounding, 5e-6))
-    apart = (found.positions[0] - frame.positions[0]) @ np.linalg.inv(cell)
+    assert read_back.symbols == frame.symbols
+    assert read_back.masses == pytest.approx(frame.masses, abs=1e-3)
+    assert read_back.standard_cell().cell[0] == pytest.approx(cell, abs=max(rounding, 5e-6))
+    apart = (read_back.positions[0] - frame.positions[0]) @ np.linalg.inv(cell)
     assert np.abs((apart - np.round(apart)) @ cell).max() < rounding
-    assert (found.velocities is not None) == velocities
-    if found.velocities is not None:
+    assert (read_back.velocities is not None) == velocities
+    if read_back.velocities is not None:
         assert frame.velocities is not None
-        assert found.velocities == pytest.approx(frame.velocities, abs=1e-5)
+        assert read_back.velocities == pytest.approx(frame.velocities, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -220,10 +220,10 @@ def test_names_and_masses_tell_elements(
 ) -> None:
     """As other force fields name water; velocities without units are no velocities."""
     (tmp_path / name).write_text(text)
-    found = read_structure(tmp_path / name)
-    assert start_from(found).topology.formulas() == formulas
-    assert found.cell[0] == pytest.approx(15 * np.eye(3), abs=1e-6)
-    assert found.velocities is None
+    frame = read_structure(tmp_path / name)
+    assert start_from(frame).topology.formulas() == formulas
+    assert frame.cell[0] == pytest.approx(15 * np.eye(3), abs=1e-6)
+    assert frame.velocities is None
 
 
 @pytest.mark.parametrize(

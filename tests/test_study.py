@@ -184,7 +184,7 @@ def test_study_of_a_run_beside_itself(
 
 
 def test_report_of_little_and_of_molecules_other_than_water(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, undrawn: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ammonia with invented forces: nothing of water is said; too few frames for errors, or none of
     dynamics.
@@ -227,7 +227,7 @@ def test_report_of_little_and_of_molecules_other_than_water(
 
 
 def test_report_of_single_frames_with_their_noise(
-    dft_run: tuple[Path, Path], tmp_path: Path
+    dft_run: tuple[Path, Path], undrawn: None, tmp_path: Path
 ) -> None:
     """Frames that CP2K labelled one by one have no dynamics; those computed again tell the noise of
     their forces.
@@ -249,7 +249,9 @@ def test_report_of_single_frames_with_their_noise(
     )
 
 
-def test_other_molecules_and_densities_are_not_compared(ran: Path, tmp_path: Path) -> None:
+def test_other_molecules_and_densities_are_not_compared(
+    ran: Path, few: Trajectory, tmp_path: Path
+) -> None:
     methanol = liquid(["CH3OH"] * 4, CUBE)
     files = tmp_path / "cp2k"
     files.mkdir()
@@ -261,6 +263,21 @@ def test_other_molecules_and_densities_are_not_compared(ran: Path, tmp_path: Pat
     (files / "m.inp").write_text("&FORCE_EVAL\n&SUBSYS\n&CELL\nABC 12 12 12\n&END\n&END\n&END\n")
     with pytest.raises(InputError, match="nothing to compare"):
         compare_runs(open_cp2k(files, require_forces=False), [ran])
+    with pytest.raises(InputError, match=r"its density is 1\.030 times that of the reference"):
+        compare_runs(replace(few[:4], cell=1.01 * few.cell[:4]), [ran])
+
+
+def test_of_hydrogens_of_another_mass_only_structure_is_compared(
+    ran: Path, few: Trajectory
+) -> None:
+    heavy = np.where(np.array(few.symbols) == "H", 4.0, few.masses)
+    study = compare_runs(replace(few[:4], masses=heavy), [ran])
+    assert study.notes[-1] == (
+        "H weighs 4 amu in the reference, 1.008 amu in the run of LAMMPS: diffusion, density of"
+        " states and bonds from the same start are left out. Structure does not depend on masses."
+    )
+    assert {"oh_mean_A", "temperature_K"} <= study.observables.keys()
+    assert {"same_start", "displacement", "spectrum"}.isdisjoint(study.series)
 
 
 def test_runs_side_by_side(

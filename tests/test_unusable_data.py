@@ -87,7 +87,7 @@ def test_a_fit_worse_than_no_force_is_warned_of(few: Trajectory) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"kind": "morse"}, "the basis is 'morse'; known: spline, power"),
+        ({"kind": "morse"}, "the basis is 'morse'; those that can be fitted: spline, power"),
         (
             {"kind": "power", "exponents": ()},
             r"the exponents are \[\]: at least one is needed, each once",

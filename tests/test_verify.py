@@ -227,9 +227,11 @@ def test_other_spoilt_lammps_files(copy: Path, few: Trajectory, spline_water: Ag
 def change_number(file: Path, pattern: str, factor: float) -> None:
     """Multiply the first number that follows a pattern."""
     text = file.read_text()
-    found = re.search(f"{pattern}({NUMBER})", text)
-    assert found, pattern
-    file.write_text(text[: found.start(1)] + repr(factor * float(found[1])) + text[found.end(1) :])
+    number = re.search(f"{pattern}({NUMBER})", text)
+    assert number, pattern
+    file.write_text(
+        text[: number.start(1)] + repr(factor * float(number[1])) + text[number.end(1) :]
+    )
 
 
 @pytest.mark.parametrize("factor", [-1.0, 1.01, 1 / 4.184], ids=["sign", "1 %", "kcal"])
@@ -338,10 +340,10 @@ def test_spread_frames(few: Trajectory) -> None:
 
 def test_spread_frames_over_pieces(water: Trajectory) -> None:
     """687 frames come in eleven pieces."""
-    found = spread_frames(water, 30)
+    frames = spread_frames(water, 30)
     expected = np.linspace(0, 686, 30).round().astype(int)
-    assert found.step.tolist() == water.step[expected].tolist()
-    assert np.array_equal(found.positions, water.positions[expected])
+    assert frames.step.tolist() == water.step[expected].tolist()
+    assert np.array_equal(frames.positions, water.positions[expected])
 
 
 def test_system_that_the_model_does_not_know(spline_water: AgentLoss) -> None:

@@ -44,8 +44,8 @@ class Answer:
 
     data: dict[str, Any]
     """Printed with `--json`."""
-    text: Callable[[dict[str, Any]], str]
-    """Makes of `data` what is printed without."""
+    text: str
+    """Printed without."""
     failure: str = ""
     """Which check failed, if one did."""
 
@@ -68,7 +68,7 @@ def verb(function: Callable[..., Answer]) -> Callable[..., None]:
             if "progress" in own:
                 values["progress"] = progress
             answer = function(*arguments, **values)
-            said = to_json(answer.data) if as_json else answer.text(answer.data) + "\n"
+            said = to_json(answer.data) if as_json else answer.text + "\n"
             sys.stdout.write(printable(said))
             if answer.failure:
                 errors.print(printable(f"check failed: {answer.failure}"))

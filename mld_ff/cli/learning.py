@@ -47,9 +47,9 @@ def inspect(
 ) -> Answer:
     """Tell what a CP2K run holds and how good its forces are."""
     source = reading.open(cp2k_dir, require_forces=False)
-    inspection = survey.inspect(source, cutoff, progress).to_dict()
-    data = {**inspection, "notes": source.notes, "source": source.origin.to_dict()}
-    return Answer(data, text.inspection_text)
+    inspection = survey.inspect(source, cutoff, progress)
+    data = {**inspection.to_dict(), "notes": source.notes, "source": source.origin.to_dict()}
+    return Answer(data, text.inspection_text(inspection, source))
 
 
 @verb
@@ -82,7 +82,8 @@ def fit(
         sources = [reading.open(run) for run in runs]
         loss, notes = inference.fit(sources, basis, progress, processes).loss, notes_of(sources)
     loss.save(output)
-    return Answer({**loss.provenance, "notes": notes, "model": str(output)}, text.fit_text)
+    data = {**loss.provenance, "notes": notes, "model": str(output)}
+    return Answer(data, text.fit_text(loss.provenance, output, notes))
 
 
 @verb
@@ -119,15 +120,17 @@ def accumulate(
     sources = [reading.open(run) for run in runs]
     sums = inference.accumulate(sources, layout, progress, processes, Part.parse(part))
     inference.write_shard(sums, output)
+    size, notes = output.stat().st_size, notes_of(sources)
     data = {
         "file": str(output),
         "part": part,
         "frames": sums.frames,
         "frames_with_broken_bonds": sums.left_out,
-        "bytes": output.stat().st_size,
-        "notes": notes_of(sources),
+        "bytes": size,
+        "notes": notes,
     }
-    return Answer(data, text.accumulate_text)
+    told = f"{output}: {sums.frames} frames, part {part}, {size / 1e6:.1f} MB"
+    return Answer(data, text.lines(told, *text.noted(notes)))
 
 
 @verb
@@ -155,5 +158,5 @@ def scan(
         basis.cutoff_A,
         progress,
     )
-    files = write_scan(output, errors)
-    return Answer({**errors.to_dict(), "files": [str(f) for f in files]}, text.scan_text)
+    files = [str(file) for file in write_scan(output, errors)]
+    return Answer({**errors.to_dict(), "files": files}, text.scan_text(errors, files))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -19,7 +19,7 @@ from mld_ff.production.results import read_run
 from mld_ff.progress import Progress
 from mld_ff.sources import packing
 from mld_ff.sources.cp2k.run.inputs import Reference, write_labels, write_reference
-from mld_ff.sources.cp2k.run.resume import summarise
+from mld_ff.sources.cp2k.run.resume import prepare
 from mld_ff.trajectory import FrameSource, Trajectory, spread_frames
 
 
@@ -43,17 +43,13 @@ def box(
     frame = beginning.read() if beginning.given else mixture.pack(seed)
     start = start_from(packing.replicate(frame, replicate))
     write_structure(start, output)
+    molecules = start.topology.formulas()
     data = {
         "file": str(output),
-        "molecules": start.topology.formulas(),
+        "molecules": molecules,
         "cell_A": start.frame.cell[0].tolist(),
     }
-    return Answer(data, _box_text)
-
-
-def _box_text(data: dict[str, Any]) -> str:
-    molecules = ", ".join(f"{number} {name}" for name, number in data["molecules"].items())
-    return f"{data['file']}: {molecules}"
+    return Answer(data, f"{output}: {text.counted(molecules)}")
 
 
 @verb
@@ -113,7 +109,8 @@ def reference(
         if relax is not None or beginning.given:
             settings = replace(settings, relax_steps=relax or 0)
         write_reference(output, settings, frame)
-    return Answer(summarise(output, run or resume, progress), text.reference_text)
+    prepared = prepare(output, run or resume, progress)
+    return Answer(prepared.to_dict(), text.reference_text(prepared))
 
 
 def _frames_to_label(where: Path, number: int | None, files: tuple[str, ...]) -> Trajectory:

@@ -54,7 +54,7 @@ def report(
     )
     page = write_report(output, study)
     data = {"page": str(page), **study.summary()}
-    return Answer(data, lambda _: text.report_text(study, page))
+    return Answer(data, text.report_text(study, page))
 
 
 @verb
@@ -71,4 +71,4 @@ def build(
     settings = pipeline.read_config(config, output)
     study = pipeline.build(settings, progress)
     data = {"output": str(settings.output), **study.summary()}
-    return Answer(data, lambda _: text.build_text(study, settings.output))
+    return Answer(data, text.build_text(study, settings.output))

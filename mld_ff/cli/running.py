@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -18,10 +18,8 @@ from mld_ff.engines.settings import MD, Device
 from mld_ff.loss.model import AgentLoss
 from mld_ff.production import simulation
 from mld_ff.production.preparation import CONTACT_EV_PER_A, start_at
-from mld_ff.production.record import read_record
-from mld_ff.production.results import excursions, read_log
+from mld_ff.production.results import outcome_of
 from mld_ff.progress import Progress
-from mld_ff.trajectory import Trajectory
 
 Minimize = Annotated[
     bool | None,
@@ -48,15 +46,15 @@ def export(
     """Write the files that an engine runs without mld_ff."""
     loss = AgentLoss.load(model)
     start = start_at(loss, beginning.read(), md.temperature_K, minimize=minimize, progress=progress)
-    write = ENGINES[engine].export
-    files = write(loss, start, output, md.temperature_K, md.timestep_fs, md.damping_fs)
+    files = ENGINES[engine].export(loss, start, output, md)
+    names = [str(file) for file in files]
     data = {
         "engine": engine,
-        "files": [str(f) for f in files],
+        "files": names,
         "molecules": start.topology.formulas(),
         "minimized": start.frame.origin.minimized,
     }
-    return Answer(data, lambda d: "\n".join(d["files"]))
+    return Answer(data, "\n".join(names))
 
 
 @verb
@@ -88,7 +86,8 @@ def verify(
         progress=progress,
     )
     differs = "an engine differs from the numpy reference by more than the tolerance"
-    return Answer(result.to_dict(), text.verify_text, "" if result.passed else differs)
+    failure = "" if result.passed else differs
+    return Answer(result.to_dict(), text.verify_text(result), failure)
 
 
 @verb
@@ -113,21 +112,5 @@ def run(
     """
     frame, loss = beginning.read(), AgentLoss.load(model)
     trajectory = simulation.run(loss, frame, engine, output, md, device, progress, minimize, resume)
-    return Answer(_run_summary(loss, trajectory, output), text.run_text)
-
-
-def _run_summary(loss: AgentLoss, trajectory: Trajectory, directory: Path) -> dict[str, Any]:
-    log, record = read_log(directory), read_record(directory)
-    return {
-        "engine": record.engine,
-        "device": record.device,
-        "directory": str(directory),
-        "frames": trajectory.n_frames,
-        "time_ps": float(log["time_ps"][-1]),
-        "mean_temperature_K": float(log["temperature_K"].mean()),
-        "mean_potential_eV": float(log["potential_eV"].mean()),
-        "mean_density_g_per_cm3": float(log["density_g_per_cm3"].mean()),
-        "ns_per_day": record.ns_per_day,
-        "notes": record.notes,
-        "excursions": excursions(loss, trajectory),
-    }
+    outcome = outcome_of(output, loss, trajectory)
+    return Answer(outcome.to_dict(), text.run_text(outcome))

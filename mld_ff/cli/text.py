@@ -2,110 +2,121 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mld_ff.tables import Table, number
+from mld_ff.units import FS_TO_PS
 
 if TYPE_CHECKING:
+    from mld_ff.inference import ExponentScan
+    from mld_ff.production.results import RunOutcome
     from mld_ff.report.study import Study
+    from mld_ff.sources.cp2k.run.resume import Prepared
+    from mld_ff.sources.source import FileSource
+    from mld_ff.survey import Inspection
+    from mld_ff.verification import EngineResult, Verification
+    from mld_ff.workflows.agents import Learning
+    from mld_ff.workflows.matching.loop import Matching
+    from mld_ff.workflows.refining.loop import Refinement
+    from mld_ff.workflows.refining.round import RunSeen
 
 
-def reference_text(d: dict[str, Any]) -> str:
-    return _lines(d["input"], *_notes(d))
+def reference_text(prepared: Prepared) -> str:
+    return lines(str(prepared.input), *noted(prepared.notes))
 
 
-def inspection_text(d: dict[str, Any]) -> str:
+def inspection_text(inspection: Inspection, source: FileSource) -> str:
+    topology, forces = inspection.survey.topology, inspection.survey.forces
+    first_ps, last_ps = (time * FS_TO_PS for time in inspection.time_fs)
+    cell = "; ".join(" ".join(f"{x:g}" for x in row) for row in inspection.cell)
+    molecules = counted(topology.formulas())
     facts = [
-        ["files", ", ".join(d["source"]["files"])],
-        ["frames", f"{d['frames']}, {d['time_fs'][0] / 1000:g} to {d['time_fs'][1] / 1000:g} ps"],
-        ["atoms", f"{_counted(d['atoms'])}; molecules {_counted(d['molecules'])}"],
-        ["cell", "; ".join(" ".join(f"{x:g}" for x in row) for row in d["cell_A"]) + " Å"],
-        ["density", f"{d['density_g_per_cm3']:.3f} g/cm³"],
-        ["has", ", ".join(k for k, v in d["has"].items() if v) or "positions only"],
+        ["files", ", ".join(source.origin.files)],
+        ["frames", f"{inspection.frames}, {first_ps:g} to {last_ps:g} ps"],
+        ["atoms", f"{counted(Counter(topology.symbols))}; molecules {molecules}"],
+        ["cell", f"{cell} Å"],
+        ["density", f"{inspection.density:.3f} g/cm³"],
+        ["has", ", ".join(k for k, v in inspection.has.items() if v) or "positions only"],
     ]
-    if temperature := d["temperature_K"]:
-        facts.append(["temperature", f"{temperature['mean']:.1f} ± {temperature['std']:.1f} K"])
-    if d["has"]["forces"]:
-        net, heavy = d["net_force_eV_per_A"], d["force_rms_heavy_eV_per_A"]
-        forces = f"net {net:.2g} eV/Å per frame and component; rms on heavy atoms {heavy:.2f} eV/Å"
-        facts.append(["forces", forces])
+    if temperatures := inspection.survey.temperatures:
+        kelvin, deviation = np.mean(temperatures), np.std(temperatures)
+        facts.append(["temperature", f"{kelvin:.1f} ± {deviation:.1f} K"])
+    if inspection.has["forces"]:
+        net = f"net {forces.net_force:.2g} eV/Å per frame and component"
+        facts.append(["forces", f"{net}; rms on heavy atoms {forces.heavy_rms:.2f} eV/Å"])
     distances = [
         [
             name,
-            *(f"{v[key]:.3f}" for key in ("shortest", "longest")),
-            *(f"{v[key]:.4f}" for key in ("mean", "std")),
-            str(v["count"]),
+            *(f"{r:.3f}" for r in (seen.shortest, seen.longest)),
+            *(f"{r:.4f}" for r in (seen.mean, seen.deviation)),
+            str(seen.n),
         ]
-        for name, v in d["distances_A"].items()
+        for name, seen in inspection.survey.distances.items()
+        if seen.n
     ]
     head = ["distances [Å]", "shortest", "longest", "mean", "std", "pairs"]
-    return _lines(
+    return lines(
         Table(["", ""], facts, "ll").text,
         "",
         Table(head, distances).text,
-        *_notes(d),
-        *(f"warning: {w}" for w in d["warnings"]),
+        *noted(source.notes),
+        *(f"warning: {w}" for w in inspection.warnings()),
     )
 
 
-def run_text(d: dict[str, Any]) -> str:
-    lines = [
-        f"{d['time_ps']:g} ps in {d['directory']}, mean temperature {d['mean_temperature_K']:.1f}"
-        f" K, density {d['mean_density_g_per_cm3']:.3f} g/cm³"
+def run_text(outcome: RunOutcome) -> str:
+    told = [
+        f"{outcome.time_ps:g} ps in {outcome.directory}, mean temperature"
+        f" {outcome.mean_temperature_K:.1f} K, density {outcome.mean_density_g_per_cm3:.3f} g/cm³"
     ]
-    if d["ns_per_day"]:
-        lines.append(f"{d['ns_per_day']:.3g} ns/day")
-    if d["device"]:
-        lines.append("on {platform}, {device}, precision {precision}".format(**d["device"]))
-    if outside := d["excursions"]:
+    if outcome.ns_per_day:
+        told.append(f"{outcome.ns_per_day:.3g} ns/day")
+    if outcome.device:
+        told.append("on {platform}, {device}, precision {precision}".format(**outcome.device))
+    if outside := outcome.excursions:
         worst = max(outside, key=outside.__getitem__)
-        lines.append(
+        told.append(
             f"densities outside their sampled range: at most {100 * outside[worst]:.3g} % of one"
             f" channel's ({worst})"
         )
-    return _lines(*lines, *_notes(d))
+    return lines(*told, *noted(outcome.notes))
 
 
-def accumulate_text(d: dict[str, Any]) -> str:
-    line = f"{d['file']}: {d['frames']} frames, part {d['part']}, {d['bytes'] / 1e6:.1f} MB"
-    return _lines(line, *_notes(d))
-
-
-def fit_text(d: dict[str, Any]) -> str:
-    lines = [
-        f"{d['model']}: {d['n_coefficients']} coefficients from {d['frames_train']} frames, "
+def fit_text(d: Mapping[str, Any], model: Path, notes: Sequence[str]) -> str:
+    """d: what the model file tells of its fit (`AgentLoss.provenance`)."""
+    told = [
+        f"{model}: {d['n_coefficients']} coefficients from {d['frames_train']} frames, "
         f"tested on {d['frames_test']}"
     ]
     pairs = d.get("relative_rmse_pairs", {})
     for s, e in d["relative_rmse"].items():
         alone = f"pairs alone {pairs[s]:.3f}, and " if s in pairs else ""
-        lines.append(
+        told.append(
             f"  {s}: relative RMSE {e:.3f} ({alone}without reciprocity"
             f" {d['relative_rmse_agent'][s]:.3f})"
         )
-    lines.append(f"  all forces: {d['rmse_meV_per_A']:.0f} meV/Å")
+    told.append(f"  all forces: {d['rmse_meV_per_A']:.0f} meV/Å")
     if not d["errors_include_walls"]:
-        lines.append(
+        told.append(
             "  (of the fitted functions; without the frames themselves, walls cannot be included)"
         )
     if "collective" in d:
-        lines.append(_curve_table(d["collective"]).text)
+        told.append(_curve_table(d["collective"]).text)
     if "channels" in d:
-        whole = d["channels"]["unseen_meV_per_A_whole_forms"]
-        lines.append(
-            f"  channels: {', '.join(f'{n} of {s}' for s, n in d['channels']['numbers'].items())}"
-            f" (as many as can be: {whole:.0f} meV/Å)"
-        )
+        told.append(_ladder_table(d["channels"]).text)
     if d["weakly_determined"]:
-        lines.append(f"resting on the ridge more than on data: {', '.join(d['weakly_determined'])}")
+        told.append(f"resting on the ridge more than on data: {', '.join(d['weakly_determined'])}")
     if d["undetermined"]:
-        lines.append(f"not determined by the data and left at zero: {', '.join(d['undetermined'])}")
-    return _lines(*lines, *_notes(d), *(f"warning: {w}" for w in d["warnings"]))
+        told.append(f"not determined by the data and left at zero: {', '.join(d['undetermined'])}")
+    return lines(*told, *noted(notes), *(f"warning: {w}" for w in d["warnings"]))
 
 
-def _curve_table(collective: dict[str, Any]) -> Table:
+def _curve_table(collective: Mapping[str, Any]) -> Table:
     """Errors over the number of channels."""
     rows = [
         [
@@ -126,14 +137,40 @@ def _curve_table(collective: dict[str, Any]) -> Table:
     return Table(head, rows, "lrrrrl", caption)
 
 
-def scan_text(d: dict[str, Any]) -> str:
-    lines = [
-        f"{s}: best exponent {n:g}, relative RMSE {d['relative_rmse'][s]:.3f}"
-        for s, n in d["best_exponent"].items()
+def _ladder_table(channels: Mapping[str, Any]) -> Table:
+    """Errors over costs of channels with angles."""
+    rows = [
+        [
+            ",".join(map(str, row["channels"])),
+            f"{row['unseen_meV_per_A']:.1f}",
+            f"{row['unseen_relative_rmse_molecules']:.3f}",
+            f"{row['cost']:.1f}",
+            "<- this model" if row["channels"] == channels["by_order"] else "",
+        ]
+        for row in channels["curve"]
     ]
-    errors = ", ".join(f"{s} {e:.3f}" for s, e in d["relative_rmse_best_pair"].items())
-    n, m = d["best_pair"]
-    return _lines(*lines, f"best pair of exponents {n:g} and {m:g}: {errors}", *d["files"])
+    limit = [
+        f"{channels['unseen_meV_per_A_whole_forms']:.1f}",
+        f"{channels['unseen_relative_rmse_molecules_whole_forms']:.3f}",
+    ]
+    rows.append(["as many as can be", *limit, "", ""])
+    head = ["channels of orders 0, 1, 2", "unseen meV/Å", "molecules", "cost", ""]
+    caption = (
+        f"densities to {channels['cutoff_A']:g} Å; molecules: relative RMSE of net forces and"
+        " torques, unseen; cost: time per step in LAMMPS by what its styles take, pairs alone 1"
+    )
+    return Table(head, rows, "lrrrl", caption)
+
+
+def scan_text(scan: ExponentScan, files: Sequence[str]) -> str:
+    least = scan.relative_rmse
+    told = [
+        f"{s}: best exponent {n:g}, relative RMSE {least[s]:.3f}"
+        for s, n in scan.best_exponent.items()
+    ]
+    errors = ", ".join(f"{s} {e:.3f}" for s, e in scan.relative_rmse_best_pair.items())
+    n, m = scan.best_pair
+    return lines(*told, f"best pair of exponents {n:g} and {m:g}: {errors}", *files)
 
 
 def report_text(study: Study, page: Path) -> str:
@@ -145,7 +182,7 @@ def report_text(study: Study, page: Path) -> str:
         + (f", {speed.ratio:.3g} times faster than {study.origin.name}" if speed.ratio else "")
         for name, speed in study.speeds.items()
     ]
-    return _lines(
+    return lines(
         observables_table(study).text,
         *speeds,
         *(f"note: {n}" for n in study.notes),
@@ -154,63 +191,62 @@ def report_text(study: Study, page: Path) -> str:
 
 
 def build_text(study: Study, out: Path) -> str:
-    model = {**study.loss.provenance, "model": str(out / "model.json"), "notes": []}
     assert study.verification is not None
-    return _lines(
-        fit_text(model),
-        verify_text(study.verification.to_dict()),
+    return lines(
+        fit_text(study.loss.provenance, out / "model.json", []),
+        verify_text(study.verification),
         report_text(study, out / "report.html"),
     )
 
 
-def refine_text(d: dict[str, Any]) -> str:
+def refine_text(refinement: Refinement, model: Path) -> str:
     rows = [
         [
-            str(r["round"]),
-            f"{r['rmse_meV_per_A']:.1f}",
-            number(r.get("rmse_on_new_meV_per_A"), ".0f"),
-            f"{100 * r['new_fraction']:.1f} %",
-            str(r.get("labelled", "–")),
-            "; ".join(_looked_at(name, run) for name, run in r["runs"].items()),
+            str(r.round),
+            f"{r.rmse_meV_per_A:.1f}",
+            number(r.labels.rmse_on_new_meV_per_A if r.labels else None, ".0f"),
+            f"{100 * r.new_fraction:.1f} %",
+            str(r.labels.labelled) if r.labels else "–",
+            "; ".join(_looked_at(name, run) for name, run in r.runs.items()),
         ]
-        for r in d["rounds"]
+        for r in refinement.rounds
     ]
     end = (
         "nothing new is seen any more"
-        if d["finished"]
+        if refinement.finished
         else "new frames were still seen: give more --rounds"
     )
-    return _lines(
+    return lines(
         Table(["round", "meV/Å", "on new", "new", "labelled", "runs"], rows, "lrrrrl").text,
         *(
-            f"left out in round {r['round']}: {text}"
-            for r in d["rounds"]
-            for text in r.get("left_out", [])
+            f"left out in round {r.round}: {why}"
+            for r in refinement.rounds
+            for why in (r.labels.left_out if r.labels else ())
         ),
-        f"{d['model']}: {d['rmse_meV_per_A']:.1f} meV/Å on unseen frames of the run; {end}",
+        f"{model}: {refinement.rmse_meV_per_A:.1f} meV/Å on unseen frames of the run; {end}",
     )
 
 
-def _looked_at(name: str, run: dict[str, Any]) -> str:
-    end = f", ends {run['stopped']}" if run["stopped"] else ""
-    return f"{name} {run['new']} of {run['frames']} new{end}"
+def _looked_at(name: str, run: RunSeen) -> str:
+    end = f", ends {run.stopped}" if run.stopped else ""
+    return f"{name} {run.new} of {run.frames} new{end}"
 
 
-def match_text(d: dict[str, Any]) -> str:
-    names = list(d["noise"])
-    told = any("pressure_bar" in r for r in d["rounds"])
+def match_text(matching: Matching, model: Path, notes: Sequence[str]) -> str:
+    names = list(matching.noise)
+    told = any(r.pressure_bar is not None for r in matching.rounds)
     rows = [
         [
-            str(r["round"]),
-            f"{r['rmse_meV_per_A']:.1f}",
-            f"{100 * r['price']:.2f} %",
-            f"{r['step']:.2f}",
-            *(f"{r['mean_abs_dg'][n]:.4f}" for n in names),
-            *([f"{r['pressure_bar']:.0f} ± {r['error_bar']:.0f}"] if told else []),
+            str(r.round),
+            f"{r.rmse_meV_per_A:.1f}",
+            f"{100 * r.price:.2f} %",
+            f"{r.step:.2f}",
+            *(f"{r.mean_abs_dg[n]:.4f}" for n in names),
+            *([f"{r.pressure_bar:.0f} ± {r.error_bar:.0f}"] if told else []),
         ]
-        for r in d["rounds"]
+        for r in matching.rounds
     ]
-    noise = [f"{d['noise'][n]:.4f}" for n in names]
+    noise = [f"{matching.noise[n]:.4f}" for n in names]
     rows.append(["noise of the reference", "", "", "", *noise, *([""] if told else [])])
     head = ["round", "meV/Å", "price", "step", *names, *(["pressure [bar]"] if told else [])]
     caption = (
@@ -219,75 +255,70 @@ def match_text(d: dict[str, Any]) -> str:
     )
     end = (
         "no step is worth taking any more"
-        if d["finished"]
+        if matching.finished
         else "steps were still long: give more --rounds"
     )
-    return _lines(
+    return lines(
         Table(head, rows, caption=caption).text,
-        f"{d['model']}: {d['rmse_meV_per_A']:.1f} meV/Å on unseen frames; {end}",
-        *_notes(d),
+        f"{model}: {matching.rounds[-1].rmse_meV_per_A:.1f} meV/Å on unseen frames; {end}",
+        *noted(notes),
     )
 
 
-def verify_text(d: dict[str, Any]) -> str:
-    engines: dict[str, dict[str, Any]] = d["engines"]
-    energies = [["all terms", d["energy_eV"], *(r["energy_eV"] for r in engines.values())]]
-    for term, energy in d["terms_eV"].items():
-        energies.append([term, energy, *(r["terms_eV"].get(term) for r in engines.values())])
-    rows = [[name, *(number(x, ".6f") for x in values)] for name, *values in energies]
-    return _lines(
+def verify_text(verification: Verification) -> str:
+    engines = verification.engines
+    energies: dict[str, list[float | None]] = {
+        "all terms": [verification.energy_eV, *(r.energy_eV for r in engines.values())]
+    }
+    for term, energy in verification.terms_eV.items():
+        energies[term] = [energy, *(r.terms_eV.get(term) for r in engines.values())]
+    rows = [[name, *(number(x, ".6f") for x in values)] for name, values in energies.items()]
+    return lines(
         Table(["energy [eV]", "numpy", *engines], rows).text,
-        *(_verdict(name, result, d["energy_tolerance"]) for name, result in engines.items()),
+        *(_verdict(name, result) for name, result in engines.items()),
     )
 
 
-def _verdict(engine: str, result: dict[str, Any], energy_tolerance: float) -> str:
-    terms = result["terms_force_difference_eV_per_A"]
+def _verdict(engine: str, result: EngineResult) -> str:
+    terms = result.terms_force_difference_eV_per_A
     worst = max(terms, key=terms.__getitem__, default="")
     alone = f", of one term alone {terms[worst]:.1e} ({worst})" if terms else ""
     return (
-        f"{engine}: largest force difference {result['max_force_difference_eV_per_A']:.1e} eV/Å on"
-        f" {result['worst_atom']}{alone} (tolerance {result['force_tolerance_eV_per_A']:.0e}),"
-        f" energy {result['relative_energy_difference']:.1e} relative (tolerance"
-        f" {energy_tolerance:.0e}): {'passed' if result['passed'] else 'FAILED'}"
+        f"{engine}: largest force difference {result.max_force_difference_eV_per_A:.1e} eV/Å on"
+        f" {result.worst_atom}{alone} (tolerance {result.force_tolerance_eV_per_A:.0e}),"
+        f" energy {result.relative_energy_difference:.1e} relative (tolerance"
+        f" {result.energy_tolerance:.0e}): {'passed' if result.passed else 'FAILED'}"
     )
 
 
-def agents_text(d: dict[str, Any]) -> str:
-    runs = {
-        f"{dynamics} {ensemble}": run
-        for dynamics in ("reciprocal", "agents")
-        for ensemble, run in d[dynamics].items()
-    }
-    first = next(iter(runs.values()))
-    quantities = {
-        "time [ps]": ("time_ps", ".3g"),
-        "net force, rms [eV/Å]": ("net_force_rms_eV_per_A", ".2g"),
-        "final drift of the box [Å/ps]": ("final_drift_A_per_ps", ".2g"),
-        "energy gained [eV/ps]": ("gained_eV_per_ps", ".2g"),
-    }
+def agents_text(learning: Learning, directory: Path) -> str:
+    runs = [run.summary() for run in learning.runs.values()]
     rows = [
-        [name, *(format(run[key], form) for run in runs.values())]
-        for name, (key, form) in quantities.items()
+        ["time [ps]", *(f"{run.time_ps:.3g}" for run in runs)],
+        ["net force, rms [eV/Å]", *(f"{run.net_force_rms_eV_per_A:.2g}" for run in runs)],
+        ["final drift of the box [Å/ps]", *(f"{run.final_drift_A_per_ps:.2g}" for run in runs)],
+        ["energy gained [eV/ps]", *(f"{run.gained_eV_per_ps:.2g}" for run in runs)],
     ]
-    for s in first["temperature_K"]:
-        rows.append([f"T of {s} [K]", *(f"{r['temperature_K'][s]:.1f}" for r in runs.values())])
-    for name in first["distances_A"]:
-        lengths = [run["distances_A"][name] for run in runs.values()]
-        rows.append([f"{name} [Å]", *(f"{r['mean']:.3f} ± {r['std']:.3f}" for r in lengths)])
-    return _lines(
-        Table(["", *runs], rows).text,
-        f"temperatures and distances: second half of each run; in {d['directory']}",
+    for s in runs[0].temperature_K:
+        rows.append([f"T of {s} [K]", *(f"{run.temperature_K[s]:.1f}" for run in runs)])
+    for name in runs[0].distances_A:
+        lengths = [run.distances_A[name] for run in runs]
+        rows.append([f"{name} [Å]", *(f"{r.mean:.3f} ± {r.std:.3f}" for r in lengths)])
+    return lines(
+        Table(["", *(" ".join(names) for names in learning.runs)], rows).text,
+        f"temperatures and distances: second half of each run; in {directory}",
     )
 
 
-def _lines(*lines: str) -> str:
-    return "\n".join(lines)
+def lines(*several: str) -> str:
+    return "\n".join(several)
 
 
-def _notes(d: dict[str, Any]) -> list[str]:
-    return [f"note: {note}" for note in d["notes"]]
+def noted(notes: Sequence[str]) -> list[str]:
+    """Lines of notes."""
+    return [f"note: {note}" for note in notes]
 
 
-def _counted(numbers: Mapping[str, int]) -> str:
+def counted(numbers: Mapping[str, int]) -> str:
+    """Numbers of things by their names."""
     return ", ".join(f"{n} {name}" for name, n in numbers.items())

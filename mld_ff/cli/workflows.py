@@ -82,8 +82,9 @@ def refine(
     settings = replace(settings, basis=basis, reference=labels, nvt=md)
     source = reading.open(cp2k_dir)
     refinement = refining.refine(source, output, settings, rounds, progress=progress)
-    data = {"model": str(output / refining.MODEL), **refinement.to_dict()}
-    return Answer(data, text.refine_text)
+    model = output / refining.MODEL
+    data = {"model": str(model), **refinement.to_dict()}
+    return Answer(data, text.refine_text(refinement, model))
 
 
 @verb
@@ -130,12 +131,9 @@ def match(
     sources = [reading.open(run, require_forces=None) for run in runs]
     labelled = [Reading().open(directory) for directory in labels]
     matched = matching.match(sources, output, settings, rounds, labelled, progress)
-    data = {
-        "model": str(output / matching.MODEL),
-        **matched.to_dict(),
-        "notes": notes_of(sources),
-    }
-    return Answer(data, text.match_text)
+    model, notes = output / matching.MODEL, notes_of(sources)
+    data = {"model": str(model), **matched.to_dict(), "notes": notes}
+    return Answer(data, text.match_text(matched, model, notes))
 
 
 @verb
@@ -162,4 +160,5 @@ def agents(
     learning.json and learning.png.
     """
     learning = learn(AgentLoss.load(model), beginning.read(), output, md, progress)
-    return Answer({"directory": str(output), **learning.summary()}, text.agents_text)
+    data = {"directory": str(output), **learning.summary()}
+    return Answer(data, text.agents_text(learning, output))

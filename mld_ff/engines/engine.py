@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mld_ff.engines.settings import MD, Device
+from mld_ff.engines.settings import DEFAULT_MD, MD, Device, ManyBody
 from mld_ff.trajectory import Floats, Trajectory
 
 if TYPE_CHECKING:
@@ -40,16 +40,17 @@ class Session:
 
 
 class Export(Protocol):
-    """Write the files that the engine runs without mld_ff; returns them."""
+    """Write the files that the engine runs without mld_ff; returns them.
+
+    Of the settings, temperature, timestep and damping are in the files.
+    """
 
     def __call__(
         self,
         loss: AgentLoss,
         start: Start,
         directory: Path | str,
-        temperature_K: float = 300.0,
-        timestep_fs: float = 0.5,
-        damping_fs: float = 100.0,
+        settings: MD = DEFAULT_MD,
     ) -> list[Path]: ...
 
 
@@ -125,6 +126,10 @@ class Engine:
     """Fields of `Device` that it has a choice of."""
     precision: str = ""
     """What it computes in, if it has no choice."""
+    many_body_ways: Callable[[Device], tuple[ManyBody, ...]] | None = None
+    """In which ways it can compute densities on a device, the faster first; None if there is no
+    choice.
+    """
 
     def chosen(self, device: Device) -> Device:
         """Of a device, what this engine has a choice of."""

@@ -32,6 +32,11 @@ def find_engine(name: str, device: Device | None = None) -> dict[str, str]:
             f"the precision is a setting of {owners}'s platforms; {engine.label} computes in"
             f" {engine.precision}"
         )
+    if device.many_body and "many_body" not in engine.device_options:
+        owners = " and ".join(e.label for e in engines_with("many_body"))
+        raise InputError(
+            f"--many-body is a choice of {owners}; {engine.label} has one way to compute densities"
+        )
     return engine.find(device)
 
 

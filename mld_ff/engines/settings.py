@@ -12,6 +12,7 @@ from mld_ff.units import FS_TO_PS
 Ensemble = Literal["nve", "nvt", "npt"]
 OnEscape = Literal["warn", "stop"]
 Precision = Literal["single", "mixed", "double"]
+ManyBody = Literal["python", "native"]
 ENSEMBLES = get_args(Ensemble)
 ON_ESCAPE = get_args(OnEscape)
 
@@ -83,6 +84,9 @@ class MD:
         return max(1, round(self.checkpoint_ps / (self.timestep_fs * FS_TO_PS)))
 
 
+DEFAULT_MD = MD()
+
+
 @dataclass(frozen=True)
 class Device:
     """What an engine computes on; an engine that has no choice of a field leaves it alone."""
@@ -91,3 +95,7 @@ class Device:
     """Of OpenMM: CPU, CUDA, HIP, OpenCL or Reference. If not given, the fastest present."""
     precision: Precision | None = None
     """Of OpenMM's CUDA, HIP and OpenCL. If not given, the platform's own, single."""
+    many_body: ManyBody | None = None
+    """How OpenMM computes densities: in Python, compiled by numba, on one core of the CPU, or by
+    its own forces. If not given, whichever is faster on the platform.
+    """

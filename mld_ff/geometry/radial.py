@@ -5,24 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.interpolate import BSpline
+from numpy.polynomial.polynomial import polyder
 
 from mld_ff.trajectory import Floats
 
+PIECES = np.array([[1, -3, 3, -1], [4, 0, -6, 3], [1, 3, 3, -3], [0, 0, 0, 1]]) / 6
+"""Of the cubic B-splines that overlap between two knots, the outermost first: coefficients of the
+powers of x, which goes from 0 to 1."""
 
-def bspline_basis(r: Floats, knots: Floats, derivative: int = 0) -> Floats:
-    """Cubic B-splines (P, K) or a derivative of them at r (P,) on `knots` (K + 4,); 0 outside the
-    knots.
+
+def bspline_basis(
+    r: Floats, start_A: float, spacing_A: float, n: int, derivative: int = 0
+) -> Floats:
+    """n cubic B-splines (P, n), or a derivative of them, at r (P,) [Å].
+
+    The k-th lies between start + k spacing and start + (k + 4) spacing. Where fewer than four
+    overlap, all are 0.
     """
-    n = len(knots) - 4
-    inside = (r >= knots[3]) & (r <= knots[n])
-    degree = 3 - derivative
+    along = (r - start_A) / spacing_A
+    inside = (along >= 3) & (along <= n)
+    first = np.clip(along, 3, n - 1).astype(np.int64)  # the knot before r
+    pieces = polyder(PIECES, derivative, axis=1) / spacing_A**derivative
+    powers = np.vander(along - first, pieces.shape[1], increasing=True) * inside[:, None]
     dense = np.zeros((len(r), n))
-    if inside.any():
-        lower = BSpline.design_matrix(
-            r[inside], knots[derivative : len(knots) - derivative], degree
-        )
-        dense[inside] = lower @ _derivative_matrix(knots, derivative)
+    places = n * np.arange(len(r)) + first - 3
+    dense.reshape(-1)[places[:, None] + np.arange(4)] = powers @ pieces.T
     return dense
 
 
@@ -36,25 +43,13 @@ def tail_splines(
     All are twice differentiable everywhere, constant below cutoff - (n + 2) spacing, and zero from
     the cutoff on.
     """
-    knots = cutoff_A + spacing_A * np.arange(-(n + 6), 4.0)
-    functions = bspline_basis(np.clip(r, knots[3] + spacing_A / 2, cutoff_A), knots, derivative)[
-        :, :-3
-    ]
-    return np.concatenate([functions[:, :4].sum(axis=1, keepdims=True), functions[:, 4:]], axis=1)
-
-
-def _derivative_matrix(knots: Floats, derivative: int) -> Floats:
-    """Coefficients of the derivative in the basis of lower degree, per unit coefficient of the
-    cubic spline.
-    """
-    matrix = np.eye(len(knots) - 4)
-    degree, t = 3, knots
-    for _ in range(derivative):
-        n = len(t) - degree - 1
-        span = t[degree + 1 : degree + n] - t[1:n]
-        matrix = degree * np.diff(matrix, axis=0) / span[:, None]
-        t, degree = t[1:-1], degree - 1
-    return matrix
+    start_A = cutoff_A - (n + 6) * spacing_A
+    clipped = np.clip(r, start_A + 3.5 * spacing_A, cutoff_A)
+    functions = bspline_basis(clipped, start_A, spacing_A, n + 6, derivative)
+    for further_in in range(3):
+        functions[:, 3] += functions[:, further_in]
+    functions[r >= cutoff_A] = 0.0  # which they are but for rounding
+    return functions[:, 3:-3]
 
 
 def power_basis(

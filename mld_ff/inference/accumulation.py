@@ -122,10 +122,8 @@ class Accumulated:
             form.number_b[block] += len(deviation)
         on_atoms, forces = np.concatenate(designs, axis=1), system.forces.ravel()
         to_molecules = np.sqrt(MOLECULE_WEIGHT) * molecules_matrix(system)
-        design = np.concatenate([on_atoms, to_molecules @ on_atoms])
-        both = np.concatenate([forces, to_molecules @ forces])
-        rows = [np.arange(len(forces)), np.arange(len(forces), len(both))]
-        together.add(block, design, both, rows)
+        together.add_rows(block, 0, on_atoms, forces)
+        together.add_rows(block, 1, to_molecules @ on_atoms, to_molecules @ forces)
 
     def merge(self, other: Accumulated, first_block: int = 0) -> None:
         """Add other frames, whose blocks are those from `first_block` on."""

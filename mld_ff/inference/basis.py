@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from inspect import getattr_static
 from typing import Literal
 
 from mld_ff.errors import InputError
@@ -16,7 +17,7 @@ from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.limits import CUTOFFS_A, HIGHEST_POWER
 from mld_ff.loss.model import KINDS
-from mld_ff.loss.terms import FreeTerm, PairTerm
+from mld_ff.loss.terms import FreeOptions, FreeTerm, PairTerm
 from mld_ff.trajectory import Trajectory
 
 LONGEST_CUTOFF_A = 5.5
@@ -33,7 +34,27 @@ Distances = Mapping[tuple[str, str], Histogram]
 DEFAULT_KIND = "spline"
 COLLECTIVE_SPACINGS_A = (0.2, 1.0)
 CHANNELS_CUTOFF_A, CHANNELS_SPACING_A = 5.0, 0.5
-"""Of densities of all orders together (water, unseen: 57 meV/Å to 4 Å, 53 to 5 Å)."""
+"""Of densities of all orders together (water, two channels each, unseen: 59 meV/Å to 4 Å, 54 to 5 Å
+at twice the cost)."""
+SUMS_CUTOFF_A, SUMS_SPACING_A = 4.0, 0.4
+"""Of densities of order 0 alone."""
+ACCURACIES: dict[str, tuple[tuple[int, ...], float | None]] = {
+    "pairs": ((), None),
+    "fast": ((2, 1, 1), 4.0),
+    "balanced": ((2, 2, 2), 5.0),
+    "best": ((4, 6, 6), 5.0),
+}
+"""Channels of order 0 for each species, of order 1 and of order 2, and cutoff of densities [Å], by
+a word. There are as many quadrupoles as vectors, since LAMMPS takes one of each in the time of one.
+Water, unseen, by a network: 69, 54 and 46 meV/Å; by DFT 75, 62 and 55.
+"""
+MOST_PRODUCTS = 2500
+"""Of functions of densities with angles. Where there are more kinds of pairs than those of water,
+knots stand further apart, by WIDER_A each time: the sums over all products would not fit into
+memory (four species 0.5 Å apart: 11,000 products, 1 GB for each of 20 matrices)."""
+WIDER_A = 0.1
+TOO_MANY_PRODUCTS = 6000
+"""Their 20 matrices take 6 GB."""
 INNER_FUNCTIONS = 3
 """So many functions of a density lie where only its innermost few neighbours are, which are bonded:
 the bond's own stretch needs them (water, spacing 0.4 Å: 108 meV/Å with them, 187 without).
@@ -41,6 +62,7 @@ the bond's own stretch needs them (water, spacing 0.4 Å: 108 meV/Å with them, 
 
 
 Kind = Literal["spline", "power"]
+Accuracy = Literal["pairs", "fast", "balanced", "best"]
 
 
 @dataclass(frozen=True)
@@ -65,18 +87,29 @@ class Basis:
     """Channels for each species of a loss quadratic in sums over neighbours; 0 for pairs alone,
     AUTO (auto, or no number) for those that pay, by error against cost.
     """
-    collective_cutoff_A: float = 4.0
-    """Of those sums, or half the smallest width of the cell if that is shorter."""
-    collective_spacing_A: float = 0.4
-    """Between knots of the densities that are summed."""
+    collective_cutoff_A: float | None = None
+    """Of densities, those of channels too, or half the smallest width of the cell if that is
+    shorter. If not given, 4 Å, and 5 Å with angles unless `accuracy` says otherwise.
+    """
+    collective_spacing_A: float | None = None
+    """Between knots of densities. If not given, 0.4 Å, and with angles 0.5 Å, or more where there
+    are more than two species.
+    """
+    accuracy: Accuracy = "pairs"
+    """Channels by a word, where neither `channels` nor `collective` are given: pairs for none,
+    fast for 2,1,1 to 4 Å, balanced for 2,2,2 and best for 4,6,6 to 5 Å.
+    """
     channels: tuple[int, ...] = ()
-    """Channels of densities with angles, instead of a collective loss: how many numbers for each
-    species, vectors, and quadrupoles, as 2,2,2. If not given, no angles.
+    """Channels of densities found together, instead of a collective loss: how many numbers for each
+    species, vectors, and quadrupoles, as 2,2,2; the last two are the angles. If not given, what
+    `accuracy` says.
     """
 
     def __post_init__(self) -> None:
         if self.kind not in free_kinds():
-            raise InputError(f"the basis is {self.kind!r}; known: {', '.join(free_kinds())}")
+            raise InputError(
+                f"the basis is {self.kind!r}; those that can be fitted: {', '.join(free_kinds())}"
+            )
         if self.kind == "power" and (
             not self.exponents or len(set(self.exponents)) < len(self.exponents)
         ):
@@ -107,18 +140,22 @@ class Basis:
                 f"{self.collective} channels of the collective loss are asked for; expected 0 or"
                 " more"
             )
+        if self.accuracy not in ACCURACIES:
+            raise InputError(f"the accuracy is {self.accuracy!r}; known: {', '.join(ACCURACIES)}")
         self._check_channels()
-        if not SHORTEST_CUTOFF_A <= self.collective_cutoff_A <= longest_A:
+        self._check_densities()
+
+    def _check_densities(self) -> None:
+        cutoff_A, spacing_A = self.collective_cutoff_A, self.collective_spacing_A
+        longest_A = CUTOFFS_A[1]
+        if cutoff_A is not None and not SHORTEST_CUTOFF_A <= cutoff_A <= longest_A:
             raise InputError(
-                f"the collective cutoff is {self.collective_cutoff_A} Å; expected"
-                f" {SHORTEST_CUTOFF_A} to {longest_A} Å"
+                f"the collective cutoff is {cutoff_A} Å; expected {SHORTEST_CUTOFF_A} to"
+                f" {longest_A} Å"
             )
-        if not COLLECTIVE_SPACINGS_A[0] <= self.collective_spacing_A <= COLLECTIVE_SPACINGS_A[1]:
-            low, high = COLLECTIVE_SPACINGS_A
-            raise InputError(
-                f"the collective spacing is {self.collective_spacing_A} Å; expected {low} to"
-                f" {high} Å"
-            )
+        low, high = COLLECTIVE_SPACINGS_A
+        if spacing_A is not None and not low <= spacing_A <= high:
+            raise InputError(f"the collective spacing is {spacing_A} Å; expected {low} to {high} Å")
 
     def _check_channels(self) -> None:
         whole = all(isinstance(n, int) and n >= 0 for n in self.channels)
@@ -127,11 +164,8 @@ class Basis:
                 f"the channels are {list(self.channels)}; expected three whole numbers: of order"
                 " 0 for each species, of order 1 and of order 2"
             )
-        if self.channels and not any(self.channels[1:]):
-            raise InputError(
-                f"the channels are {list(self.channels)}, without angles: ask for a collective loss"
-                f" of rank {self.channels[0]} instead"
-            )
+        if self.channels and not any(self.channels):
+            raise InputError("the channels are [0, 0, 0], none at all: leave them out")
         if self.channels and self.collective:
             raise InputError("channels come instead of a collective loss: ask for one of the two")
 
@@ -154,7 +188,7 @@ class Basis:
 
     def _check_used(self) -> None:
         """Raise InputError for a setting that changes nothing beside the others."""
-        collective = "has an effect on a collective loss only: ask for its channels too"
+        alone = "" if self.has_densities else "is that of densities: ask for channels too"
         unused = {
             "exponents": "are those of power laws: ask for the basis `power` too"
             if self.kind == "spline"
@@ -162,8 +196,8 @@ class Basis:
             "spacing_A": "is that of splines: leave it out, or ask for the basis `spline`"
             if self.kind == "power"
             else "",
-            "collective_cutoff_A": "" if self.collective else collective,
-            "collective_spacing_A": "" if self.collective else collective,
+            "collective_cutoff_A": alone,
+            "collective_spacing_A": alone,
         }
         for own in fields(self):
             value = getattr(self, own.name)
@@ -182,29 +216,49 @@ class Basis:
         )
 
     def _free(self, species: tuple[str, str], cutoff_A: float) -> PairTerm:
-        name, spacing_A = "free:" + "-".join(species), on_grid(self.spacing_A)
-        kind = free_kinds()[self.kind]
-        return kind.blank(name, species, cutoff_A, spacing_A, self.exponents)
+        options = FreeOptions(cutoff_A, on_grid(self.spacing_A), self.exponents)
+        return free_kinds()[self.kind].blank("free:" + "-".join(species), species, options)
 
     @property
     def has_densities(self) -> bool:
         """Whether there is more than pairs."""
-        return bool(self.collective or any(self.channels))
+        return bool(self.collective or self.channel_numbers)
+
+    @property
+    def channel_numbers(self) -> tuple[int, ...]:
+        """Of order 0 for each species, of order 1 and of order 2; empty without angles."""
+        return self.channels or (() if self.collective else ACCURACIES[self.accuracy][0])
 
     def sums(self, seen: Distances, half_width_A: float) -> tuple[DensityTerm, ...]:
         """Sums of which products are accumulated, as channels of zero coefficients: one of order 0
-        for every species, and where there are `channels`, one of each higher order.
+        for every species, and where there are channels, one of each higher order.
 
-        seen: distances to all neighbours by species, as far as `reach` says.
+        seen: distances to all neighbours by species, as far as `reach` says. Knots stand
+        `density_spacing_A` apart, or further with many species, see MOST_PRODUCTS.
         """
+        spacing_A, terms = self.density_spacing_A, self._sums_of(seen, half_width_A)
+        free = self.channel_numbers and self.collective_spacing_A is None
+        while free and _products(terms) > MOST_PRODUCTS and spacing_A < COLLECTIVE_SPACINGS_A[1]:
+            spacing_A = on_grid(spacing_A + WIDER_A)
+            terms = replace(self, collective_spacing_A=spacing_A)._sums_of(seen, half_width_A)
+        if self.channel_numbers and (products := _products(terms)) > TOO_MANY_PRODUCTS:
+            raise InputError(
+                f"densities of so many species have {products} products, more than the"
+                f" {TOO_MANY_PRODUCTS} that fit into memory: choose a shorter --collective-cutoff,"
+                " or --collective instead of angles"
+            )
+        return terms
+
+    def _sums_of(self, seen: Distances, half_width_A: float) -> tuple[DensityTerm, ...]:
         species = tuple(dict.fromkeys(s for pair in seen for s in pair))
         terms = []
-        if not self.channels or self.channels[0]:
+        numbers = self.channel_numbers
+        if not numbers or numbers[0]:
             for centre in species:
                 distances = {t: seen.get((centre, t)) or seen[t, centre] for t in species}
                 terms.append(self._sums(f"collective:{centre}", (centre,), distances, half_width_A))
         pairs = {f"{a}-{b}": distances for (a, b), distances in seen.items()}
-        for order, n in enumerate(self.channels):
+        for order, n in enumerate(numbers):
             if order and n:
                 name = ORDER_NAMES[order]
                 terms.append(self._sums(name, species, pairs, half_width_A, order))
@@ -233,7 +287,8 @@ class Basis:
     @property
     def density_spacing_A(self) -> float:
         """Of the knots of densities."""
-        return on_grid(CHANNELS_SPACING_A if self.channels else self.collective_spacing_A)
+        usual_A = CHANNELS_SPACING_A if self.channel_numbers else SUMS_SPACING_A
+        return on_grid(self.collective_spacing_A or usual_A)
 
     def _n_functions(self, distances: Histogram, half_width_A: float) -> int:
         """How many functions of a density neighbours at these distances call for."""
@@ -245,13 +300,26 @@ class Basis:
 
     def reach(self, half_width_A: float) -> float:
         """Cutoff [Å] of densities in cells of that half width."""
-        longest_A = CHANNELS_CUTOFF_A if self.channels else self.collective_cutoff_A
-        return on_grid(default_cutoff(half_width_A, longest_A))
+        usual_A = CHANNELS_CUTOFF_A if self.channel_numbers else SUMS_CUTOFF_A
+        if not self.channels and not self.collective:
+            usual_A = ACCURACIES[self.accuracy][1] or usual_A
+        return on_grid(default_cutoff(half_width_A, self.collective_cutoff_A or usual_A))
+
+
+def _products(terms: Sequence[DensityTerm]) -> int:
+    """How many products the sums of each term have with each other."""
+    sizes = [len(term.coefficients) for term in terms]
+    return sum(n * (n + 1) // 2 for n in sizes)
 
 
 def free_kinds() -> dict[str, type[FreeTerm]]:
     """The kinds of free terms that a fit can begin with, by name."""
-    kinds = {name: kind for name, kind in KINDS.items() if issubclass(kind, FreeTerm)}
+    kinds = {
+        name: kind
+        for name, kind in KINDS.items()
+        if issubclass(kind, FreeTerm)
+        and getattr_static(kind, "blank") is not getattr_static(FreeTerm, "blank")
+    }
     return dict(sorted(kinds.items(), key=lambda item: item[0] != DEFAULT_KIND))
 
 

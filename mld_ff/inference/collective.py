@@ -101,6 +101,17 @@ class CollectiveProblem:
         return cls(pairs, data.forms, data.together.select(np.concatenate([of_pairs, of_forms])))
 
     @property
+    def ridge_of_pairs(self) -> float:
+        """That the pairs were fitted with."""
+        return self.pairs.ridge
+
+    @property
+    def gram_of_pairs(self) -> Floats:
+        """Of their functions, from the training blocks, as these were fitted, (P, P)."""
+        gram, _ = self._summed(self.pairs.train)
+        return gram[: self.n_pairs, : self.n_pairs]
+
+    @property
     def n_pairs(self) -> int:
         return len(self.pairs.kept)
 
@@ -233,8 +244,11 @@ class CollectiveProblem:
         return self.equations.gram_bskk.sum(axis=1), self.equations.moment_bsk.sum(axis=1)
 
     def _summed(self, blocks: Sequence[int]) -> tuple[Floats, Floats]:
-        gram, moment = self._by_block
-        return gram[list(blocks)].sum(axis=0), moment[list(blocks)].sum(axis=0)
+        gram, moment = np.zeros_like(self._by_block[0][0]), np.zeros_like(self._by_block[1][0])
+        for b in blocks:  # one by one, as copies of large matrices are what takes the time
+            gram += self._by_block[0][b]
+            moment += self._by_block[1][b]
+        return gram, moment
 
     def _quadratic(self, pairs: Floats, blocks: Sequence[int], ridge: float) -> list[Floats]:
         """Coefficients of every form, fitted to what the pairs leave."""

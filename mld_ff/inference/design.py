@@ -56,19 +56,16 @@ class Form:
     def features(self, system: System) -> tuple[Floats, Floats]:
         """Forces (3N, A (A+1)/2) [eV/Å] that unit coefficients exert in one frame, and δQ (C, A, M)
         at the C centres, M components each."""
-        from mld_ff.inference.product_forces import add_product_forces
+        from mld_ff.inference.product_forces import add_product_forces, products
 
-        a, b = self.products
-        number = np.zeros((len(self.mean), len(self.mean)), np.int64)
-        number[a, b] = number[b, a] = np.arange(len(a))
-        forces = np.zeros((system.topology.n_atoms, 3, len(a)))
-        sums = NeighbourSums(self.term, system)
+        sums, n_sums = NeighbourSums(self.term, system), len(self.mean)
         deviation = sums.values() - self.mean[:, None]
+        forces = np.zeros((system.topology.n_atoms, 3, n_sums, n_sums))
         for neighbour, near in sums.neighbours.items():
             add_product_forces(
                 forces,
-                number,
-                deviation[sums.place[near.i]],
+                np.ascontiguousarray(deviation.transpose(0, 2, 1)),
+                sums.place,
                 near.i,
                 near.j,
                 near.unit,
@@ -78,7 +75,7 @@ class Form:
                 sums.harmonics(neighbour),
                 sums.harmonic_slopes(neighbour),
             )
-        return forces.reshape(-1, len(a)), deviation
+        return products(forces), deviation
 
 
 def molecules_matrix(system: System) -> csr_array:

@@ -87,10 +87,20 @@ class ExponentScan:
         }
 
     @property
+    def relative_rmse(self) -> dict[str, float]:
+        """The least of each species with a single exponent."""
+        return {s: float(self.one[:, k].min()) for k, s in enumerate(self.species)}
+
+    @property
     def best_pair(self) -> tuple[float, float]:
         """The pair of exponents with the least mean error of all species."""
         n, m = self._best_point
         return self.exponents[n], self.exponents[m]
+
+    @property
+    def relative_rmse_best_pair(self) -> dict[str, float]:
+        """Of each species with that pair."""
+        return dict(zip(self.species, self.plane[self._best_point].tolist(), strict=True))
 
     @property
     def _best_point(self) -> tuple[int, int]:
@@ -99,11 +109,9 @@ class ExponentScan:
     def to_dict(self) -> dict[str, Any]:
         return {
             "best_exponent": self.best_exponent,
-            "relative_rmse": {s: float(self.one[:, k].min()) for k, s in enumerate(self.species)},
+            "relative_rmse": self.relative_rmse,
             "best_pair": list(self.best_pair),
-            "relative_rmse_best_pair": dict(
-                zip(self.species, self.plane[self._best_point].tolist(), strict=True)
-            ),
+            "relative_rmse_best_pair": self.relative_rmse_best_pair,
             "exponents": list(self.exponents),
             "species": list(self.species),
             "plane": self.plane.tolist(),

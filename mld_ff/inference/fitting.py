@@ -89,8 +89,8 @@ def fit(
     problem = Problem.of(data)
     collective: CollectiveFit | None = None
     if data.forms:
-        if basis.channels:
-            collective = ChannelsProblem.of(data, problem).minimised(basis.channels)
+        if basis.channel_numbers:
+            collective = ChannelsProblem.of(data, problem).minimised(basis.channel_numbers)
         else:
             collective = CollectiveProblem.of(data, problem).fit(basis.collective)
         loss = _with_channels(dataset, data, problem, collective)
@@ -203,8 +203,8 @@ def _told(fit: Fit) -> Fit:
         "n_functions": len(problem.names),
         "rank": problem.rank,
         "undetermined": list(problem.undetermined),
-        "weakly_determined": [name for name in problem.weakly_determined if name in exported],
-        "ridge": problem.ridge,
+        "weakly_determined": [name for name in _weakly_determined(fit) if name in exported],
+        "ridge": problem.ridge if fit.collective is None else fit.collective.problem.ridge_of_pairs,
         "condition": problem.condition,
         **_told_of_channels(fit),
         **fit.errors.to_dict(),
@@ -216,6 +216,13 @@ def _told(fit: Fit) -> Fit:
         "temperature_K": float(np.mean(temperatures)) if temperatures else None,
     }
     return replace(fit, loss=replace(fit.loss, provenance=provenance))
+
+
+def _weakly_determined(fit: Fit) -> tuple[str, ...]:
+    if fit.collective is None:
+        return fit.problem.weakly_determined(fit.problem.gram, fit.problem.ridge)
+    collective = fit.collective.problem
+    return fit.problem.weakly_determined(collective.gram_of_pairs, collective.ridge_of_pairs)
 
 
 def _told_of_channels(fit: Fit) -> dict[str, Any]:

@@ -44,11 +44,14 @@ class NormalEquations:
     def add(self, block: int, design: Floats, forces: Floats, rows: Sequence[Indices]) -> None:
         """Add a frame: design (3N, K), forces (3N,), rows of every species."""
         for s, row in enumerate(rows):
-            x, f = design[row], forces[row]
-            self.gram_bskk[block, s] += x.T @ x
-            self.moment_bsk[block, s] += x.T @ f
-            self.power_bs[block, s] += f @ f
-            self.number_bs[block, s] += len(f)
+            self.add_rows(block, s, design[row], forces[row])
+
+    def add_rows(self, block: int, species: int, design: Floats, forces: Floats) -> None:
+        """Add R forces (R,) of one species, and their design (R, K)."""
+        self.gram_bskk[block, species] += design.T @ design
+        self.moment_bsk[block, species] += design.T @ forces
+        self.power_bs[block, species] += forces @ forces
+        self.number_bs[block, species] += len(forces)
 
     def merge(self, other: NormalEquations, first_block: int = 0) -> None:
         """Add other data, whose blocks are those from `first_block` on."""
@@ -65,12 +68,11 @@ class NormalEquations:
 
     def residual(self, blocks: Sequence[int], coefficients: Floats) -> Floats:
         """Σ |F_fit - F_ref|² per species (S,) over the given blocks."""
-        b = list(blocks)
-        gram, moment = self.gram_bskk[b].sum(axis=0), self.moment_bsk[b].sum(axis=0)
-        square = np.einsum("k,skl,l->s", coefficients, gram, coefficients)
-        return np.asarray(
-            np.maximum(self.power_bs[b].sum(axis=0) - 2 * moment @ coefficients + square, 0)
-        )
+        error = np.zeros(self.power_bs.shape[1])
+        for b in blocks:
+            change = (self.gram_bskk[b] @ coefficients - 2 * self.moment_bsk[b]) @ coefficients
+            error += self.power_bs[b] + change
+        return np.maximum(error, 0)
 
     def solve(
         self, blocks: Sequence[int], species: Sequence[int], penalty: Floats, ridge: float

@@ -171,11 +171,15 @@ class Problem:
         species = range(self.equations.power_bs.shape[1])
         return [float(self.relative_rmse(self.coefficients(s))[s]) for s in species]
 
-    @cached_property
-    def weakly_determined(self) -> tuple[str, ...]:
-        """Coefficients that rest on the ridge more than on the data."""
-        gram = self._gram(self.kept)
-        prior = self.ridge * np.trace(gram) / len(gram) * self.penalty
+    @property
+    def gram(self) -> Floats:
+        """Of the determined functions, from the training blocks, (kept, kept)."""
+        return self._gram(self.kept)
+
+    def weakly_determined(self, gram: Floats, ridge: float) -> tuple[str, ...]:
+        """Coefficients that rest on the ridge more than on the data, whose Gram matrix is `gram`
+        (kept, kept)."""
+        prior = ridge * np.trace(gram) / len(gram) * self.penalty
         by_data = np.diag(np.linalg.pinv(gram + prior, hermitian=True) @ gram)
         weak = (np.diag(prior) > 0) & (by_data < 0.5)
         return tuple(self.names[k] for k in self.kept[weak])

@@ -191,6 +191,11 @@ class DensityTerm(Term):
         """What a range is of: densities of order 0, lengths of tensors (C, M) above, (C,)."""
         return densities[:, 0] if self.order == 0 else np.linalg.norm(densities, axis=1)
 
+    def beyond(self, sizes: Floats) -> Floats:
+        """How far sizes (C,) lie outside of the sampled range; no tensor is too short."""
+        low, high = self.range if self.order == 0 else (-math.inf, self.range[1])
+        return np.maximum(np.maximum(low - sizes, sizes - high), 0.0)
+
     def embedding(self, rho: Floats) -> tuple[Floats, Floats]:
         """Energy [eV] of atoms with densities rho (P,) of order 0, and its derivative by them."""
         inside = np.clip(rho, *self.range)
@@ -256,9 +261,10 @@ class NeighbourSums:
         sums = np.zeros((len(self.centres), len(self.term.coefficients), n_components))
         for neighbour, near in self.neighbours.items():
             own, functions = self.term.slices[neighbour], self.basis(neighbour)
-            for m, harmonic in enumerate(self.harmonics(neighbour).T):
-                of_pairs = functions * harmonic[:, None]
-                sums[:, own, m] = summed(of_pairs, self.place[near.i], len(sums))
+            of_pairs = functions[:, :, None] * self.harmonics(neighbour)[:, None, :]
+            flat = of_pairs.reshape(len(near.i), functions.shape[1] * n_components)
+            at_centres = summed(flat, self.place[near.i], len(sums))
+            sums[:, own] = at_centres.reshape(len(sums), functions.shape[1], n_components)
         return sums
 
 

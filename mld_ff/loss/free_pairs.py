@@ -25,7 +25,7 @@ from mld_ff.loss.limits import (
     check_range,
     functions_within,
 )
-from mld_ff.loss.terms import FreeTerm
+from mld_ff.loss.terms import FreeOptions, FreeTerm
 from mld_ff.trajectory import Floats
 
 INNERMOST_A = 0.3
@@ -71,18 +71,14 @@ class PowerTerm(FreeTerm):
         return power_basis(r, self.cutoff_A, [(len(p), sum(p)) for p in self.products], derivative)
 
     @classmethod
-    def blank(
-        cls,
-        name: str,
-        species: tuple[str, str],
-        cutoff_A: float,
-        spacing_A: float,
-        exponents: tuple[float, ...],
-    ) -> Self:
-        m = len(exponents)
-        zeros = (0.0,) * (m + m * (m + 1) // 2)
+    def blank(cls, name: str, species: tuple[str, str], options: FreeOptions) -> Self:
+        m = len(options.exponents)
         return cls(
-            name=name, species=species, coefficients=zeros, cutoff_A=cutoff_A, exponents=exponents
+            name=name,
+            species=species,
+            coefficients=(0.0,) * (m + m * (m + 1) // 2),
+            cutoff_A=options.cutoff_A,
+            exponents=options.exponents,
         )
 
 
@@ -119,25 +115,20 @@ class SplineTerm(FreeTerm):
     def basis(self, r: Floats, derivative: int = 0) -> Floats:
         # three more functions overlap the cutoff from beyond; their coefficients are zero by
         # construction
-        beyond = self.knots[-1] + self.spacing_A * np.arange(1, 4)
-        knots = np.concatenate([self.knots, beyond])
+        n = len(self.coefficients)
         inside = np.where(r < self.cutoff_A, r, self.knots[0] - 1)
-        return bspline_basis(inside, knots, derivative)[:, : len(self.coefficients)]
+        return bspline_basis(inside, self.knots[0], self.spacing_A, n + 3, derivative)[:, :n]
 
     @classmethod
-    def blank(
-        cls,
-        name: str,
-        species: tuple[str, str],
-        cutoff_A: float,
-        spacing_A: float,
-        exponents: tuple[float, ...],
-    ) -> Self:
+    def blank(cls, name: str, species: tuple[str, str], options: FreeOptions) -> Self:
         """Functions are laid out from INNERMOST_A on, and trimmed when the data are known."""
-        n = math.ceil((cutoff_A - INNERMOST_A) / spacing_A - 1e-9)
-        zeros = (0.0,) * n
+        n = math.ceil((options.cutoff_A - INNERMOST_A) / options.spacing_A - 1e-9)
         return cls(
-            name=name, species=species, coefficients=zeros, cutoff_A=cutoff_A, spacing_A=spacing_A
+            name=name,
+            species=species,
+            coefficients=(0.0,) * n,
+            cutoff_A=options.cutoff_A,
+            spacing_A=options.spacing_A,
         )
 
     def prior(self, sizes: Floats) -> Floats:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
@@ -31,7 +31,7 @@ from mld_ff.loss.free_pairs import PowerTerm, SplineTerm
 from mld_ff.loss.limits import MOST_TERMS, check_count
 from mld_ff.loss.terms import FreeTerm, PairTerm, Term
 from mld_ff.names import check_species, check_term, shown
-from mld_ff.trajectory import Floats
+from mld_ff.trajectory import Floats, Ints
 from mld_ff.version import __version__
 
 FORMAT, VERSION = "mld_ff agent loss", 1
@@ -42,24 +42,35 @@ UNITS = {"energy": "eV", "length": "angstrom"}
 
 @dataclass(frozen=True)
 class Escape:
-    """A pair outside of the distances that the data sampled."""
+    """A pair outside of the distances that the data sampled, or an atom whose density is outside
+    of the sampled range."""
 
     term: str
-    atoms: tuple[str, str]
-    """Element and number from 1."""
-    r_A: float
-    limit_A: float
-    """The shortest or longest sampled."""
+    atoms: tuple[str, ...]
+    """Element and number from 1; one atom where it is a density."""
+    value: float
+    """Distance [Å], or density."""
+    limit: float
+    """The least or the most sampled."""
 
     @property
-    def outside_A(self) -> float:
-        return abs(self.r_A - self.limit_A)
+    def outside(self) -> float:
+        return abs(self.value - self.limit)
+
+    @property
+    def what(self) -> str:
+        """What left what, within a sentence."""
+        if len(self.atoms) == 1:
+            return "a density left the sampled range"
+        return "a pair left the sampled distances"
 
     def __str__(self) -> str:
-        which = "shorter" if self.r_A < self.limit_A else "longer"
+        more, unit = ("more", "") if len(self.atoms) == 1 else ("longer", " Å")
+        less = {"more": "less", "longer": "shorter"}[more]
+        which = less if self.value < self.limit else more
         return (
-            f"{self.term}, {' and '.join(self.atoms)}: {self.r_A:.3f} Å, {which} than"
-            f" {self.limit_A:.3f} Å"
+            f"{self.term}, {' and '.join(self.atoms)}: {self.value:.3f}{unit}, {which} than"
+            f" {self.limit:.3f}{unit}"
         )
 
 
@@ -206,13 +217,16 @@ class AgentLoss:
     def densities(self, system: System) -> dict[str, Floats]:
         """The density of every channel of the system at all of its centres, (C,); of orders 1 and 2
         the length of the tensor."""
-        by_name: dict[str, Floats] = {}
+        return {term.name: sizes for term, (_, sizes) in self._densities(system)}
+
+    def _densities(self, system: System) -> Iterator[tuple[DensityTerm, tuple[Ints, Floats]]]:
+        """Of every channel its centres (C,), and their densities (C,)."""
         for alike in _alike(self.channels):
             sums = NeighbourSums(alike[0], system)
             if len(sums.centres):
                 densities = alike[0].densities(alike, sums)
-                by_name |= {t.name: t.sizes(densities[:, k]) for k, t in enumerate(alike)}
-        return by_name
+                for k, term in enumerate(alike):
+                    yield term, (sums.centres, term.sizes(densities[:, k]))
 
     @property
     def shortest_reach_A(self) -> float:
@@ -234,6 +248,21 @@ class AgentLoss:
                 i, j = (system.topology.atom_name(atom[k]) for atom in (pairs.i, pairs.j))
                 r = float(pairs.r[k])
                 farthest.append(Escape(terms[name].name, (i, j), r, low if r < low else high))
+        return farthest
+
+    def density_escapes(self, system: System) -> list[Escape]:
+        """Of each channel the atom whose density is farthest outside of the sampled range, if it is
+        farther than `fade`: where an embedding goes on straight. The system must reach to
+        `cutoff_A`."""
+        farthest = []
+        for term, (centres, sizes) in self._densities(system):
+            beyond = term.beyond(sizes)
+            k = int(np.argmax(beyond))
+            if beyond[k] > term.fade:
+                low, high = term.range
+                atom = system.topology.atom_name(centres[k])
+                limit = high if sizes[k] > high else low
+                farthest.append(Escape(term.name, (atom,), float(sizes[k]), limit))
         return farthest
 
     def save(self, file: FilePath | str) -> None:

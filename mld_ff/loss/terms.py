@@ -240,6 +240,18 @@ class PairTerm(Term):
         return Wall(edge_A, stiffness, energy, -inward * slope, curvature, inward)
 
 
+@dataclass(frozen=True)
+class FreeOptions:
+    """What a fit asks of its terms of free pairs; a kind takes what it needs."""
+
+    cutoff_A: float
+    """Where they end."""
+    spacing_A: float
+    """Between knots."""
+    exponents: tuple[float, ...]
+    """n of r^-n."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FreeTerm(PairTerm):
     """A term of pairs that no short path of bonds connects: zero beyond the cutoff, a wall below
@@ -262,15 +274,8 @@ class FreeTerm(PairTerm):
         check_range(f"term {self.name!r}: wall_stiffness_eV_per_A3", stiffness, 0.0, math.inf)
 
     @classmethod
-    def blank(
-        cls,
-        name: str,
-        species: tuple[str, str],
-        cutoff_A: float,
-        spacing_A: float,
-        exponents: tuple[float, ...],
-    ) -> Self:
-        """A term to be fitted, its coefficients zero; a kind takes what it needs of the options."""
+    def blank(cls, name: str, species: tuple[str, str], options: FreeOptions) -> Self:
+        """A term to be fitted, its coefficients zero. No fit begins with a kind that lacks this."""
         raise NotImplementedError
 
     @property

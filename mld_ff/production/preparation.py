@@ -32,10 +32,8 @@ def start_at(
     if minimize is False or (minimize is None and frame.velocities is not None):
         return start
     from mld_ff.engines.openmm.minimization import relaxed
-    from mld_ff.engines.openmm.system import openmm_system
 
-    threshold = 0.0 if minimize else CONTACT_EV_PER_A
-    moved = relaxed(openmm_system(loss, start), start.frame, threshold)
+    moved = relaxed(loss, start, 0.0 if minimize else CONTACT_EV_PER_A)
     if moved is None:
         return start
     progress("minimize", 1, 1)

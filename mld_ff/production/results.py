@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -100,6 +103,51 @@ def _read_log(out: Path, engine: Engine) -> dict[str, Floats]:
     return {name: np.concatenate([values[kept], more[name]]) for name, values in log.items()}
 
 
+@dataclass(frozen=True)
+class RunOutcome:
+    """What a run came to."""
+
+    engine: str
+    """Its name (`ENGINES`)."""
+    device: Mapping[str, str]
+    """What the engine computed on (`Engine.find`)."""
+    directory: Path
+    frames: int
+    time_ps: float
+    """Of the last line of the log."""
+    mean_temperature_K: float
+    """Of all lines of the log, as the means that follow."""
+    mean_potential_eV: float
+    mean_density_g_per_cm3: float
+    ns_per_day: float | None
+    """Speed of the last session."""
+    notes: tuple[str, ...]
+    """What a user should know."""
+    excursions: Mapping[str, float]
+    """See `excursions`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "directory": str(self.directory)}
+
+
+def outcome_of(directory: Path, loss: AgentLoss, frames: FrameSource) -> RunOutcome:
+    """Of the run that lies in a directory; loss and frames are its own."""
+    log, record = read_log(directory), read_record(directory)
+    return RunOutcome(
+        engine=record.engine,
+        device=record.device,
+        directory=directory,
+        frames=frames.n_frames,
+        time_ps=float(log["time_ps"][-1]),
+        mean_temperature_K=float(log["temperature_K"].mean()),
+        mean_potential_eV=float(log["potential_eV"].mean()),
+        mean_density_g_per_cm3=float(log["density_g_per_cm3"].mean()),
+        ns_per_day=record.ns_per_day,
+        notes=record.notes,
+        excursions=excursions(loss, frames),
+    )
+
+
 def excursions(loss: AgentLoss, source: FrameSource, most: int = 200) -> dict[str, float]:
     """Fraction of the densities of every channel outside the range that the training data sampled.
 
@@ -109,13 +157,12 @@ def excursions(loss: AgentLoss, source: FrameSource, most: int = 200) -> dict[st
     if not loss.channels:
         return {}
     every, at, topology = math.ceil(source.n_frames / most), 0, None
-    ranges = {t.name: t.range for t in loss.channels}
+    by_name = {t.name: t for t in loss.channels}
     for frames in source.chunks():
         topology = topology or find_topology(frames.symbols, frames.positions[0], frames.cell[0])
         for system in systems(topology, frames[-at % every :: every], loss.cutoff_A):
             for name, rho in loss.densities(system).items():
-                low, high = ranges[name]
-                outside[name] += int(((rho < low) | (rho > high)).sum())
+                outside[name] += int((by_name[name].beyond(rho) > 0).sum())
                 number[name] += len(rho)
         at += frames.n_frames
     return {name: outside[name] / n for name, n in number.items() if n}

@@ -69,9 +69,7 @@ def run(
         checkpoint = newest_checkpoint(out, chosen)
     start = start_at(loss, frame, settings.temperature_K, settings.seed, minimize, progress)
     # anew when a run goes on too: an engine is given nothing that we have not written
-    files = chosen.export(
-        loss, start, out, settings.temperature_K, settings.timestep_fs, settings.damping_fs
-    )
+    files = chosen.export(loss, start, out, settings)
     loss.save(out / MODEL)
     before = earlier.started_from if earlier and checkpoint else None
     record = replace(

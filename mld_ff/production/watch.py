@@ -1,5 +1,5 @@
-"""Looks after a run while an engine computes it: speed, its disk, the distances in the frames it
-writes.
+"""Looks after a run while an engine computes it: speed, its disk, distances and densities in the
+frames it writes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ from mld_ff.geometry.topology import Topology
 from mld_ff.loss.model import AgentLoss, Escape
 from mld_ff.production.sessions import first_step, frames_before
 from mld_ff.progress import Progress
+from mld_ff.trajectory import Floats
 from mld_ff.units import FS_TO_PS
 
+DENSITIES_EVERY = 10
+"""Frames between those whose densities are looked at, which takes some steps' time (192 atoms,
+eight channels: 10 ms)."""
 LEAST_DISK_BYTES = 1 << 20
 PS_PER_S_TO_NS_PER_DAY = 86.4
 
@@ -40,11 +44,11 @@ class Watch:
 
     def __post_init__(self) -> None:
         self.escapes: dict[str, tuple[int, int, Escape]] = {}
-        """By term: frames with pairs outside of the distances that were sampled, and step and pair
-        of the worst.
+        """By term: frames with pairs or densities outside of what was sampled, and step and pair or
+        atom of the worst.
         """
         self.ns_per_day: float | None = None
-        self._frames = 0
+        self._frames = self._with_densities = 0
         self._earlier_seen = self.directory == self.run
         self._began: tuple[int, float] | None = None
 
@@ -101,16 +105,23 @@ class Watch:
             return 0
         first = before + start + self.engine.files.first_frame
         for number, (positions, cell) in enumerate(dcd.frames_from(file, start, complete), first):
-            system = System(self.topology, positions, cell, self.loss.shortest_reach_A)
-            for escape in self.loss.escapes(system):
+            for escape in self._escapes(number, positions, cell):
                 self._note(self.settings.every * number, escape)
         return complete - start
 
+    def _escapes(self, number: int, positions: Floats, cell: Floats) -> list[Escape]:
+        loss = self.loss
+        if not loss.channels or number % DENSITIES_EVERY:
+            return loss.escapes(System(self.topology, positions, cell, loss.shortest_reach_A))
+        self._with_densities += 1
+        system = System(self.topology, positions, cell, loss.cutoff_A)
+        return loss.escapes(system) + loss.density_escapes(system)
+
     def _note(self, step: int, escape: Escape) -> None:
         if self.settings.on_escape == "stop":
-            raise CheckFailed(f"a pair left the sampled distances: step {step}, {escape}")
+            raise CheckFailed(f"{escape.what}: step {step}, {escape}")
         number, at, worst = self.escapes.get(escape.term, (0, step, escape))
-        if escape.outside_A > worst.outside_A:
+        if escape.outside > worst.outside:
             at, worst = step, escape
         self.escapes[escape.term] = number + 1, at, worst
 
@@ -119,8 +130,9 @@ class Watch:
         self.look()
         self._look_at_earlier(None)
         frames = frames_before(self.settings.steps + 1, self.engine, self.settings.every)
+        seen = frames, self._with_densities
         return [
-            f"in {number} of {frames} frames pairs left the sampled distances, at worst in step"
+            f"in {number} of {seen[len(worst.atoms) == 1]} frames {worst.what}, at worst in step"
             f" {step}, {worst}"
             for number, step, worst in self.escapes.values()
         ]

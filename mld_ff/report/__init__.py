@@ -9,6 +9,7 @@ from mld_ff.report.exponents import (
 )
 from mld_ff.report.learned import (
     plot_bonded_functions,
+    plot_channels,
     plot_errors,
     plot_forces,
     plot_pair_functions,
@@ -28,6 +29,7 @@ __all__ = [
     "measure",
     "plot_bonded",
     "plot_bonded_functions",
+    "plot_channels",
     "plot_errors",
     "plot_exponents",
     "plot_forces",

@@ -105,8 +105,8 @@ def compare_same_start(
 
 def _start(reference: Trajectory, run: LearnedRun) -> int | None:
     """Which frame of the reference the run began with; None if it did not, or too few follow."""
-    rows = np.flatnonzero(reference.step == run.started_from["step"])
-    same_files = run.started_from.get("sha256") == reference.origin.sha256
+    rows = np.flatnonzero(reference.step == run.start_step)
+    same_files = run.start_sha256 == reference.origin.sha256
     if not same_files or not len(rows) or reference.n_frames - rows[0] < FEWEST_AFTER_START:
         return None
     return int(rows[0])

@@ -10,15 +10,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mld_ff.loss.bonds import BondTerm
+from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import PairTerm
 from mld_ff.report.style import REFERENCE, legend_above, panels
 from mld_ff.trajectory import Floats
+from mld_ff.units import EV_TO_MEV
 
 COVERAGE_HEIGHT = 0.4
 """Bars of coverage fill so much of a panel."""
 ERRORS_DRAWN = 2.0
 """Half the width of bands, in standard errors."""
+
+
+NEAREST_A = 1.0
+"""Densities are drawn from here on where no data tell how near neighbours come."""
 
 
 def plot_pair_functions(loss: AgentLoss) -> Figure:
@@ -89,6 +95,44 @@ def _draw_coverage(axis: Axes, term: PairTerm) -> None:
         axis.fill_between(
             centre, u - band, u + band, learned, color="C0", alpha=0.3, lw=0, label="± 2 errors"
         )
+
+
+def plot_channels(loss: AgentLoss) -> Figure | None:
+    """Every channel over distance: what a neighbour of each kind adds to its density, and dotted,
+    closer than any neighbour that was seen; None where there are none."""
+    if not loss.channels:
+        return None
+    figure, axes = panels(len(loss.channels))
+    kinds = list(dict.fromkeys(kind for t in loss.channels for kind in _kinds(loss, t)))
+    for axis, term in zip(axes, loss.channels, strict=True):
+        for neighbour, kind in zip(term.neighbours, _kinds(loss, term), strict=True):
+            nearest_A = _nearest(loss, kind)
+            r = np.linspace(min(nearest_A, term.cutoff_A) - 0.3, term.cutoff_A, 400)
+            density, color = term.density(neighbour, r), f"C{kinds.index(kind)}"
+            seen = r >= nearest_A
+            axis.plot(r, density, color=color, ls=":")
+            axis.plot(r[seen], density[seen], color=color, label="–".join(kind))
+        axis.axhline(0, color="0.8", lw=0.8, zorder=0)
+        strength = f"{EV_TO_MEV * term.strength_eV:+.3g} meV"
+        axis.set(title=f"{term.name}, {strength}", xlabel="r [Å]", ylabel="φ(r)")
+    legend_above(figure, max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[1])))
+    return figure
+
+
+def _kinds(loss: AgentLoss, term: DensityTerm) -> list[tuple[str, ...]]:
+    """Species of centre and neighbour for each function of a channel, in the order of the loss."""
+    if term.order:
+        pairs = [tuple(neighbour.split("-")) for neighbour in term.neighbours]
+    else:
+        pairs = [(*term.species, neighbour) for neighbour in term.neighbours]
+    return [tuple(sorted(pair, key=loss.species.index)) for pair in pairs]
+
+
+def _nearest(loss: AgentLoss, kind: tuple[str, ...]) -> float:
+    """The shortest distance [Å] between these species, bonded or free, that was seen."""
+    of_kind = [t for t in loss.pair_terms if sorted(t.species) == sorted(kind)]
+    seen = [t.coverage["shortest_A"] for t in of_kind if t.coverage.get("shortest_A")]
+    return min(seen, default=NEAREST_A)
 
 
 def plot_forces(pairs: Mapping[str, tuple[Floats, Floats]]) -> Figure:

@@ -19,7 +19,12 @@ from mld_ff.report.certainty import (
 )
 from mld_ff.report.comparison import Drawing
 from mld_ff.report.exponents import plot_exponents, plot_plane, plot_sensitivities
-from mld_ff.report.learned import plot_bonded_functions, plot_errors, plot_pair_functions
+from mld_ff.report.learned import (
+    plot_bonded_functions,
+    plot_channels,
+    plot_errors,
+    plot_pair_functions,
+)
 from mld_ff.report.study import Study
 from mld_ff.report.style import label_of, save_figure
 from mld_ff.report.summary import (
@@ -100,6 +105,13 @@ def _draw_loss(study: Study) -> dict[str, Drawing]:
         drawings["pairs"] = Drawing(caption, plot_pair_functions(loss))
     if (bonded := plot_bonded_functions(loss)) is not None:
         drawings["bonds"] = Drawing(f"Learned loss of bonded pairs, {told}", bonded)
+    if (channels := plot_channels(loss)) is not None:
+        caption = (
+            "What a neighbour at r adds to the density of each channel, by species (dotted: closer"
+            " than any neighbour in the data), and what a density one away from its mean costs; the"
+            " variance of every density is one."
+        )
+        drawings["channels"] = Drawing(caption, channels)
     return drawings
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from mld_ff.trajectory import Floats, Ints, Trajectory
 EQUILIBRATION = 0.1
 """First fraction of a learned run that is left out."""
 DENSITY_TOLERANCE = 0.01
+"""Part of it that the numbers of atoms per volume may differ by."""
 MODEL = "model.json"
 
 
@@ -34,8 +34,10 @@ class LearnedRun:
     settings: MD
     wall_s: float | None
     """Of the whole run; None if it was interrupted."""
-    started_from: Mapping[str, Any]
-    """`step` and `sha256` of the frame that it began with."""
+    start_step: int
+    """MD step of the frame that it began with, in the source of that frame."""
+    start_sha256: str | None
+    """Of the files of that source (`Origin`)."""
     atom_in_source: Ints
     """Which atom of that frame every atom is, (N,)."""
     frames: Trajectory
@@ -87,7 +89,7 @@ def check_comparable(run: LearnedRun, reference: Trajectory, expected: Topology)
             f"holds {topology.formulas()}, the reference {expected.formulas()}: nothing to compare",
             run.directory,
         )
-    ratio = _amu_per_A3(frames) / _amu_per_A3(reference)
+    ratio = _atoms_per_A3(frames) / _atoms_per_A3(reference)
     if abs(ratio - 1) > DENSITY_TOLERANCE:
         raise InputError(
             f"its density is {ratio:.3f} times that of the reference:"
@@ -102,8 +104,15 @@ def _composition(topology: Topology) -> dict[str, float]:
     return {f: n / len(topology.molecules) for f, n in topology.formulas().items()}
 
 
-def _amu_per_A3(frames: Trajectory) -> float:
-    return float(frames.masses.sum() / np.abs(np.linalg.det(frames.cell)).mean())
+def _atoms_per_A3(frames: Trajectory) -> float:
+    """Masses do not count: a reference may have hydrogens of deuterium's mass or more."""
+    return float(frames.n_atoms / np.abs(np.linalg.det(frames.cell)).mean())
+
+
+def mass_by_element(frames: Trajectory) -> dict[str, float]:
+    """Mean over the atoms of each element [amu]."""
+    symbols = np.array(frames.symbols)
+    return {s: float(frames.masses[symbols == s].mean()) for s in dict.fromkeys(frames.symbols)}
 
 
 def _read(name: str, directory: Path, record: RunRecord) -> LearnedRun:
@@ -113,7 +122,8 @@ def _read(name: str, directory: Path, record: RunRecord) -> LearnedRun:
         directory=directory,
         settings=record.settings,
         wall_s=record.wall_s,
-        started_from=record.started_from,
+        start_step=record.started_from["step"],
+        start_sha256=record.started_from.get("sha256"),
         atom_in_source=np.array(record.atom_in_source),
         frames=read_run(directory),
         time_ps=log["time_ps"],

@@ -25,14 +25,21 @@ from mld_ff.report.distributions import compare_structure
 from mld_ff.report.heat import compare_heat
 from mld_ff.report.learned import plot_forces
 from mld_ff.report.recomputed import RecomputedForces, compare_forces
-from mld_ff.report.runs import LearnedRun, check_comparable, read_learned_runs
+from mld_ff.report.runs import (
+    LearnedRun,
+    check_comparable,
+    mass_by_element,
+    read_learned_runs,
+)
 from mld_ff.report.speed import Speed, compare_speeds
 from mld_ff.report.statistics import FEWEST_FRAMES, UNKNOWN, Statistic, spread
-from mld_ff.report.style import REFERENCE, subject
+from mld_ff.report.style import REFERENCE, label_of, subject
 from mld_ff.report.vibrations import compare_vibrations
 from mld_ff.trajectory import Floats, FrameSource, Trajectory
 from mld_ff.verification import Verification
 
+MASS_TOLERANCE = 0.01
+"""Part of it that the mean mass of an element may differ by: 0.5 % of a wavenumber."""
 FRAMES_WITH_FORCES = 20
 """Forces of so many frames of the reference, spread evenly, are drawn."""
 
@@ -184,16 +191,34 @@ def _add_dynamics(
     seed: int,
     progress: Progress,
 ) -> None:
-    """What only consecutive frames tell."""
+    """What only consecutive frames tell; how fast atoms move, only where masses are the same."""
     frames = {REFERENCE: reference} | {run.name: run.settled for run in runs}
     study.add(compare_heat(reference, source.logged_temperature, runs))
     study.add(compare_bonds(frames))
+    if different := _different_masses(reference, runs):
+        study.notes.append(different)
+        return
     study.add(compare_same_start(reference, runs, seed))
     progress("dynamics", 1, 3)
     study.add(compare_diffusion(frames))
     progress("dynamics", 2, 3)
     study.add(compare_vibrations(reference, runs))
     progress("dynamics", 3, 3)
+
+
+def _different_masses(reference: Trajectory, runs: Sequence[LearnedRun]) -> str | None:
+    """What to note where a run's elements are not as heavy as the reference's."""
+    expected = mass_by_element(reference)
+    for run in runs:
+        for element, mass in mass_by_element(run.frames).items():
+            if abs(mass / expected[element] - 1) > MASS_TOLERANCE:
+                return (
+                    f"{element} weighs {expected[element]:.4g} amu in the reference,"
+                    f" {mass:.4g} amu in the run of {label_of(run.name)}: diffusion, density of"
+                    " states and bonds from the same start are left out. Structure does not depend"
+                    " on masses."
+                )
+    return None
 
 
 def _one_by_one(origin: Origin) -> str:

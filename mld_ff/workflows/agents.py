@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -74,6 +74,38 @@ CALCULATORS: dict[str, type[Calculator]] = {"reciprocal": Calculator, "agents": 
 
 
 @dataclass(frozen=True)
+class Distance:
+    """Of all pairs of one bonded term [Å]."""
+
+    mean: float
+    std: float
+    """Standard deviation."""
+
+
+@dataclass(frozen=True)
+class SeriesSummary:
+    """A run in numbers: drifts over all of it, temperatures and bonded distances over its second
+    half.
+    """
+
+    time_ps: float
+    """When it ended."""
+    net_force_rms_eV_per_A: float
+    """Root mean square, over time, of the sum of all forces."""
+    final_momentum_amu_A_per_fs: float
+    final_drift_A_per_ps: float
+    """Of the centre of mass."""
+    gained_eV: float
+    """See `Series.gained_eV`, at the end."""
+    gained_eV_per_ps: float
+    """Slope of the same over all of the run."""
+    temperature_K: Mapping[str, float]
+    """By species."""
+    distances_A: Mapping[str, Distance]
+    """By bonded term."""
+
+
+@dataclass(frozen=True)
 class Series:
     """F moments of one run, every array (F,) but where said otherwise."""
 
@@ -108,32 +140,25 @@ class Series:
         """
         return np.asarray(self.work_eV + self.loss_eV - self.loss_eV[0])
 
-    def summary(self) -> dict[str, Any]:
-        """The run in numbers: drifts over all of it, temperatures and bonded distances over its
-        second half.
-        """
+    def summary(self) -> SeriesSummary:
+        """The run in numbers."""
         half = slice(len(self.time_ps) // 2, None)
         slope = np.polyfit(self.time_ps, self.gained_eV, 1)[0] if len(self.time_ps) > 1 else 0.0
-        return {
-            "time_ps": float(self.time_ps[-1]),
-            "net_force_rms_eV_per_A": float(
-                np.sqrt((self.net_force_eV_per_A**2).sum(axis=1).mean())
-            ),
-            "final_momentum_amu_A_per_fs": float(np.linalg.norm(self.momentum_amu_A_per_fs[-1])),
-            "final_drift_A_per_ps": float(np.linalg.norm(self.drift_A_per_ps[-1])),
-            "gained_eV": float(self.gained_eV[-1]),
-            "gained_eV_per_ps": float(slope),
-            "temperature_K": {s: float(t[half].mean()) for s, t in self.temperature_K.items()},
-            "distances_A": {
-                name: {
-                    "mean": float(mean[half].mean()),
-                    "std": float(
-                        np.sqrt((self.deviation_A[name][half] ** 2).mean() + mean[half].var())
-                    ),
-                }
-                for name, mean in self.mean_A.items()
-            },
-        }
+        distances = {}
+        for name, mean in self.mean_A.items():
+            variance = (self.deviation_A[name][half] ** 2).mean() + mean[half].var()
+            distances[name] = Distance(float(mean[half].mean()), float(np.sqrt(variance)))
+        net_force = np.sqrt((self.net_force_eV_per_A**2).sum(axis=1).mean())
+        return SeriesSummary(
+            time_ps=float(self.time_ps[-1]),
+            net_force_rms_eV_per_A=float(net_force),
+            final_momentum_amu_A_per_fs=float(np.linalg.norm(self.momentum_amu_A_per_fs[-1])),
+            final_drift_A_per_ps=float(np.linalg.norm(self.drift_A_per_ps[-1])),
+            gained_eV=float(self.gained_eV[-1]),
+            gained_eV_per_ps=float(slope),
+            temperature_K={s: float(t[half].mean()) for s, t in self.temperature_K.items()},
+            distances_A=distances,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         def plain(value: Any) -> Any:
@@ -160,8 +185,8 @@ class Learning:
     """By dynamics (`reciprocal`, `agents`) and ensemble (`NVE`, `NVT`)."""
 
     def summary(self) -> dict[str, Any]:
-        """Numbers by dynamics and ensemble; see Series.summary."""
-        return {d: {e: self.runs[d, e].summary() for e in ENSEMBLES} for d in DYNAMICS}
+        """Numbers by dynamics and ensemble, as JSON keeps them; see Series.summary."""
+        return {d: {e: asdict(self.runs[d, e].summary()) for e in ENSEMBLES} for d in DYNAMICS}
 
     def to_dict(self) -> dict[str, Any]:
         series = {d: {e: self.runs[d, e].to_dict() for e in ENSEMBLES} for d in DYNAMICS}

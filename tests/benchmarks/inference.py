@@ -93,7 +93,8 @@ def shards(frames: int = 6000, jobs: int = 24, wanted: int = 1_000_000) -> None:
 def passes(frames: Trajectory) -> None:
     """Rates of the passes over frames in memory, and of the search for pairs that each makes."""
     dataset, collective = Dataset.of(frames), Basis(collective=6)
-    sums = centred_sums(dataset, collective)
+    sums, angles = centred_sums(dataset, collective), Basis(accuracy="fast")
+    sums_of_angles = centred_sums(dataset, angles)
     of_pairs, of_channels = fit(frames, Basis()).loss, fit(frames, collective).loss
     (topology,) = dataset.topologies
 
@@ -107,6 +108,7 @@ def passes(frames: Trajectory) -> None:
         ],
         "accumulate, splines": lambda: accumulate(frames, Basis().terms),
         "accumulate, collective": lambda: accumulate(frames, collective.terms, forms=sums),
+        "accumulate, angles to 4 Å": lambda: accumulate(frames, angles.terms, forms=sums_of_angles),
         "evaluate, splines": lambda: evaluate(of_pairs),
         "evaluate, collective": lambda: evaluate(of_channels),
         "survey": lambda: inspect(frames),

@@ -45,12 +45,10 @@ def test_two_rounds_from_thirty_frames(tmp_path: Path) -> None:
     )
     refined = refine(replace(water[100 : 100 + FRAMES], velocities=None), tmp_path, settings, 2)
     for told in refined.rounds:
-        print(
-            {k: v for k, v in told.items() if k != "runs"},
-            {k: v["new"] for k, v in told["runs"].items()},
-        )
-    assert all(told["labelled"] > 0 and not told["left_out"] for told in refined.rounds)
-    first, second = (sum(run["new"] for run in told["runs"].values()) for told in refined.rounds)
+        print(replace(told, runs={}), {name: run.new for name, run in told.runs.items()})
+        labels = present(told.labels)
+        assert labels.labelled > 0 and not labels.left_out
+    first, second = (sum(run.new for run in told.runs.values()) for told in refined.rounds)
     assert second < first
     unseen = water[400::8]
     topology = find_topology(water.symbols, water.positions[0], water.cell[0])

@@ -58,7 +58,7 @@ def matched(water: Trajectory, tmp_path_factory: pytest.TempPathFactory) -> Agen
     matching = match(
         [water, read_cp2k(LONGER, require_forces=False)], tmp_path_factory.mktemp("match"), settings
     )
-    print("\n" + match_text({**matching.to_dict(), "model": "matched", "notes": []}))
+    print("\n" + match_text(matching, Path("matched"), []))
     return matching.loss
 
 

@@ -20,9 +20,9 @@ from mld_ff.engines.lammps.tables import (
     free_terms,
     pair_table,
 )
+from mld_ff.engines.settings import DEFAULT_MD, MD
 from mld_ff.engines.start import Start
-from mld_ff.errors import check_positive
-from mld_ff.files import read_template, write_atomically
+from mld_ff.files import read_template, write_files
 from mld_ff.geometry.pairs import BIN_A
 from mld_ff.geometry.topology import Topology
 from mld_ff.loss.model import AgentLoss
@@ -33,9 +33,7 @@ def export_lammps(
     loss: AgentLoss,
     start: Start,
     directory: Path | str,
-    temperature_K: float = 300.0,
-    timestep_fs: float = 0.5,
-    damping_fs: float = 100.0,
+    settings: MD = DEFAULT_MD,
 ) -> list[Path]:
     """Write pair.table, bond.table, forcefield.lmp, system.data, settings.lmp and in.nvt (units
     metal).
@@ -43,19 +41,22 @@ def export_lammps(
     A collective loss adds collective.1.eam, …: in each a channel of every species. Densities of
     order 1 and 2 add angles.1.adp, ….
 
-    `damping_fs` is the time constant of the Nosé–Hoover chain: CP2K's TIMECON, LAMMPS's Tdamp.
-    Returns the files. Raises InputError if the model does not cover the system.
+    settings: temperature, timestep and damping are written, for in.nvt to take. Returns the files.
+    Raises InputError if the model does not cover the system.
     """
-    check_positive(temperature_K=temperature_K, timestep_fs=timestep_fs, damping_fs=damping_fs)
     start.check(loss)
     topology = start.topology
-    settings = {"T": temperature_K, "dt": timestep_fs * FS_TO_PS, "Tdamp": damping_fs * FS_TO_PS}
+    variables = {
+        "T": settings.temperature_K,
+        "dt": settings.timestep_fs * FS_TO_PS,
+        "Tdamp": settings.damping_fs * FS_TO_PS,
+    }
     texts = {
         "pair.table": pair_table(loss, topology),
         "forcefield.lmp": _force_field(loss, topology, [s for s, _ in atom_types(start)]),
         "system.data": data_file(start),
         "settings.lmp": "".join(
-            f"variable {name} index {value!r}\n" for name, value in settings.items()
+            f"variable {name} index {value!r}\n" for name, value in variables.items()
         ),
         "in.nvt": read_template("in.nvt"),
     }
@@ -65,9 +66,7 @@ def export_lammps(
         texts[channel_file(k)] = embedded_atoms(channels, start)
     for k, instance in enumerate(instances(loss), 1):
         texts[instance_file(k)] = angular_densities(instance, start)
-    for name, text in texts.items():
-        write_atomically(Path(directory) / name, text)
-    return [Path(directory) / name for name in texts]
+    return write_files(directory, texts)
 
 
 def _force_field(loss: AgentLoss, topology: Topology, types: list[str]) -> str:

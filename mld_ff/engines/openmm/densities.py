@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import openmm
 from mld_ff.engines.openmm.expressions import kj_per_mol, number
 from mld_ff.geometry.topology import Topology
 from mld_ff.loss.densities import DensityTerm
+from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import Term
 from mld_ff.trajectory import Floats
 from mld_ff.units import A_TO_NM
@@ -54,6 +55,24 @@ class DensityTranslation:
     """Values of the same parameters that cost nothing, for atoms that no channel is centred on."""
 
 
+def density_sets(
+    loss: AgentLoss, topology: Topology
+) -> list[tuple[type[Term], dict[str, DensityTerm]]]:
+    """What `density_force` makes forces of: the channels of order 0 of a system."""
+    sets: list[tuple[type[Term], dict[str, DensityTerm]]] = []
+    for channels in loss.channels_of(topology):
+        kinds: dict[type[Term], dict[str, DensityTerm]] = {}
+        for centre, channel in channels.items():
+            kinds.setdefault(type(channel), {})[centre] = channel
+        sets += kinds.items()
+    return sets
+
+
+def name_of(channels: Iterable[DensityTerm]) -> str:
+    """Of the force that computes them."""
+    return " ".join(channel.name for channel in channels)
+
+
 def density_force(
     kind: type[Term], channels: Mapping[str, DensityTerm], topology: Topology
 ) -> openmm.CustomGBForce:
@@ -64,7 +83,7 @@ def density_force(
     dimension.
     """
     species, translation = topology.species, DENSITIES[kind]
-    (spacing, cutoff), *_ = {channel.grid for channel in channels.values()}
+    first, *_ = channels.values()
     functions = [
         (channel, neighbour)
         for channel in channels.values()
@@ -72,19 +91,15 @@ def density_force(
         if neighbour in channel.neighbours
     ]
     rows = translation.tables(functions)
-    n_knots = rows.shape[1]
-    # a first function of zeros is for pairs without a density
-    table = np.concatenate([np.zeros(n_knots + 1), rows.ravel()])
     shift = "+".join(
-        f"{number(((k + 1) * n_knots * spacing - cutoff) * A_TO_NM)}*{channel.species[0]}1*{t}2"
-        for k, (channel, t) in enumerate(functions, 1)
+        f"{shift_to(k, rows, channel)}*{channel.species[0]}1*{t}2"
+        for k, (channel, t) in enumerate(functions)
     )
     force = openmm.CustomGBForce()
-    force.setName(" ".join(channel.name for channel in channels.values()))
+    force.setName(name_of(channels.values()))
     for name in (*species, *translation.nothing):
         force.addPerParticleParameter(name)
-    end = (len(table) - 1) * spacing * A_TO_NM
-    force.addTabulatedFunction("densities", openmm.Continuous1DFunction(table, 0.0, end))
+    force.addTabulatedFunction("densities", joined(rows, first))
     force.addComputedValue(
         "rho",
         f"{DENSITY_EXPRESSION}; shift={shift}",
@@ -99,8 +114,23 @@ def density_force(
         for i, j in pairs:
             force.addExclusion(int(i), int(j))
     force.setNonbondedMethod(openmm.CustomGBForce.CutoffPeriodic)
-    force.setCutoffDistance(cutoff * A_TO_NM)
+    force.setCutoffDistance(first.grid[1] * A_TO_NM)
     return force
+
+
+def joined(rows: Floats, channel: DensityTerm) -> openmm.Continuous1DFunction:
+    """Functions (K, M) on the grid of a channel behind each other (`shift_to`), after a first one
+    of zeros, for pairs without a density.
+    """
+    table = np.concatenate([np.zeros(rows.shape[1] + 1), rows.ravel()])
+    spacing, _ = channel.grid
+    return openmm.Continuous1DFunction(table, 0.0, (len(table) - 1) * spacing * A_TO_NM)
+
+
+def shift_to(k: int, rows: Floats, channel: DensityTerm) -> str:
+    """What to add to a distance [nm] to find it in function k of those that are `joined`."""
+    spacing, cutoff = channel.grid
+    return number(((k + 2) * rows.shape[1] * spacing - cutoff) * A_TO_NM)
 
 
 def sampled_tables(functions: Sequence[NeighbourFunction]) -> Floats:

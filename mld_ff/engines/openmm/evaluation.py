@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import openmm
 
+from mld_ff.engines.openmm.many_body import NUMBERS, compute_in_python, many_body_on
 from mld_ff.engines.openmm.platforms import context_of
-from mld_ff.engines.openmm.python_force import densities_module
 from mld_ff.engines.settings import Device
 from mld_ff.errors import EngineError, InputError
 from mld_ff.trajectory import Floats, Trajectory
@@ -18,17 +18,27 @@ CPU = Device("CPU")
 
 
 def load_system(directory: Path | str) -> openmm.System:
-    """The System of an exported directory. Raises InputError if it is not there."""
+    """The System of an exported directory. Raises InputError if it is not there, or if reading it
+    could run code.
+    """
     file = Path(directory) / "system.xml"
     try:
         text = file.read_text(encoding="utf-8")
-        if "PythonForce" in text:
-            densities_module()
-        return openmm.XmlSerializer.deserialize(text)
     except OSError as error:
         raise InputError(
             f"cannot be read: {error.strerror}; write it with `mld-ff export --engine openmm`", file
         ) from None
+    except ValueError as error:
+        raise InputError(f"is not an OpenMM System: {error}", file) from None
+    # OpenMM unpickles a PythonForce where it reads one; a numbered character could hide its name
+    if "PythonForce" in text or "&#" in text:
+        raise InputError(
+            "holds a PythonForce, or characters as numbers that could hide one: reading it could"
+            " run any code; export the model again with `mld-ff export --engine openmm`",
+            file,
+        )
+    try:
+        return openmm.XmlSerializer.deserialize(text)
     except (openmm.OpenMMException, ValueError) as error:
         raise InputError(f"is not an OpenMM System: {error}", file) from None
 
@@ -42,12 +52,14 @@ def evaluate(
     Frames must be in engine form (`Start.engine_frames`). Raises EngineError if OpenMM refuses the
     System.
     """
-    system = load_system(directory)
+    system, numbers = load_system(directory), Path(directory) / NUMBERS
     if system.getNumParticles() != frames.n_atoms:
         raise InputError(
             f"holds {system.getNumParticles()} atoms, the frames {frames.n_atoms}",
             Path(directory) / "system.xml",
         )
+    if numbers.exists() and many_body_on(device) == "python":
+        compute_in_python(system, numbers)
     energies, forces = [], []
     try:
         context = context_of(system, device)

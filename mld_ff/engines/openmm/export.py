@@ -9,11 +9,11 @@ import openmm
 from openmm import app, unit
 
 from mld_ff.engines.openmm.forcefield import forcefield_xml
-from mld_ff.engines.openmm.python_force import FILE
+from mld_ff.engines.openmm.many_body import MODULE, NUMBERS, densities_file
 from mld_ff.engines.openmm.system import box_vectors, openmm_system
+from mld_ff.engines.settings import DEFAULT_MD, MD
 from mld_ff.engines.start import Start
-from mld_ff.errors import check_positive
-from mld_ff.files import read_template, write_atomically
+from mld_ff.files import read_template, write_files
 from mld_ff.geometry.system import System
 from mld_ff.loss.model import AgentLoss
 from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM, AMU_A2_PER_FS2_TO_EV, FS_TO_PS
@@ -23,44 +23,39 @@ def export_openmm(
     loss: AgentLoss,
     start: Start,
     directory: Path | str,
-    temperature_K: float = 300.0,
-    timestep_fs: float = 0.5,
-    damping_fs: float = 100.0,
+    settings: MD = DEFAULT_MD,
 ) -> list[Path]:
-    """Write system.xml, topology.pdb, state.xml, integrator.xml, run.py and forcefield.xml.
+    """Write system.xml, topology.pdb, state.xml, integrator.xml, run.py and forcefield.xml; for a
+    loss of densities densities.npz and mld_ff_densities.py too.
 
     state.xml holds positions, box, and the velocities of half a timestep before, as a leap-frog
     wants them.
 
-    `damping_fs` is the time constant of the Nosé–Hoover chain: CP2K's TIMECON, LAMMPS's Tdamp, the
-    inverse of OpenMM's collisionFrequency. forcefield.xml is left out where an element has atoms of
-    different mass, which a ForceField does not tell apart, and where there are densities with
-    angles: a ForceField has no PythonForce. Those add mld_ff_densities.py, which run.py needs, and
-    numba and vesin. Returns the files. Raises InputError as
-    `openmm_system` does.
+    settings: temperature, timestep and damping are those of integrator.xml. forcefield.xml is left
+    out where an element has atoms of different mass, which a ForceField does not tell apart.
+    Returns the files. Raises InputError as `openmm_system` does.
     """
-    check_positive(temperature_K=temperature_K, timestep_fs=timestep_fs, damping_fs=damping_fs)
     system = openmm_system(loss, start)
     integrator = openmm.NoseHooverIntegrator(
-        temperature_K, 1 / (damping_fs * FS_TO_PS), timestep_fs * FS_TO_PS
+        settings.temperature_K,
+        1 / (settings.damping_fs * FS_TO_PS),
+        settings.timestep_fs * FS_TO_PS,
     )
     structure = start.structure
     pdb = StringIO()
     app.PDBFile.writeFile(structure.topology, structure.positions, pdb)
-    texts = {
+    contents: dict[str, str | bytes] = {
         "system.xml": openmm.XmlSerializer.serialize(system),
         "integrator.xml": openmm.XmlSerializer.serialize(integrator),
-        "state.xml": openmm.XmlSerializer.serialize(_state(loss, start, timestep_fs)),
+        "state.xml": openmm.XmlSerializer.serialize(_state(loss, start, settings.timestep_fs)),
         "topology.pdb": pdb.getvalue(),
         "run.py": read_template("run.py"),
     }
-    if loss.angular_channels:
-        texts[FILE] = read_template(FILE)
-    elif _has_one_mass_per_element(start):
-        texts["forcefield.xml"] = forcefield_xml(loss, start, system.getForces())
-    for name, text in texts.items():
-        write_atomically(Path(directory) / name, text)
-    return [Path(directory) / name for name in texts]
+    if numbers := densities_file(loss, start.topology):
+        contents |= {NUMBERS: numbers, MODULE: read_template(MODULE)}
+    if _has_one_mass_per_element(start):
+        contents["forcefield.xml"] = forcefield_xml(loss, start, system.getForces())
+    return write_files(directory, contents)
 
 
 def _has_one_mass_per_element(start: Start) -> bool:

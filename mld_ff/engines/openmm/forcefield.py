@@ -26,7 +26,7 @@ HEAD = (
     " nonbondedMethod=CutoffPeriodic). The cutoff is the model's own; water is flexible "
 )
 
-TAGS = (openmm.CustomNonbondedForce, openmm.CustomGBForce)
+TAGS = (openmm.CustomNonbondedForce, openmm.CustomGBForce, openmm.CustomManyParticleForce)
 """Forces between molecules, which ForceField has tags for."""
 GB_KINDS = {
     getattr(openmm.CustomGBForce, name): name
@@ -102,13 +102,21 @@ def _residues(known: ET.Element, start: Start) -> ET.Element:
     return residues
 
 
-def _tag(force: openmm.CustomNonbondedForce | openmm.CustomGBForce, start: Start) -> ET.Element:
+def _tag(force: openmm.Force, start: Start) -> ET.Element:
     """The tag with the same expressions, functions and parameters."""
     if isinstance(force, openmm.CustomNonbondedForce):
         tag = ET.Element(
             "CustomNonbondedForce",
             energy=force.getEnergyFunction(),
             bondCutoff=str(MAX_BONDS_APART),
+        )
+    elif isinstance(force, openmm.CustomManyParticleForce):
+        tag = ET.Element(
+            "CustomManyParticleForce",
+            energy=force.getEnergyFunction(),
+            particlesPerSet=str(force.getNumParticlesPerSet()),
+            permutationMode="UniqueCentralParticle",
+            bondCutoff="0",
         )
     else:
         tag = ET.Element("CustomGBForce")
@@ -125,8 +133,11 @@ def _tag(force: openmm.CustomNonbondedForce | openmm.CustomGBForce, start: Start
         ET.SubElement(tag, "PerParticleParameter", name=name)
     for species in start.topology.species:
         values = force.getParticleParameters(start.topology.symbols.index(species))
-        parameters = {name: repr(value) for name, value in zip(names, values, strict=True)}
-        ET.SubElement(tag, "Atom", {"type": species, **parameters})
+        own = {"type": species}
+        if isinstance(force, openmm.CustomManyParticleForce):
+            values, own["filterType"] = values[0], str(values[1])
+        own |= {name: repr(value) for name, value in zip(names, values, strict=True)}
+        ET.SubElement(tag, "Atom", own)
     for k in range(force.getNumTabulatedFunctions()):
         function = ET.fromstring(openmm.XmlSerializer.serialize(force.getTabulatedFunction(k)))
         values = " ".join(value.attrib["v"] for value in function.iter("Value"))

@@ -8,8 +8,12 @@ import numpy as np
 import openmm
 
 from mld_ff.engines.openmm.evaluation import forces_in, set_frame
+from mld_ff.engines.openmm.many_body import system_on
 from mld_ff.engines.openmm.platforms import context_of
+from mld_ff.engines.settings import Device
+from mld_ff.engines.start import Start
 from mld_ff.errors import EngineError
+from mld_ff.loss.model import AgentLoss
 from mld_ff.trajectory import Trajectory
 from mld_ff.units import A_TO_NM, EV_PER_A_TO_KJ_PER_MOL_PER_NM
 
@@ -19,15 +23,15 @@ that.
 """
 
 
-def relaxed(
-    system: openmm.System, frame: Trajectory, above_eV_per_A: float = 0.0
-) -> Trajectory | None:
-    """One frame moved downhill to the nearest minimum, or None if no force on an atom exceeds
-    `above_eV_per_A`.
+def relaxed(loss: AgentLoss, start: Start, above_eV_per_A: float = 0.0) -> Trajectory | None:
+    """The frame of a start moved downhill to the nearest minimum, or None if no force on an atom
+    exceeds `above_eV_per_A`.
 
-    Runs on the fastest platform present. Raises EngineError if a force is not finite.
+    Runs on the fastest platform present. Raises EngineError if a force is not finite, and as
+    `openmm_system` does.
     """
-    context = context_of(system)
+    frame, device = start.frame, Device()
+    context = context_of(system_on(device, loss, start), device)
     set_frame(context, frame, 0)
     forces = forces_in(context.getState(forces=True))
     if not np.isfinite(forces).all():

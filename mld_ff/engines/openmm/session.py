@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from contextlib import suppress
@@ -10,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from mld_ff.engines.engine import Session
+from mld_ff.engines.openmm.many_body import MODULE
 from mld_ff.engines.openmm.platforms import platform_named
 from mld_ff.errors import EngineError, InputError
+from mld_ff.files import template_path
 from mld_ff.subprocesses import stream
 from mld_ff.trajectory import Floats
 from mld_ff.units import EV_TO_KJ_PER_MOL, FS_TO_PS
@@ -38,12 +41,20 @@ def run_session(session: Session) -> None:
         if progress := re.match(r"([\d.]+)%", line):
             session.at_step(round(float(progress[1]) / 100 * settings.steps))
 
-    code, lines = stream(_command(session), session.files, listen)
+    code, lines = stream(_command(session), session.files, listen, environment=_own_modules())
     with suppress(OSError), (session.files / WORDS).open("a", encoding="utf-8") as words:
         words.writelines(lines)
     if code:
         last = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")
         raise EngineError(f"OpenMM stopped in {session.files / 'run.py'}: {last}")
+
+
+def _own_modules() -> dict[str, str]:
+    """With `python -P`, which leaves out the directory of run.py, its module of densities comes
+    from our templates: numba compiles it once, and not, for 4 s, in the directory of every run.
+    """
+    places = [str(template_path(MODULE).parent), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, places))}
 
 
 def _command(session: Session) -> list[str]:
@@ -55,6 +66,8 @@ def _command(session: Session) -> list[str]:
     options: dict[str, object] = {"--platform": platform_named(device.platform).getName()}
     if device.precision:
         options["--precision"] = device.precision
+    if device.many_body:
+        options["--many-body"] = device.many_body
     options |= {
         "--ensemble": settings.ensemble,
         "--pressure": settings.pressure_bar,
@@ -66,7 +79,7 @@ def _command(session: Session) -> list[str]:
     if session.checkpoint:
         options["--resume"] = session.checkpoint.name
     words = [str(word) for option in options.items() for word in option]
-    return [sys.executable, "run.py", *words, *(["--velocities"] * settings.velocities)]
+    return [sys.executable, "-P", "run.py", *words, *(["--velocities"] * settings.velocities)]
 
 
 def read_log(log: Path) -> dict[str, Floats]:

@@ -6,14 +6,13 @@ from typing import Any
 
 import openmm
 
+from mld_ff.engines.openmm.angles import angular_forces, angular_sets
 from mld_ff.engines.openmm.bonds import bond_force
-from mld_ff.engines.openmm.densities import density_force
+from mld_ff.engines.openmm.densities import density_force, density_sets
 from mld_ff.engines.openmm.free_pairs import free_force
-from mld_ff.engines.openmm.python_force import python_force
 from mld_ff.engines.start import Start
 from mld_ff.geometry.topology import Topology
 from mld_ff.loss.bonds import BondTerm
-from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import FreeTerm
 from mld_ff.units import A_TO_NM
@@ -25,8 +24,8 @@ degrees of freedom.
 
 
 def openmm_system(loss: AgentLoss, start: Start) -> openmm.System:
-    """System with one Force per bonded term, one per kind of free term and one per set of channels
-    (with angles one for all channels), named after their terms.
+    """System with one Force per bonded term, one per kind of free term, one per set of channels and
+    two per set of channels with angles, named after their terms; all are OpenMM's own.
 
     Raises InputError if the model does not cover the system, or the cutoff is longer than half the
     cell.
@@ -39,7 +38,7 @@ def openmm_system(loss: AgentLoss, start: Start) -> openmm.System:
     groups: dict[float, int] = {}
     for force in forces_of(loss, start.topology):
         # GPUs want one cutoff in a group
-        if isinstance(force, (openmm.CustomNonbondedForce, openmm.CustomGBForce)):
+        if hasattr(force, "getCutoffDistance"):
             force.setForceGroup(groups.setdefault(force.getCutoffDistance()._value, len(groups)))
         system.addForce(force)
     remover = openmm.CMMotionRemover(CENTRE_OF_MASS_EVERY)
@@ -70,11 +69,7 @@ def forces_of(loss: AgentLoss, topology: Topology) -> list[openmm.Force]:
         if set(term.species) <= set(topology.species):
             alike.setdefault((type(term), term.layout), []).append(term)
     forces += [free_force(kind, members, topology) for (kind, _), members in alike.items()]
-    if loss.angular_channels:
-        return [*forces, python_force(loss, topology)]
-    for channels in loss.channels_of(topology):
-        kinds: dict[type[DensityTerm], dict[str, DensityTerm]] = {}
-        for centre, channel in channels.items():
-            kinds.setdefault(type(channel), {})[centre] = channel
-        forces += [density_force(kind, members, topology) for kind, members in kinds.items()]
+    forces += [density_force(*alike, topology) for alike in density_sets(loss, topology)]
+    for channels in angular_sets(loss, topology):
+        forces += angular_forces(channels, topology)
     return forces

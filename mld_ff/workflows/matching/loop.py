@@ -22,7 +22,6 @@ from typing import Any
 from mld_ff.engines.registry import find_engine
 from mld_ff.engines.settings import Device
 from mld_ff.errors import CheckFailed, InputError, check_positive
-from mld_ff.files import to_json, write_atomically
 from mld_ff.geometry.topology import topology_of
 from mld_ff.inference import Dataset, fit
 from mld_ff.inference.errors import Errors, measure
@@ -34,6 +33,7 @@ from mld_ff.units import EV_PER_A3_TO_BAR, FS_TO_PS
 from mld_ff.workflows.matching.averages import pair_coefficients, with_pair_coefficients
 from mld_ff.workflows.matching.equilibrium import Equilibrium, check_dynamics
 from mld_ff.workflows.matching.response import Response, combined
+from mld_ff.workflows.matching.round import MatchingRound
 from mld_ff.workflows.matching.settings import EQUILIBRATION, Settings
 from mld_ff.workflows.matching.valley import Valley
 from mld_ff.workflows.rounds import begin, frames_of_run, run_once
@@ -51,11 +51,7 @@ class Matching:
     """What `match` came to."""
 
     loss: AgentLoss
-    rounds: tuple[dict[str, Any], ...]
-    """By round: `rmse_meV_per_A` and `relative_rmse` of its model on unseen frames, `price`
-    (`Valley.price`), `mean_abs_dg` of its run to the reference by kind of free pair, its
-    `pressure_bar` with its `error_bar` where one was asked for, the length of the `step` that all
-    runs so far ask for (`Averages.length`), and whether it is `done`: no step is worth taking."""
+    rounds: tuple[MatchingRound, ...]
     noise: dict[str, float]
     """Of `mean_abs_dg`: half of what the halves of the reference differ by."""
     finished: bool
@@ -65,10 +61,10 @@ class Matching:
         last = self.rounds[-1]
         return {
             "finished": self.finished,
-            "rmse_meV_per_A": last["rmse_meV_per_A"],
-            "relative_rmse": last["relative_rmse"],
+            "rmse_meV_per_A": last.rmse_meV_per_A,
+            "relative_rmse": last.relative_rmse,
             "noise": self.noise,
-            "rounds": list(self.rounds),
+            "rounds": [one.to_dict() for one in self.rounds],
         }
 
 
@@ -99,24 +95,24 @@ def match(
         "runs": [_frames_in(run) for run in runs],
         "labels": [_frames_in(frames) for frames in labels],
     }
-    state = begin(out / STATE, FORMAT, VERSION, {"settings": asdict(settings), "data": data})
-    for k in range(1, max(rounds, len(state["rounds"])) + 1):
+    head = {"format": FORMAT, "version": VERSION, "settings": asdict(settings), "data": data}
+    state = begin(out / STATE, head, MatchingRound)
+    for k in range(1, max(rounds, len(state.rounds)) + 1):
         where = out / f"round-{k}"
-        if k > len(state["rounds"]):
-            row, following = _round(k, _model(k, where, work), where, work)
+        if k > len(state.rounds):
+            one, following = _round(k, _model(k, where, work), where, work)
             if following:
                 following.save(out / f"round-{k + 1}" / MODEL)
-            state["rounds"].append(row)
-            write_atomically(out / STATE, to_json(state, indent=1))
-        if state["rounds"][k - 1]["done"]:
+            state.add(one)
+        if state.rounds[k - 1].done:
             break
-    done = tuple(state["rounds"])
-    loss = _told(AgentLoss.load(where / MODEL), work, done)
+    last = state.rounds[-1]
+    loss = _told(AgentLoss.load(where / MODEL), work, last)
     loss.save(out / MODEL)
-    return Matching(loss, done, work.reference.noise, bool(done[-1]["done"]))
+    return Matching(loss, tuple(state.rounds), work.reference.noise, last.done)
 
 
-def _frames_in(source: FrameSource) -> dict[str, Any]:
+def _frames_in(source: FrameSource) -> dict[str, str | int | None]:
     """What tells whether it is the same."""
     first = next(source.chunks(1))
     return {
@@ -196,7 +192,7 @@ def _model(k: int, where: Path, work: _Work) -> AgentLoss:
 
 def _round(
     k: int, loss: AgentLoss, where: Path, work: _Work
-) -> tuple[dict[str, Any], AgentLoss | None]:
+) -> tuple[MatchingRound, AgentLoss | None]:
     """What the round of a model says, and the model that follows unless no step is worth taking."""
 
     def tell(what: str, done: int, total: int) -> None:
@@ -216,21 +212,22 @@ def _round(
     step = work.valley.step(now, work.wanted, averages, kT_eV, work.settings.price, push)
     done = step.length < SHORT and quiet
     errors = work.measured(k, loss)
-    row = {
-        "round": k,
-        "rmse_meV_per_A": errors.rmse_meV_per_A,
-        "relative_rmse": errors.relative_rmse,
-        "price": work.valley.price(now),
-        "mean_abs_dg": work.reference.mean_abs_dg(_settled(where, work)),
-        **work.responses[k].to_dict(),
-        "step": step.length,
-        "done": done,
-    }
+    one = MatchingRound(
+        round=k,
+        rmse_meV_per_A=errors.rmse_meV_per_A,
+        relative_rmse=errors.relative_rmse,
+        price=work.valley.price(now),
+        mean_abs_dg=work.reference.mean_abs_dg(_settled(where, work)),
+        pressure_bar=work.responses[k].pressure_bar,
+        error_bar=work.responses[k].error_bar,
+        step=step.length,
+        done=done,
+    )
     if done:
-        return row, None
+        return one, None
     following = with_pair_coefficients(loss, step.coefficients, work.fit.data)
     told = {**loss.provenance, **work.measured(k + 1, following).to_dict()}
-    return row, replace(following, provenance=told)
+    return one, replace(following, provenance=told)
 
 
 def _run_model(k: int, loss: AgentLoss, where: Path, work: _Work, progress: Progress) -> None:
@@ -273,9 +270,9 @@ def _settled(where: Path, work: _Work) -> Trajectory:
     return frames[int(EQUILIBRATION * frames.n_frames) :]
 
 
-def _told(loss: AgentLoss, work: _Work, rounds: Sequence[dict[str, Any]]) -> AgentLoss:
-    """The model, with where its structure comes from."""
-    reference, last = work.reference, rounds[-1]
+def _told(loss: AgentLoss, work: _Work, last: MatchingRound) -> AgentLoss:
+    """The model of the last round, with where its structure comes from."""
+    reference = work.reference
     ps = reference.length_fs * FS_TO_PS
     names = ("price", "mean_abs_dg", "pressure_bar", "error_bar")
     name = work.sources[0].origin.name
@@ -283,7 +280,7 @@ def _told(loss: AgentLoss, work: _Work, rounds: Sequence[dict[str, Any]]) -> Age
         "temperature_K": reference.temperature_K,
         "time_ps": ps,
         "runs": [source.origin.to_dict() for source in work.sources],
-        **{key: last[key] for key in names if key in last},
+        **{key: value for key, value in last.to_dict().items() if key in names},
         "noise": reference.noise,
         "note": (
             f"distances were matched to {ps:.3g} ps of {name} at {reference.temperature_K:g} K"

@@ -57,12 +57,6 @@ class Response:
         ]
         return cls(now, whole, bar, stdev(bars) / math.sqrt(STRETCHES))
 
-    def to_dict(self) -> dict[str, float]:
-        """`pressure_bar` and `error_bar`, where they were asked for."""
-        if self.pressure_bar is None or self.error_bar is None:
-            return {}
-        return {"pressure_bar": self.pressure_bar, "error_bar": self.error_bar}
-
 
 def combined(responses: Sequence[Response], now: Floats, kT_eV: float) -> tuple[Averages, float]:
     """Averages with coefficients `now` from all runs so far, and the error of their pressure [bar]

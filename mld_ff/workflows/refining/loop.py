@@ -19,7 +19,7 @@ Everything lies in files, each written whole, so a refinement that was killed go
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,9 @@ import numpy as np
 from mld_ff.engines.registry import fastest
 from mld_ff.engines.settings import MD
 from mld_ff.errors import CheckFailed, check_positive
-from mld_ff.files import read_json, to_json, write_atomically
 from mld_ff.geometry.system import changes, systems
 from mld_ff.geometry.topology import topology_of
-from mld_ff.inference import Basis, Dataset, Fit, fit
+from mld_ff.inference import Basis, Dataset, fit
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import FreeTerm
 from mld_ff.loss.walls import LEAST_STIFFNESS
@@ -43,14 +42,13 @@ from mld_ff.trajectory import FrameSource, Trajectory, concatenate, spread_frame
 from mld_ff.units import EV_TO_MEV, FS_TO_PS
 from mld_ff.workflows.refining.labels import FORCE_CAP, Labeller, check_labels
 from mld_ff.workflows.refining.novelty import Judge, Look, largest_force, look, pick
+from mld_ff.workflows.refining.round import Labelled, Picked, PickedFrame, RefinementRound
 from mld_ff.workflows.rounds import begin, frames_of_run, run_once
 
 STATE = "refine.json"
 MODEL = "model.json"
 PICKED = "picked.json"
 LABELS = "labels"
-ERRORS = ("rmse_meV_per_A", "relative_rmse")
-"""What is told of a fit."""
 FORMAT, VERSION = "mld_ff refinement", 1
 QUIET = 0.02
 """Nothing new is seen if in no run more of the frames than this are new: hardly more than within
@@ -105,18 +103,21 @@ class Refinement:
     """What `refine` came to."""
 
     loss: AgentLoss
-    rounds: tuple[dict[str, Any], ...]
-    """By round: `rmse_meV_per_A` and `relative_rmse` of its model on the test frames of the
-    reference, `runs`, what part of their frames is new (`new_fraction`), `quiet`, and unless it was
-    quiet `labelled`, `left_out`, and `rmse_on_new_meV_per_A`, on the frames labelled after it.
-    """
+    rounds: tuple[RefinementRound, ...]
     finished: bool
     """Whether the last round saw nothing new."""
-    errors: dict[str, Any]
-    """`rmse_meV_per_A` and `relative_rmse` of the loss, on the same test frames."""
+    rmse_meV_per_A: float
+    """Of the loss, on the test frames of every round."""
+    relative_rmse: Mapping[str, float]
+    """The same by species, over the size of the force."""
 
     def to_dict(self) -> dict[str, Any]:
-        return {"finished": self.finished, **self.errors, "rounds": list(self.rounds)}
+        return {
+            "finished": self.finished,
+            "rmse_meV_per_A": self.rmse_meV_per_A,
+            "relative_rmse": self.relative_rmse,
+            "rounds": [one.to_dict() for one in self.rounds],
+        }
 
 
 def refine(
@@ -137,29 +138,28 @@ def refine(
     or a model fails before it gives anything to learn from.
     """
     settings, out = settings or Settings(), Path(directory)
-    mine = {"settings": settings.to_dict(), "data": source.origin.sha256}
-    state = begin(out / STATE, FORMAT, VERSION, mine)
+    head = {"format": FORMAT, "version": VERSION, "settings": settings.to_dict()}
+    state = begin(out / STATE, {**head, "data": source.origin.sha256}, RefinementRound)
     labels: list[Trajectory] = []
     check_positive(rounds=rounds)
     starts = spread_frames(source, STARTS)
     for k in range(1, rounds + 1):
         where = out / f"round-{k}"
-        if k > len(state["rounds"]):
-            state["rounds"].append(_round(k, where, source, labels, settings, label, progress))
-            write_atomically(out / STATE, to_json(state, indent=1))
-        if state["rounds"][k - 1]["quiet"]:
+        if k > len(state.rounds):
+            state.add(_round(k, where, source, labels, settings, label, progress))
+        if state.rounds[k - 1].quiet:
             break
         learned, _ = _labels(k, where, starts, settings.reference, label, progress)
         labels += [learned] if learned.n_frames else []
-    last = state["rounds"][k - 1]
-    finished = bool(last["quiet"])
-    if finished:
-        loss, errors = AgentLoss.load(where / MODEL), {name: last[name] for name in ERRORS}
+    last, done = state.rounds[k - 1], tuple(state.rounds[:k])
+    if last.quiet:
+        loss, errors = AgentLoss.load(where / MODEL), (last.rmse_meV_per_A, last.relative_rmse)
     else:
         fitted = fit(_dataset(source, labels, progress), settings.basis)
-        loss, errors = fitted.loss, _told(fitted)
+        loss, of_fit = fitted.loss, fitted.errors
+        errors = of_fit.rmse_meV_per_A, of_fit.relative_rmse
     loss.save(out / MODEL)
-    return Refinement(loss, tuple(state["rounds"][:k]), finished, errors)
+    return Refinement(loss, done, last.quiet, *errors)
 
 
 def _round(
@@ -170,7 +170,7 @@ def _round(
     settings: Settings,
     label: Labeller,
     progress: Progress,
-) -> dict[str, Any]:
+) -> RefinementRound:
     def tell(what: str, done: int, total: int) -> None:
         progress(f"round {k}: {what}", done, total)
 
@@ -190,28 +190,22 @@ def _round(
                 there, explorer(loss), frame, replace(nvt, temperature_K=t), settings.engine, tell
             )
             looks[_name(t)] = look(judge, frames_of_run(there, frame), stopped)
-        write_atomically(
-            where / PICKED, to_json(_picked(judge, looks, settings.frames_per_round), indent=1)
-        )
-    picked = read_json(where / PICKED, "what was picked")
-    told: dict[str, Any] = {
-        "round": k,
-        **_told(fitted),
-        **{key: picked[key] for key in ("runs", "new_fraction", "quiet")},
-    }
-    if picked["quiet"]:
-        return told
-    learned, left_out = _labels(k, where, starts, settings.reference, label, tell)
-    before = _rmse(loss, learned, starts[0]) * EV_TO_MEV if learned.n_frames else None
-    return told | {
-        "labelled": learned.n_frames,
-        "left_out": left_out,
-        "rmse_on_new_meV_per_A": before,
-    }
-
-
-def _told(fitted: Fit) -> dict[str, Any]:
-    return {name: getattr(fitted.errors, name) for name in ERRORS}
+        _choose(judge, looks, settings.frames_per_round).write(where / PICKED)
+    picked = Picked.read(where / PICKED)
+    labelled = None
+    if not picked.quiet:
+        learned, left_out = _labels(k, where, starts, settings.reference, label, tell)
+        before = _rmse(loss, learned, starts[0]) * EV_TO_MEV if learned.n_frames else None
+        labelled = Labelled(learned.n_frames, tuple(left_out), before)
+    return RefinementRound(
+        round=k,
+        rmse_meV_per_A=fitted.errors.rmse_meV_per_A,
+        relative_rmse=fitted.errors.relative_rmse,
+        runs=picked.runs,
+        new_fraction=picked.new_fraction,
+        quiet=picked.quiet,
+        labels=labelled,
+    )
 
 
 def _dataset(source: FrameSource, labels: Sequence[Trajectory], progress: Progress) -> Dataset:
@@ -245,8 +239,10 @@ def _softened(term: FreeTerm) -> FreeTerm:
     return replace(term, wall_stiffness_eV_per_A3=max(softer, LEAST_STIFFNESS))
 
 
-def _picked(judge: Judge, looks: dict[str, Look], count: int) -> dict[str, Any]:
-    """What the runs of a round showed, and which frames of them to label."""
+def _choose(judge: Judge, looks: dict[str, Look], count: int) -> Picked:
+    """At most `count` frames of the runs of a round, by name. Raises CheckFailed if no run has a
+    sound frame.
+    """
     total, new = (
         sum(one.frames.n_frames for one in looks.values()),
         sum(len(one.new) for one in looks.values()),
@@ -262,23 +258,23 @@ def _picked(judge: Judge, looks: dict[str, Look], count: int) -> dict[str, Any]:
     )
     names, every = list(looks), list(looks.values())
     chosen = [] if quiet else pick(judge, every, count)
-    return {
-        "quiet": quiet,
-        "new_fraction": new / total,
-        "threshold": judge.threshold,
-        "largest_force_eV_per_A": judge.largest_force,
-        "runs": {name: one.to_dict() for name, one in looks.items()},
-        "frames": [
-            {
-                "run": names[k],
-                "frame": f,
-                "time_ps": every[k].frames.time[f] * FS_TO_PS,
-                "novelty": every[k].verdicts[f].novelty,
-                "beyond": every[k].verdicts[f].beyond,
-            }
+    return Picked(
+        quiet=quiet,
+        new_fraction=new / total,
+        threshold=judge.threshold,
+        largest_force_eV_per_A=judge.largest_force,
+        runs={name: one.seen() for name, one in looks.items()},
+        frames=tuple(
+            PickedFrame(
+                run=names[k],
+                frame=f,
+                time_ps=float(every[k].frames.time[f] * FS_TO_PS),
+                novelty=every[k].verdicts[f].novelty,
+                beyond=every[k].verdicts[f].beyond,
+            )
             for k, f in chosen
-        ],
-    }
+        ),
+    )
 
 
 def _labels(
@@ -294,11 +290,11 @@ def _labels(
     The first frame of the source is labelled too, and its forces are held against those that the
     source has.
     """
-    picked = read_json(where / PICKED, "what was picked")
+    picked = Picked.read(where / PICKED)
     known = replace(starts[0], velocities=None, energy=None)
     parts = [replace(known, forces=None)]
-    for row in picked["frames"]:
-        frame = frames_of_run(where / row["run"], _start(starts, k))[row["frame"]]
+    for one in picked.frames:
+        frame = frames_of_run(where / one.run, _start(starts, k))[one.frame]
         parts.append(replace(frame, forces=None, energy=None))
     asked = concatenate(parts)
     labelled = concatenate(list(label(where / LABELS, reference, asked, progress).chunks()))
@@ -307,7 +303,7 @@ def _labels(
     keep, left_out = [], []
     for f in range(1, labelled.n_frames):
         assert labelled.forces is not None
-        force, cap = largest_force(labelled.forces[f]), FORCE_CAP * picked["largest_force_eV_per_A"]
+        force, cap = largest_force(labelled.forces[f]), FORCE_CAP * picked.largest_force_eV_per_A
         what = next((change.what for change in changes(topology, labelled[f])), None)
         if force > cap:
             what = (
@@ -317,8 +313,8 @@ def _labels(
         if what is None:
             keep.append(f)
         else:
-            row = picked["frames"][f - 1]
-            left_out.append(f"{row['run']} at {row['time_ps']:g} ps: {what}")
+            one = picked.frames[f - 1]
+            left_out.append(f"{one.run} at {one.time_ps:g} ps: {what}")
     return replace(labelled, velocities=None)[np.array(keep, np.int64)], left_out
 
 

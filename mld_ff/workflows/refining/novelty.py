@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
@@ -16,6 +15,7 @@ from mld_ff.inference.problem import Problem
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, FrameSource, Trajectory
 from mld_ff.units import FS_TO_PS
+from mld_ff.workflows.refining.round import RunSeen
 
 PERCENTILE = 99.0
 """A frame is new where its leverage exceeds this percentile of the frames of the reference, each
@@ -218,22 +218,22 @@ class Look:
         """The frames that are new."""
         return [f for f, verdict in enumerate(self.verdicts) if verdict.new]
 
-    def to_dict(self) -> dict[str, Any]:
+    def seen(self) -> RunSeen:
+        """The run in numbers."""
         worst: dict[str, float] = {}
         for verdict in self.verdicts:
             worst |= {
                 name: max(depth, worst.get(name, 0.0)) for name, depth in verdict.beyond.items()
             }
-        return {
-            "frames": self.frames.n_frames,
-            "new": len(self.new),
-            "median_novelty": (
-                float(np.median([v.novelty for v in self.verdicts])) if self.verdicts else None
-            ),
-            "frames_beyond_range": sum(bool(v.beyond) for v in self.verdicts),
-            "beyond_range_A": worst,
-            "stopped": self.stopped,
-        }
+        novelties = [verdict.novelty for verdict in self.verdicts]
+        return RunSeen(
+            frames=self.frames.n_frames,
+            new=len(self.new),
+            median_novelty=float(np.median(novelties)) if novelties else None,
+            frames_beyond_range=sum(bool(verdict.beyond) for verdict in self.verdicts),
+            beyond_range_A=worst,
+            stopped=self.stopped,
+        )
 
 
 def look(judge: Judge, frames: Trajectory, stopped: str | None = None) -> Look:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from mld_ff.errors import InputError
-from mld_ff.files import read_template, write_atomically
+from mld_ff.files import read_template, write_files
 from mld_ff.names import check_word
 from mld_ff.sources.cp2k.read.discover import role_of
 from mld_ff.sources.cp2k.run.frames import cell_table, system, xyz
@@ -194,6 +194,4 @@ def _write(directory: Path, files: Mapping[str, str]) -> list[Path]:
             " directory, remove this one, or continue what is there with --resume",
             directory,
         )
-    for name, text in files.items():
-        write_atomically(directory / name, text)
-    return [directory / name for name in files]
+    return write_files(directory, files)

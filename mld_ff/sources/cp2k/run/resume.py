@@ -32,44 +32,61 @@ class Outcome:
     """Of these, how many were there when it began."""
 
 
-def summarise(directory: Path | str, run: bool, progress: Progress = no_progress) -> dict[str, Any]:
-    """Check an input, run it if asked to, and tell what lies there: `input`, `checked`, `frames`,
-    `notes`, ….
+@dataclass(frozen=True)
+class Prepared:
+    """An input of CP2K, and what a run of it left, if it was to run."""
+
+    directory: Path
+    input: Path
+    """The file that CP2K is given."""
+    checked: bool
+    """Whether CP2K found no fault with it; it was not asked where it is not installed."""
+    notes: tuple[str, ...]
+    """What a user should know."""
+    outcome: Outcome | None = None
+    frames: int | None = None
+    """How many can be read; None, as the outcome, if it was not to run."""
+
+    def to_dict(self) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            "directory": str(self.directory),
+            "input": str(self.input),
+            "checked": self.checked,
+            "notes": list(self.notes),
+        }
+        if self.outcome is None:
+            return told
+        return {**told, **vars(self.outcome), "frames": self.frames}
+
+
+def prepare(directory: Path | str, run: bool, progress: Progress = no_progress) -> Prepared:
+    """Check an input, run it if asked to, and tell what lies there.
 
     Without CP2K an input that shall not run is left unchecked, and a note says so. Raises as
     `check`, `run_reference`.
     """
     out = Path(directory)
-    notes: list[str] = []
-    told: dict[str, Any] = {
-        "directory": str(out),
-        "input": str(main_input(out)),
-        "checked": False,
-        "notes": notes,
-    }
+    file, checked = main_input(out), True
     try:
         check(out)
-        told["checked"] = True
-        notes.append("CP2K finds no fault with the input.")
+        notes = ["CP2K finds no fault with the input."]
     except InputError as error:
         if run:
             raise
-        notes.append(f"The input was not checked: {error}.")
+        notes, checked = [f"The input was not checked: {error}."], False
     if not run:
-        return {**told, "notes": [*notes, f"To run it: `mld-ff reference -o {out} --resume`."]}
+        notes.append(f"To run it: `mld-ff reference -o {out} --resume`.")
+        return Prepared(out, file, checked, tuple(notes))
     outcome = run_reference(out, progress)
     source = open_cp2k(out)
     began = f", going on from {outcome.before}" if 0 < outcome.before < outcome.total else ""
-    notes += (
-        [f"Was finished already: all {outcome.total} of it lie there."]
-        if outcome.before >= outcome.total
-        else []
-    )
-    notes += [
+    if outcome.before >= outcome.total:
+        notes.append(f"Was finished already: all {outcome.total} of it lie there.")
+    notes.append(
         f"{source.n_frames} frames of {outcome.total} steps{began}; read them with `mld-ff inspect"
         f" {out}`."
-    ]
-    return {**told, **vars(outcome), "frames": source.n_frames, "notes": [*notes, *source.notes]}
+    )
+    return Prepared(out, file, checked, (*notes, *source.notes), outcome, source.n_frames)
 
 
 def run_reference(directory: Path | str, progress: Progress = no_progress) -> Outcome:

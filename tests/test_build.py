@@ -1,0 +1,75 @@
+"""Everything by one command, from one configuration. (README's, whole: regression.)"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import invoke
+from conftest import EXAMPLE
+
+
+def test_build(undrawn: None, tmp_path: Path) -> None:
+    """It leaves everything, and does not replace what lies there."""
+    (tmp_path / "build.toml").write_text(
+        f"cp2k = '{EXAMPLE}'\nskip_ps = 6.3\nplatform = 'CPU'\n[fit]\nkind = 'power'\n"
+        "exponents = [3.0]\ncutoff_A = 4.0\n[run]\ntime_ps = 0.05\n"
+    )
+    done = invoke("build", tmp_path / "build.toml", "--json")
+    assert done.exit_code == 0, done.stderr
+    told, out = json.loads(done.stdout), tmp_path / "output"
+    assert told["verify"]["passed"] is True and set(told["runs"]) == {"openmm", "lammps"}
+    assert {file.name for file in out.iterdir()} == {
+        *("model.json", "openmm", "lammps", "run-openmm", "run-lammps"),
+        *("report.html", "report.json", "figures"),
+    }
+    again = invoke("build", tmp_path / "build.toml")
+    assert again.exit_code == 2 and "the output directory is not empty" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cp2k = ", "is not valid TOML"),
+        ("output = 'x'", 'needs a key "cp2k"'),
+        (
+            "cp2k = 'x'\nengine = 'lammps'",
+            (
+                "unknown key 'engine'; known: cp2k, engines, fit, match, output, platform,"
+                " precision, run, skip_ps"
+            ),
+        ),
+        ("cp2k = 'x'\n[fit]\nbasis = 'spline'", "unknown key [fit] 'basis'"),
+        (
+            "cp2k = 'x'\n[fit]\nkind = 'cubic'",
+            "the basis is 'cubic'; those that can be fitted: spline, power",
+        ),
+        (
+            "cp2k = 'x'\n[run]\ntemperature_K = -1",
+            "temperature_K is -1; it must be a positive number",
+        ),
+        ("cp2k = 'x'\nplatform = 'CPU'\nprecision = 'double'", "CPU has no choice of precision"),
+        ("cp2k = 'x'\nengines = ['lammps']\nprecision = 'mixed'", "engines are without openmm"),
+        ("cp2k = 3", "cp2k should be a text, found 3"),
+        ("cp2k = 'x'\nengines = []", "engines should be a list of one or more of openmm, lammps"),
+        ("cp2k = 'x'\n[fit]\ncutoff_A = 'x'", "[fit] cutoff_A should be a number, found 'x'"),
+        (
+            "cp2k = 'x'\n[fit]\nexponents = 3.0",
+            "[fit] exponents should be a list of numbers, found 3.0",
+        ),
+        ("cp2k = 'x'\n[run]\nvelocities = 1", "[run] velocities should be true or false, found 1"),
+        ("cp2k = 'x'\n[run]\ntime_ps = '5'", "[run] time_ps should be a number, found '5'"),
+        (
+            "cp2k = 'x'\n[match]\npressure = 1",
+            "unknown key [match] 'pressure'; known: pressure_bar, price, rounds",
+        ),
+        ("cp2k = 'x'\n[match]\nprice = 0", "[match]: price is 0; it must be a positive number"),
+        ("cp2k = 'x'\nengines = ['gromacs']", "engines are openmm, lammps; found 'gromacs'"),
+    ],
+)
+def test_configuration_errors_name_the_key(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(text)
+    done = invoke("build", tmp_path / "c.toml")
+    assert (done.exit_code, done.stdout) == (2, "") and said in done.stderr
+    assert "Traceback" not in done.stderr
