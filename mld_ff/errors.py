@@ -39,6 +39,13 @@ class EngineError(MldError):
     """OpenMM or LAMMPS refused its input, warned, or crashed."""
 
 
+def check_not_negative(**values: float) -> None:
+    """Raise InputError unless every value is zero or a positive, finite number."""
+    for name, value in values.items():
+        if not (isinstance(value, (int, float)) and 0 <= value < math.inf):
+            raise InputError(f"{name} is {value!r}; it must be a number, 0 or more")
+
+
 def check_positive(**values: float) -> None:
     """Raise InputError unless every value is a positive, finite number."""
     for name, value in values.items():

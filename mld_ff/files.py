@@ -12,6 +12,9 @@ from typing import Any
 
 from mld_ff.errors import InputError
 
+MOST_JSON_BYTES = 1 << 28
+"""A run.json of a million atoms has a quarter of it."""
+
 
 def write_atomically(file: Path, content: str | bytes) -> None:
     """Write beside, then rename: a reader never sees half a file. Raises InputError if that is not
@@ -49,6 +52,28 @@ def to_json(data: Any, indent: int | None = None) -> str:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return json.dumps(clean(data), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_json(file: Path, what: str) -> Any:
+    """What a JSON file holds. Raises InputError if it cannot be read, is longer than
+    MOST_JSON_BYTES or is no JSON; it then says that the file is not `what`.
+    """
+    try:
+        if file.stat().st_size > MOST_JSON_BYTES:
+            most = f"{MOST_JSON_BYTES >> 20} MiB"
+            raise InputError(f"is not {what}: it is longer than {most}", file)
+        return json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file) from None
+    except ValueError as error:
+        line = getattr(error, "lineno", None)
+        raise InputError(f"is not {what}: {error}", file, line) from None
+    except RecursionError:
+        raise InputError(f"is not {what}: it is nested too deeply", file) from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
 
 
 def read_template(name: str) -> str:

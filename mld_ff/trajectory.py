@@ -10,6 +10,7 @@ import numpy as np
 from ase.cell import Cell
 from numpy.typing import NDArray
 
+from mld_ff.names import check_species
 from mld_ff.origin import Origin
 from mld_ff.units import AMU_A2_PER_FS2_TO_EV, KB_EV_PER_K
 
@@ -91,6 +92,9 @@ class Trajectory:
     stress: Floats | None = None
     """[eV/Å³], (F, 3, 3); positive where the cell would shrink (ASE's sign)."""
     origin: Origin = field(default_factory=Origin)
+
+    def __post_init__(self) -> None:
+        check_species(self.symbols)
 
     @property
     def notes(self) -> list[str]:

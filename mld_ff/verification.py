@@ -120,6 +120,7 @@ def verify(
         )
     frames = spread_frames(source, n_frames)
     start = start_from(frames[0])
+    start.check(loss)
     frames = start.engine_frames(frames)
     every = systems(start.topology, frames, loss.cutoff_A)
     expected = [loss.evaluate(system) for system in every]

@@ -188,7 +188,7 @@ def another(option: str, type_: Any, default: Any) -> tuple[list[str], Any]:
         text = OTHER_TEXTS[option]
         return [f"--{option}", text], int(text) if text.isdigit() else text
     if isinstance(default, tuple):
-        return [f"--{option}", "350", f"--{option}", "2.5"], (350.0, 2.5)
+        return [f"--{option}", "35", f"--{option}", "2.5"], (35.0, 2.5)
     value = 4.5 if default is None else default + 1 if isinstance(default, int) else 1.25 * default
     return [f"--{option}", str(value)], value
 

@@ -224,7 +224,9 @@ def test_other_settings_and_other_data_are_refused(
         and "is not empty and holds no refine.json" in json.loads(done.stdout)["error"]
     )
     (tmp_path / "refine.json").write_text("{")
-    with pytest.raises(InputError, match=r"refine\.json: cannot be read"):
+    with pytest.raises(
+        InputError, match=r"refine\.json:1: is not the state of a refinement: Expecting"
+    ):
         refine(cold_water, tmp_path, SETTINGS, 1, teacher)
 
 

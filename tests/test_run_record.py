@@ -70,6 +70,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         "masses_amu",
         "atom_in_source",
         "notes",
+        "exported_sha256",
         "wall_s",
         "ns_per_day",
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ TRACEBACK_VARIABLE = "MLD_FF_TRACEBACK"
 SECONDS_BETWEEN_LINES = 60
 JSON_HELP = "Print one JSON object on standard output and nothing else there."
 DONE, FAILED, BAD_INPUT = 0, 1, 2
+OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
@@ -66,9 +68,10 @@ def verb(function: Callable[..., Answer]) -> Callable[..., None]:
             if "progress" in own:
                 values["progress"] = progress
             answer = function(*arguments, **values)
-            sys.stdout.write(to_json(answer.data) if as_json else answer.text + "\n")
+            said = to_json(answer.data) if as_json else answer.text + "\n"
+            sys.stdout.write(printable(said))
             if answer.failure:
-                errors.print(f"check failed: {answer.failure}")
+                errors.print(printable(f"check failed: {answer.failure}"))
                 sys.exit(FAILED)
 
     command.__name__, command.__doc__ = function.__name__, function.__doc__
@@ -77,11 +80,18 @@ def verb(function: Callable[..., Answer]) -> Callable[..., None]:
     return command
 
 
+def printable(text: str) -> str:
+    """Text of files and names as it may be printed: characters that a terminal obeys, or by which
+    it reorders what it shows, are told as JSON tells them.
+    """
+    return OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def refuse(said: str, code: int, as_json: bool) -> None:
     """Say on standard error what is wrong, and leave with the exit code."""
-    errors.print(said)
+    errors.print(printable(said))
     if as_json:
-        sys.stdout.write(to_json({"error": said, "exit_code": code}))
+        sys.stdout.write(printable(to_json({"error": said, "exit_code": code})))
     sys.exit(code)
 
 

@@ -21,6 +21,7 @@ from scipy.sparse.csgraph import connected_components
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import Pairs, minimum_image, neighbour_pairs
+from mld_ff.names import check_species, shown
 from mld_ff.trajectory import Floats, Ints, Trajectory
 
 Path = tuple[str, ...]
@@ -60,6 +61,9 @@ class Topology:
     symbols: tuple[str, ...]
     bonds: Ints
     """(B, 2), i < j."""
+
+    def __post_init__(self) -> None:
+        check_species(self.symbols)
 
     @property
     def n_atoms(self) -> int:
@@ -265,6 +269,8 @@ class Topology:
 
 
 def _radii(symbols: Sequence[str]) -> Floats:
+    if unknown := sorted({*symbols} - atomic_numbers.keys()):
+        raise InputError(f"{shown(unknown[0])} is no element")
     return np.asarray(covalent_radii[[atomic_numbers[s] for s in symbols]])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from inspect import getattr_static
 from typing import Literal
 
@@ -15,6 +15,7 @@ from mld_ff.geometry.pairs import BIN_A, default_cutoff, minimum_image
 from mld_ff.geometry.topology import Path, Topology
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.densities import DensityTerm
+from mld_ff.loss.limits import CUTOFFS_A, HIGHEST_POWER
 from mld_ff.loss.model import KINDS
 from mld_ff.loss.terms import FreeOptions, FreeTerm, PairTerm
 from mld_ff.trajectory import Trajectory
@@ -124,11 +125,15 @@ class Basis:
                 f"the knot spacing is {self.spacing_A} Å; expected {SPACINGS_A[0]} to"
                 f" {SPACINGS_A[1]} Å"
             )
-        if not all(math.isfinite(n) for n in self.exponents):
-            raise InputError(f"the exponents are {list(self.exponents)}: finite numbers are needed")
-        if self.cutoff_A is not None and not SHORTEST_CUTOFF_A <= self.cutoff_A < math.inf:
+        if not all(abs(n) <= HIGHEST_POWER for n in self.exponents):
             raise InputError(
-                f"the cutoff is {self.cutoff_A} Å; expected at least {SHORTEST_CUTOFF_A} Å"
+                f"the exponents are {list(self.exponents)}; expected numbers between"
+                f" -{HIGHEST_POWER:g} and {HIGHEST_POWER:g}"
+            )
+        longest_A = CUTOFFS_A[1]
+        if self.cutoff_A is not None and not SHORTEST_CUTOFF_A <= self.cutoff_A <= longest_A:
+            raise InputError(
+                f"the cutoff is {self.cutoff_A} Å; expected {SHORTEST_CUTOFF_A} to {longest_A} Å"
             )
         if self.collective < 0 and self.collective != AUTO:
             raise InputError(
@@ -142,9 +147,11 @@ class Basis:
 
     def _check_densities(self) -> None:
         cutoff_A, spacing_A = self.collective_cutoff_A, self.collective_spacing_A
-        if cutoff_A is not None and not SHORTEST_CUTOFF_A <= cutoff_A < math.inf:
+        longest_A = CUTOFFS_A[1]
+        if cutoff_A is not None and not SHORTEST_CUTOFF_A <= cutoff_A <= longest_A:
             raise InputError(
-                f"the collective cutoff is {cutoff_A} Å; expected at least {SHORTEST_CUTOFF_A} Å"
+                f"the collective cutoff is {cutoff_A} Å; expected {SHORTEST_CUTOFF_A} to"
+                f" {longest_A} Å"
             )
         low, high = COLLECTIVE_SPACINGS_A
         if spacing_A is not None and not low <= spacing_A <= high:
@@ -170,6 +177,7 @@ class Basis:
         half_width_A: half the smallest width of the cell in any frame, None if it is that of
         `frame`.
         """
+        self._check_used()
         longest = default_cutoff(
             frame.half_width if half_width_A is None else half_width_A, LONGEST_CUTOFF_A
         )
@@ -177,6 +185,25 @@ class Basis:
         bonded = [self._bonded(path, frame, topology) for path in topology.bonded]
         free = [self._free(species, cutoff_A) for species in topology.free]
         return (*bonded, *free)
+
+    def _check_used(self) -> None:
+        """Raise InputError for a setting that changes nothing beside the others."""
+        alone = "" if self.has_densities else "is that of densities: ask for channels too"
+        unused = {
+            "exponents": "are those of power laws: ask for the basis `power` too"
+            if self.kind == "spline"
+            else "",
+            "spacing_A": "is that of splines: leave it out, or ask for the basis `spline`"
+            if self.kind == "power"
+            else "",
+            "collective_cutoff_A": alone,
+            "collective_spacing_A": alone,
+        }
+        for own in fields(self):
+            value = getattr(self, own.name)
+            if unused.get(own.name) and value != own.default:
+                told = list(value) if isinstance(value, tuple) else value
+                raise InputError(f"{own.name} {told} {unused[own.name]}")
 
     def _bonded(self, path: Path, frame: Trajectory, topology: Topology) -> PairTerm:
         r = minimum_image(frame.positions[0], frame.cell[0], topology.bonded[path]).r

@@ -4,7 +4,6 @@ data.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mld_ff.errors import InputError
+from mld_ff.files import read_json
 from mld_ff.geometry.radial import power_basis
 from mld_ff.geometry.topology import Topology
 from mld_ff.inference.accumulation import Accumulated, accumulate
@@ -124,7 +124,7 @@ class ExponentScan:
     def load(cls, file: Path | str) -> ExponentScan:
         """Read what `to_dict` wrote as JSON. Raises InputError if the file does not hold it."""
         try:
-            data = json.loads(Path(file).read_text(encoding="utf-8"))
+            data = read_json(Path(file), "a scan")
             return cls(
                 tuple(data["species"]),
                 tuple(data["exponents"]),
@@ -133,7 +133,7 @@ class ExponentScan:
                 tuple(Sensitivity(**s) for s in data["sensitivities"]),
                 data["source"],
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (InputError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"holds no scan ({type(error).__name__}); make one with `mld-ff scan`", file
             ) from None

@@ -21,12 +21,18 @@ from mld_ff.geometry.topology import Topology
 from mld_ff.inference.accumulation import Accumulated, Share
 from mld_ff.inference.dataset import Part, check_same_kinds
 from mld_ff.inference.normal_equations import NormalEquations
+from mld_ff.loss.limits import check_count
 from mld_ff.loss.model import terms_from
 from mld_ff.loss.terms import PairTerm
 from mld_ff.survey import BROKEN_LISTED, ForceQuality, Survey
 
 FORMAT, VERSION = "mld_ff normal equations", 1
 SUFFIX = ".npz"
+MOST_BYTES = 1 << 32
+"""Of its arrays; 500 functions and six species have 0.1 GB."""
+MOST_BLOCKS = 1000
+ROUNDING = 1e-6
+"""Relative, of sums over frames."""
 
 
 def write_shard(data: Accumulated, file: Path | str) -> None:
@@ -75,6 +81,8 @@ def read_shard(file: Path | str) -> Accumulated:
     """
     try:
         with np.load(file, allow_pickle=False) as stored:
+            if sum(member.file_size for member in stored.zip.infolist()) > MOST_BYTES:
+                raise InputError(f"unpacks to more than {MOST_BYTES >> 30} GiB", file)
             head = json.loads(str(stored["head"]))
             if head["format"] != FORMAT:
                 raise KeyError("format")
@@ -85,8 +93,8 @@ def read_shard(file: Path | str) -> Accumulated:
                     file,
                 )
             return _from_stored(head, stored)
-    except InputError:
-        raise
+    except InputError as error:
+        raise error if error.file else InputError(str(error), file) from None
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", file) from None
     except (
@@ -97,6 +105,7 @@ def read_shard(file: Path | str) -> Accumulated:
 
 def _from_stored(head: dict[str, Any], stored: Any) -> Accumulated:
     filled, blocks = head["filled"], len(head["frames_per_block"])
+    check_count("blocks", blocks, MOST_BLOCKS)
     arrays = {}
     for name in [own.name for own in fields(NormalEquations)]:
         some = stored[name]
@@ -120,7 +129,35 @@ def _from_stored(head: dict[str, Any], stored: Any) -> Accumulated:
     shares = tuple(Share(tuple(share["runs"]), Part(**share["part"])) for share in head["shares"])
     terms = tuple(t for t in terms_from(head["terms"]) if isinstance(t, PairTerm))
     equations, per_block = NormalEquations(**arrays), head["frames_per_block"]
-    return Accumulated(terms, survey, equations, per_block, frames=head["frames"], shares=shares)
+    data = Accumulated(terms, survey, equations, per_block, frames=head["frames"], shares=shares)
+    _check_sums(data)
+    return data
+
+
+def _check_sums(data: Accumulated) -> None:
+    """Raise InputError unless there are frames whose sums these can be."""
+    topology, sums = data.survey.topology, data.equations
+    n, species = len(data.frames_per_block), len(topology.species)
+    k = sum(len(t.coefficients) for t in data.terms)
+    like = NormalEquations.zeros(0, species, k)
+    for name, array in vars(sums).items():
+        expected = (n, *getattr(like, name).shape[1:])
+        if array.shape != expected:
+            raise InputError(f"{name} has the shape {array.shape}; expected {expected}")
+        if not np.isfinite(array).all():
+            raise InputError(f"{name} should hold finite numbers")
+    whole = [isinstance(f, int) and f >= 0 for f in data.frames_per_block]
+    if not all(whole) or sum(data.frames_per_block) != data.frames:
+        raise InputError(f"its blocks do not hold the {data.frames} frames that it tells of")
+    if topology.bonds.size and not 0 <= topology.bonds.min() <= topology.bonds.max() < (
+        topology.n_atoms
+    ):
+        raise InputError(f"tells of bonds to atoms beyond its {topology.n_atoms}")
+    squares = np.einsum("bskk->bsk", sums.gram_bskk)
+    most = squares * sums.power_bs[:, :, None] * (1 + ROUNDING)
+    # (Σ XF)² ≤ Σ X² Σ F²: otherwise a fit would leave less than nothing of the forces
+    if min(squares.min(), sums.power_bs.min()) < 0 or (sums.moment_bsk**2 > most).any():
+        raise InputError("its sums contradict each other: no forces have them")
 
 
 def read_shards(files: Sequence[Path | str]) -> Accumulated:

@@ -12,9 +12,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from mld_ff.errors import InputError
 from mld_ff.geometry.histogram import Histogram
 from mld_ff.geometry.pairs import NO_PAIRS, Pairs
 from mld_ff.geometry.system import System
+from mld_ff.loss.limits import HIGHEST_DEGREE, LONGEST_BONDED_A, check_count, check_range
 from mld_ff.loss.terms import PairTerm, no_pull
 from mld_ff.loss.walls import (
     DEPTH_A,
@@ -23,6 +25,7 @@ from mld_ff.loss.walls import (
     outer_edges,
     wall_stiffness,
 )
+from mld_ff.names import check_species
 from mld_ff.trajectory import Floats
 
 
@@ -40,6 +43,26 @@ class BondTerm(PairTerm):
     wall_stiffness_eV_per_A3: tuple[float, float] = (0.0, 0.0)
 
     coverage_width_A: ClassVar[float] = 0.02
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_species(self.path)
+
+    def check_loaded(self) -> None:
+        super().check_loaded()
+        check_count(f"coefficients of {self.name}", len(self.coefficients), HIGHEST_DEGREE)
+        if len(self.path) < 2 or self.species != (self.path[0], self.path[-1]):
+            raise InputError(
+                f"term {self.name!r} is of {', '.join(self.species)}, its path of"
+                f" {', '.join(self.path)}; expected the two ends of it"
+            )
+        check_range(f"term {self.name!r}: r0_A", self.r0_A, 0.0, LONGEST_BONDED_A)
+        low, high = self.range_A
+        longest = np.inf if high == np.inf else LONGEST_BONDED_A  # a fit has not begun
+        check_range(f"term {self.name!r}: the end of range_A", high, low, longest)
+        check_range(f"term {self.name!r}: the beginning of range_A", low, 0.0, high)
+        for stiffness in self.wall_stiffness_eV_per_A3:
+            check_range(f"term {self.name!r}: wall_stiffness_eV_per_A3", stiffness, 0.0, np.inf)
 
     @property
     def layout(self) -> tuple[Any, ...]:

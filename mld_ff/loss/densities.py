@@ -17,7 +17,14 @@ from mld_ff.geometry.pairs import BIN_A, Pairs
 from mld_ff.geometry.radial import tail_splines
 from mld_ff.geometry.system import System
 from mld_ff.loss.evaluation import Evaluation
+from mld_ff.loss.limits import (
+    CUTOFFS_A,
+    SPACINGS_A,
+    check_range,
+    functions_within,
+)
 from mld_ff.loss.terms import Term
+from mld_ff.names import check_species
 from mld_ff.trajectory import Floats, Ints
 
 
@@ -55,6 +62,9 @@ class DensityTerm(Term):
     order: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        for neighbour in self.neighbours:
+            check_species(neighbour.split("-"))
         if self.order not in ORDERS:
             raise InputError(
                 f"term {self.name!r} is a density of order {self.order}; this version knows orders"
@@ -65,6 +75,25 @@ class DensityTerm(Term):
             raise InputError(
                 f"term {self.name!r} has {len(self.coefficients)} coefficients for"
                 f" {list(self.functions)} functions of {list(self.neighbours)}"
+            )
+
+    def check_loaded(self) -> None:
+        super().check_loaded()
+        check_range(f"term {self.name!r}: cutoff_A", self.cutoff_A, *CUTOFFS_A)
+        check_range(f"term {self.name!r}: spacing_A", self.spacing_A, *SPACINGS_A)
+        most = functions_within(self.cutoff_A, self.spacing_A)
+        for neighbour, n in zip(self.neighbours, self.functions, strict=True):
+            if not isinstance(n, int):
+                raise InputError(f"term {self.name!r}: {n!r} functions; expected a whole number")
+            check_range(f"term {self.name!r}: functions of {neighbour}", n, 0, most)
+        low, high = self.range
+        check_range(f"term {self.name!r}: the end of range", high, low, math.inf)
+        if not self.fade > 0:
+            raise InputError(f"term {self.name!r}: fade is {self.fade!r}; it must be positive")
+        if self.order == 0 and len(self.species) != 1:
+            raise InputError(
+                f"term {self.name!r} is a density of order 0 with {len(self.species)} species at"
+                " the centre; expected 1"
             )
 
     @property

@@ -15,7 +15,16 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from mld_ff.errors import InputError
 from mld_ff.geometry.radial import bspline_basis, power_basis
+from mld_ff.loss.limits import (
+    HIGHEST_POWER,
+    MOST_POWERS,
+    SPACINGS_A,
+    check_count,
+    check_range,
+    functions_within,
+)
 from mld_ff.loss.terms import FreeOptions, FreeTerm
 from mld_ff.trajectory import Floats
 
@@ -31,6 +40,17 @@ class PowerTerm(FreeTerm):
 
     kind: ClassVar[str] = "power"
     exponents: tuple[float, ...]
+
+    def check_loaded(self) -> None:
+        super().check_loaded()
+        check_count(f"exponents of {self.name}", len(self.exponents), MOST_POWERS)
+        for n in self.exponents:
+            check_range(f"term {self.name!r}: an exponent", n, -HIGHEST_POWER, HIGHEST_POWER)
+        if len(self.coefficients) != len(self.products):
+            raise InputError(
+                f"term {self.name!r} has {len(self.coefficients)} coefficients for"
+                f" {len(self.exponents)} exponents; expected {len(self.products)}"
+            )
 
     @property
     def layout(self) -> tuple[Any, ...]:
@@ -72,6 +92,12 @@ class SplineTerm(FreeTerm):
     kind: ClassVar[str] = "spline"
     holds_together: ClassVar[bool] = True
     spacing_A: float
+
+    def check_loaded(self) -> None:
+        super().check_loaded()
+        check_range(f"term {self.name!r}: spacing_A", self.spacing_A, *SPACINGS_A)
+        most = functions_within(self.cutoff_A, self.spacing_A)
+        check_count(f"coefficients of {self.name}", len(self.coefficients), most)
 
     @property
     def layout(self) -> tuple[Any, ...]:

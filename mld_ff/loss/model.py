@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
@@ -20,14 +21,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mld_ff.errors import InputError
-from mld_ff.files import write_atomically
+from mld_ff.files import read_json, write_atomically
 from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.densities import DensityTerm, NeighbourSums
 from mld_ff.loss.evaluation import Evaluation
 from mld_ff.loss.free_pairs import PowerTerm, SplineTerm
+from mld_ff.loss.limits import MOST_TERMS, check_count
 from mld_ff.loss.terms import FreeTerm, PairTerm, Term
+from mld_ff.names import check_species, check_term, shown
 from mld_ff.trajectory import Floats, Ints
 from mld_ff.version import __version__
 
@@ -88,6 +91,9 @@ class AgentLoss:
     it."""
     written_by: str = f"mld_ff {__version__}"
     """Program and version; empty in files from before 0.2."""
+
+    def __post_init__(self) -> None:
+        check_species((*self.species, *self.agents))
 
     @property
     def cutoff_A(self) -> float:
@@ -282,14 +288,7 @@ class AgentLoss:
         """Read a model file. Raises InputError if it is not one, or is of an unknown version or
         kind of term.
         """
-        try:
-            data = json.loads(FilePath(file).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"cannot be read: {error.strerror}", file) from None
-        except ValueError as error:
-            raise InputError(
-                f"is not a model file: {error}", file, getattr(error, "lineno", None)
-            ) from None
+        data = read_json(FilePath(file), "a model file")
         try:
             return cls._from_data(data)
         except InputError as error:
@@ -307,17 +306,22 @@ class AgentLoss:
             )
         if data["version"] != VERSION:
             raise InputError(
-                f"has version {data['version']!r}; this mld_ff reads version {VERSION}: fit again"
+                f"has version {shown(data['version'])}; this mld_ff reads version {VERSION}:"
+                " fit again"
             )
         if data["units"] != UNITS:
-            raise InputError(f"has units {data['units']}; expected {UNITS}")
+            raise InputError(f"has units {shown(data['units'])}; expected {UNITS}")
+        if not isinstance(data["provenance"], dict):
+            raise InputError(f"has provenance {shown(data['provenance'])}; expected a table")
+        if not isinstance(written_by := data.get("written_by", ""), str):
+            raise InputError(f"is written by {shown(written_by)}; expected a text")
         agents = {species: terms_from(terms) for species, terms in data["agents"].items()}
         return cls(
             species=tuple(data["species"]),
             terms=terms_from(data["terms"]),
             provenance=data["provenance"],
             agents=agents,
-            written_by=data.get("written_by", ""),
+            written_by=written_by,
         )
 
 
@@ -329,14 +333,16 @@ def terms_from(data: list[dict[str, Any]]) -> tuple[Term, ...]:
     """Terms from what `Term.to_dict` gives. Raises InputError if one is of an unknown kind, or
     comes twice.
     """
+    check_count("terms", len(data), MOST_TERMS)
     for term in data:
+        check_term(term["name"])
         if term["kind"] not in KINDS:
             raise InputError(
-                f"term {term['name']!r} is of unknown kind {term['kind']!r}; known:"
+                f"term {term['name']!r} is of unknown kind {shown(term['kind'])}; known:"
                 f" {', '.join(KINDS)}"
             )
-    names = [term["name"] for term in data]
-    if twice := {name for name in names if names.count(name) > 1}:
+    names = Counter(term["name"] for term in data)
+    if twice := [name for name, number in names.items() if number > 1]:
         raise InputError(f"terms occur more than once: {', '.join(sorted(twice))}")
     return tuple(KINDS[term["kind"]].from_dict(term) for term in data)
 

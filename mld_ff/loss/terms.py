@@ -20,6 +20,14 @@ from mld_ff.geometry.histogram import Histogram
 from mld_ff.geometry.pairs import BIN_A, Pairs
 from mld_ff.geometry.system import System
 from mld_ff.loss.evaluation import Evaluation
+from mld_ff.loss.limits import (
+    CUTOFFS_A,
+    MOST_COEFFICIENTS,
+    check_count,
+    check_coverage,
+    check_numbers,
+    check_range,
+)
 from mld_ff.loss.walls import (
     DEPTH_A,
     LEAST_STIFFNESS,
@@ -31,6 +39,7 @@ from mld_ff.loss.walls import (
     outside_edge,
     wall_stiffness,
 )
+from mld_ff.names import check_species, check_term, shown
 from mld_ff.trajectory import Floats
 
 NOT_NUMBERS = ("name", "species", "path", "neighbours", "coverage")
@@ -56,6 +65,18 @@ class Term:
     `width_A` wide from `start_A` on, and in the middle of each the standard error of the function,
     `errors_eV`, by the same jack-knife. Densities: `lowest`, `highest`, and `counts` in bins of
     equal width between."""
+
+    def __post_init__(self) -> None:
+        check_term(self.name)
+        if not isinstance(self.species, tuple):
+            raise InputError(f"term {self.name!r}: species should be a list of names")
+        check_species(self.species)
+
+    def check_loaded(self) -> None:
+        """Raise InputError if a file gave values that no engine could be given; a kind adds what
+        is its own.
+        """
+        check_coverage(f"term {self.name!r}: coverage", self.coverage)
 
     @property
     def coefficient_names(self) -> tuple[str, ...]:
@@ -90,21 +111,26 @@ class Term:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
+        check_term(data["name"])  # which messages then tell
         known = {own.name for own in fields(cls)}
         if unknown := set(data) - known - {"kind"}:
             raise InputError(
                 f"term {data.get('name')!r} has fields that this version does not know:"
-                f" {sorted(unknown)}"
+                f" {shown(sorted(unknown))}"
             )
         values: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "kind"
         }
         for name, value in values.items():
             if name not in NOT_NUMBERS:
-                _check_numbers(f"term {data.get('name')!r}: {name}", value)
+                if isinstance(value, tuple):
+                    check_count(f"values of {name}", len(value), MOST_COEFFICIENTS)
+                check_numbers(f"term {data.get('name')!r}: {name}", value)
         if not values["coefficients"]:
             raise InputError(f"term {data.get('name')!r} has no coefficients")
-        return cls(**values)
+        term = cls(**values)
+        term.check_loaded()
+        return term
 
 
 def no_pull(edge_A: float) -> float:
@@ -238,6 +264,15 @@ class FreeTerm(PairTerm):
 
     coverage_width_A: ClassVar[float] = 0.1
 
+    def check_loaded(self) -> None:
+        super().check_loaded()
+        if len(self.species) != 2:
+            raise InputError(f"term {self.name!r} is of {len(self.species)} species; expected 2")
+        check_range(f"term {self.name!r}: cutoff_A", self.cutoff_A, *CUTOFFS_A)
+        check_range(f"term {self.name!r}: wall_edge_A", self.wall_edge_A, 0.0, self.cutoff_A)
+        stiffness = self.wall_stiffness_eV_per_A3
+        check_range(f"term {self.name!r}: wall_stiffness_eV_per_A3", stiffness, 0.0, math.inf)
+
     @classmethod
     def blank(cls, name: str, species: tuple[str, str], options: FreeOptions) -> Self:
         """A term to be fitted, its coefficients zero. No fit begins with a kind that lacks this."""
@@ -298,13 +333,3 @@ class FreeTerm(PairTerm):
 
     def zeroed(self) -> Self:
         return replace(super().zeroed(), wall_stiffness_eV_per_A3=0.0)
-
-
-def _check_numbers(what: str, value: Any) -> None:
-    for number in value if isinstance(value, tuple) else (value,):
-        if (
-            isinstance(number, bool)
-            or not isinstance(number, (int, float))
-            or not math.isfinite(number)
-        ):
-            raise InputError(f"{what} should hold finite numbers; found {number!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -11,7 +12,7 @@ from typing import Any, Self
 from mld_ff.engines.registry import engine_named
 from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
-from mld_ff.files import write_atomically
+from mld_ff.files import read_json, write_atomically
 
 RECORD = "run.json"
 
@@ -40,6 +41,8 @@ class RunRecord:
     """Wall time of the whole run [s]; None if it was resumed."""
     ns_per_day: float | None = None
     """Speed of the last session."""
+    exported_sha256: Mapping[str, str] = field(default_factory=dict)
+    """Of the files that the engine was given, by name; empty in runs from before 0.2."""
 
     def completed(self, notes: list[str], wall_s: float | None, ns_per_day: float | None) -> Self:
         """The record of the run when it has ended; the notes are added."""
@@ -60,6 +63,7 @@ class RunRecord:
             "masses_amu": list(self.masses_amu),
             "atom_in_source": list(self.atom_in_source),
             "notes": list(self.notes),
+            "exported_sha256": dict(self.exported_sha256),
         }
         if self.finished:
             data |= {"wall_s": self.wall_s, "ns_per_day": self.ns_per_day}
@@ -83,17 +87,38 @@ class RunRecord:
             raise InputError(f"does not hold what a run has: {error}") from None
         return cls(**values)
 
+    def check_exported(self, directory: Path) -> None:
+        """Raise InputError if a file that the engine was given is not what it was."""
+        for name, expected in self.exported_sha256.items():
+            file = directory / Path(name).name
+            if file.exists() and sha256(file) != expected:
+                raise InputError(
+                    "was changed since this run began. A run that goes on has all its files"
+                    " written anew, which would lose the change: remove this file and go on"
+                    " (--resume), or run what is here without mld-ff",
+                    file,
+                )
+
     def write(self, directory: Path) -> None:
         """Write run.json."""
         write_atomically(directory / RECORD, json.dumps(self.to_dict(), indent=1) + "\n")
+
+
+def sha256(file: Path) -> str:
+    """Of a file's content. Raises InputError if it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file) from None
 
 
 def read_record(directory: Path | str) -> RunRecord:
     """What run.json says of a run. Raises InputError if there is none, or no whole one."""
     out = Path(directory)
     try:
-        data = json.loads((out / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        data = read_json(out / RECORD, "a run")
+    except InputError:
         data = None
     if not isinstance(data, dict):
         raise InputError(

@@ -15,7 +15,7 @@ from mld_ff.engines.start import Start, start_from
 from mld_ff.errors import EngineError, InputError
 from mld_ff.loss.model import AgentLoss
 from mld_ff.production.preparation import start_at
-from mld_ff.production.record import RECORD, RunRecord, read_record
+from mld_ff.production.record import RECORD, RunRecord, read_record, sha256
 from mld_ff.production.results import read_run
 from mld_ff.production.sessions import SESSION, join, newest_checkpoint
 from mld_ff.production.watch import Watch
@@ -64,14 +64,19 @@ def run(
     if earlier:
         if earlier.finished and earlier.settings.steps >= settings.steps:
             return read_run(out)
+        earlier.check_exported(out)
         join(out, chosen, settings.every)
         checkpoint = newest_checkpoint(out, chosen)
-        record = replace(record, started_from=earlier.started_from)
-    if checkpoint is None:
-        start = start_at(loss, frame, settings.temperature_K, settings.seed, minimize, progress)
-        record = replace(record, started_from=_origin(start, int(frame.step[0])))
-        chosen.export(loss, start, out, settings)
-        loss.save(out / MODEL)
+    start = start_at(loss, frame, settings.temperature_K, settings.seed, minimize, progress)
+    # anew when a run goes on too: an engine is given nothing that we have not written
+    files = chosen.export(loss, start, out, settings)
+    loss.save(out / MODEL)
+    before = earlier.started_from if earlier and checkpoint else None
+    record = replace(
+        record,
+        started_from=before or _origin(start, int(frame.step[0])),
+        exported_sha256={file.name: sha256(file) for file in files},
+    )
     record.write(out)
 
     output = out / SESSION if checkpoint else out

@@ -19,7 +19,7 @@ from ase.atoms import Atoms
 from ase.io.extxyz import key_val_str_to_dict, read_xyz
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from mld_ff.errors import InputError
+from mld_ff.errors import InputError, check_not_negative
 from mld_ff.origin import Origin, Remedies
 from mld_ff.sources.source import CHUNK, FileSource, SourceKind
 from mld_ff.sources.textfiles import Lines, open_binary, sha256
@@ -240,6 +240,7 @@ def _with_forces(
 def _without_beginning(
     heads: list[_Head], skip_fs: float, file: Path, dropped: dict[str, int]
 ) -> list[_Head]:
+    check_not_negative(skip_fs=skip_fs)
     time, no_dynamics = _times(heads)
     if no_dynamics:
         raise InputError(f"no stretch of time can be skipped: the frames have {no_dynamics}", file)

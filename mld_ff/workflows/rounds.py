@@ -15,7 +15,7 @@ import numpy as np
 
 from mld_ff.engines.settings import MD, Device
 from mld_ff.errors import EngineError, InputError
-from mld_ff.files import to_json, write_atomically
+from mld_ff.files import read_json, to_json, write_atomically
 from mld_ff.loss.model import AgentLoss
 from mld_ff.production.record import RECORD, read_record
 from mld_ff.production.results import read_run
@@ -71,14 +71,9 @@ def begin(file: Path, head: Mapping[str, Any], kind: type[AnyRound]) -> State[An
         state = State[AnyRound](file, mine, [])
         state.write()
         return state
-    try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"is not empty and holds no {file.name}: choose another directory", out
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read: {error}", file) from None
+    if not file.exists():
+        raise InputError(f"is not empty and holds no {file.name}: choose another directory", out)
+    kept = read_json(file, f"the state of a {mine['format'].split()[-1]}")
     _check_same(kept, mine, file)
     try:
         return State(file, mine, [kind.from_dict(one) for one in kept["rounds"]])

@@ -14,6 +14,7 @@ from mld_ff.engines.lammps.executable import launch
 from mld_ff.engines.lammps.thermo import thermo
 from mld_ff.engines.settings import Device
 from mld_ff.errors import EngineError, InputError
+from mld_ff.names import shown
 from mld_ff.trajectory import Floats, Trajectory
 
 EVALUATE = """\
@@ -33,6 +34,10 @@ rerun {frames} dump x y z ix iy iz box yes
 """
 EXPORTED = (".table", ".eam", ".adp", ".lmp", ".data")
 """Suffixes of the files that it needs."""
+STYLES = {"table", "spline", "hybrid/overlay", "hybrid/scaled", "eam/he", "adp"}
+"""Words of the styles that exports use; LAMMPS has some that load programs."""
+COMMANDS = {"pair_style", "pair_coeff", "bond_style", "bond_coeff", "special_bonds", "comm_modify"}
+"""All that forcefield.lmp is made of; LAMMPS has some that run programs."""
 
 
 def evaluate(
@@ -45,6 +50,7 @@ def evaluate(
     warns.
     """
     _check_files(Path(directory), frames)
+    _check_commands(Path(directory) / "forcefield.lmp")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         for file in Path(directory).iterdir():
@@ -69,6 +75,34 @@ def _check_files(directory: Path, frames: Trajectory) -> None:
     if atoms is None or int(atoms[1]) != frames.n_atoms:
         number = atoms[1] if atoms else "no"
         raise InputError(f"holds {number} atoms, the frames {frames.n_atoms}", data)
+
+
+def _check_commands(file: Path) -> None:
+    """Raise InputError for what no export writes: the files may be somebody else's."""
+    if not file.is_file():
+        raise InputError("no such file; write it with `mld-ff export --engine lammps`", file)
+    text = file.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(), 1):
+        command, *words = line.split() or ["#"]
+        if command.startswith("#"):
+            continue
+        is_style = command.endswith("_style")
+        foreign = [w for w in words if w not in STYLES and not _is_number(w)] if is_style else []
+        if command not in COMMANDS or foreign or set("$&\"'") & {*line}:
+            raise InputError(
+                f"holds {shown(line.strip())}, which no export writes and which could run any"
+                " program: export the model again with `mld-ff export --engine lammps`",
+                file,
+                number,
+            )
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _energies(log: str) -> Floats:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from mld_ff.files import to_json, write_atomically
+from mld_ff.files import read_json, to_json, write_atomically
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Picked:
     @classmethod
     def read(cls, file: Path) -> Self:
         """What `write` wrote."""
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = read_json(file, "what was picked")
         runs = {name: RunSeen(**run) for name, run in data["runs"].items()}
         frames = tuple(PickedFrame(**frame) for frame in data["frames"])
         return cls(**{**data, "runs": runs, "frames": frames})

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mld_ff.errors import InputError
+from mld_ff.errors import InputError, check_not_negative
 from mld_ff.origin import Origin
 from mld_ff.sources.cp2k.read.advice import FORCES_SECTION, REMEDIES
 from mld_ff.sources.cp2k.read.discover import RunFiles
@@ -200,6 +200,7 @@ class CP2KSource(FileSource):
 
     def _skip(self, skip_fs: float) -> None:
         """Leave out the frames of the first `skip_fs`."""
+        check_not_negative(skip_fs=skip_fs)
         keep = self._time >= self._time[0] + skip_fs
         if not keep.any():
             raise InputError(

@@ -7,6 +7,7 @@ replaced, and the atoms beside them.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Literal, get_args
 
 from mld_ff.errors import InputError
 from mld_ff.files import read_template, write_files
+from mld_ff.names import check_word
 from mld_ff.sources.cp2k.read.discover import role_of
 from mld_ff.sources.cp2k.run.frames import cell_table, system, xyz
 from mld_ff.trajectory import Trajectory
@@ -65,6 +67,7 @@ class Reference:
                 f"the functional is {self.functional!r}; known: {', '.join(FUNCTIONALS)}. For"
                 " another one edit &XC and FUNCTIONAL, POTENTIAL in the dft.inp that is written"
             )
+        check_word("the basis", self.basis)
         for name in (
             "temperature_K",
             "steps",
@@ -74,7 +77,7 @@ class Reference:
             "cutoff_Ry",
             "rel_cutoff_Ry",
         ):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be positive")
         if self.relax_steps < 0:
             raise InputError(
