@@ -76,7 +76,7 @@ TEST_FRAMES = [16, 17, 18, 19, 36, 37, 38, 39]
 
 @pytest.fixture(scope="session")
 def spline_water(few: Trajectory) -> AgentLoss:
-    return fit(few, Basis("spline", spacing_A=0.2, bond_degree=4)).loss
+    return fit(few, Basis("spline", spacing_A=0.2, bond_degree=4, accuracy="pairs")).loss
 
 
 @pytest.fixture(scope="session")
@@ -304,7 +304,7 @@ def energy_and_forces(loss: AgentLoss, frame: Trajectory) -> tuple[float, Floats
 # --- a teacher, and what little it has shown ------------------------------------------------------
 
 COLD_K = 100.0
-TEACHER_BASIS = Basis(spacing_A=0.3, cutoff_A=4.0)
+TEACHER_BASIS = Basis(spacing_A=0.3, cutoff_A=4.0, accuracy="pairs")
 
 
 class Teacher:

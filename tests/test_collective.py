@@ -181,9 +181,7 @@ def test_test_frames_teach_nothing(few: Trajectory) -> None:
 def test_agents_are_those_of_pairs_alone(
     few: Trajectory, collective_water: AgentLoss, tmp_path: Path
 ) -> None:
-    with pytest.raises(
-        InputError, match=r"no loss of O's own: fit it again .* without --collective"
-    ):
+    with pytest.raises(InputError, match=r"no loss of O's own: fit it again .* --accuracy pairs"):
         learn(collective_water, few[0], tmp_path / "agents")
     assert not (tmp_path / "agents").exists()
 

@@ -29,7 +29,7 @@ def test_test_frames_teach_nothing(few: Trajectory) -> None:
     """Nonsense in the frames for testing changes the errors, and nothing else; in any other frame
     it matters.
     """
-    basis = Basis("spline", spacing_A=0.4)
+    basis = Basis("spline", spacing_A=0.4, accuracy="pairs")
     assert few.forces is not None
     expected = fit(few, basis).loss
     assert (expected.provenance["frames_train"], expected.provenance["frames_test"]) == (32, 8)
@@ -69,7 +69,7 @@ def test_errors_are_those_of_the_exported_functions(
     ("basis", "limits"),
     [
         (Basis("power", (3.0,), bond_degree=2), {"O": 0.32, "H": 0.29}),
-        (Basis(), {"O": 0.275, "H": 0.245}),
+        (Basis(accuracy="pairs"), {"O": 0.275, "H": 0.245}),
     ],
     ids=["power", "spline"],
 )
@@ -122,7 +122,7 @@ def test_kind_of_pair_that_never_meets() -> None:
         step=np.arange(8),
         forces=rng.normal(size=x.shape),
     )
-    for basis in (Basis("power", cutoff_A=5.0), Basis("spline", cutoff_A=5.0)):
+    for basis in (Basis("power", cutoff_A=5.0), Basis("spline", cutoff_A=5.0, accuracy="pairs")):
         loss = fit(frames, basis).loss
         assert np.isfinite(energy_and_forces(loss, frames[0])[1]).all()
 
@@ -146,8 +146,8 @@ def assert_repulsive(loss: AgentLoss) -> None:
 @pytest.mark.parametrize(
     "basis",
     [
-        Basis("spline", spacing_A=0.13, cutoff_A=4.5),
-        Basis("spline", spacing_A=0.35),
+        Basis("spline", spacing_A=0.13, cutoff_A=4.5, accuracy="pairs"),
+        Basis("spline", spacing_A=0.35, accuracy="pairs"),
         Basis("power", (1.0,), bond_degree=2),
         Basis("power", (1.0, 2.0, 3.0)),
         Basis("power", (6.0, 0.5), bond_degree=6),
@@ -194,7 +194,7 @@ def test_coverage_is_that_of_the_data(few: Trajectory, spline_water: AgentLoss) 
 
 @pytest.mark.parametrize("spacing", [0.05, 0.33, 1.0])
 def test_splines_of_any_spacing_are_smooth_at_the_wall(few: Trajectory, spacing: float) -> None:
-    for term in fit(few, Basis(spacing_A=spacing)).loss.free_terms:
+    for term in fit(few, Basis(spacing_A=spacing, accuracy="pairs")).loss.free_terms:
         assert isinstance(term, SplineTerm)
         assert term.knots[3] <= term.wall_edge_A
         r = np.linspace(0.5, term.cutoff_A, 20001)

@@ -285,7 +285,9 @@ def test_options_without_an_effect(tmp_path: Path) -> None:
     ignored = {
         Basis(exponents=(2.0,)): "exponents [2.0] are those of power laws",
         Basis("power", spacing_A=0.2): "spacing_A 0.2 is that of splines",
-        Basis(collective_cutoff_A=5.0): "collective_cutoff_A 5.0 is that of densities",
+        Basis(
+            collective_cutoff_A=5.0, accuracy="pairs"
+        ): "collective_cutoff_A 5.0 is that of densities",
     }
     for basis, said in ignored.items():
         with pytest.raises(InputError, match=re.escape(said)):

@@ -29,7 +29,7 @@ from mld_ff.trajectory import Floats, Trajectory
 BASES = {
     "power": Basis("power", (3.0,), bond_degree=2, cutoff_A=6.2),
     "powers": Basis("power", (1.0, 4.5), bond_degree=3, cutoff_A=5.0),
-    "spline": Basis("spline", bond_degree=4, cutoff_A=6.2),
+    "spline": Basis("spline", bond_degree=4, cutoff_A=6.2, accuracy="pairs"),
 }
 
 
@@ -184,7 +184,7 @@ def test_agent_fit_learns_what_no_potential_describes(few: Trajectory) -> None:
 
 @pytest.mark.parametrize("size", [1, 7])
 def test_pieces_do_not_matter(size: int, few: Trajectory) -> None:
-    basis = Basis("spline", spacing_A=0.5, bond_degree=2, cutoff_A=5.0)
+    basis = Basis("spline", spacing_A=0.5, bond_degree=2, cutoff_A=5.0, accuracy="pairs")
     whole, parts = accumulate(few, basis.terms), accumulate(Pieces(few, size), basis.terms)
     for name in ("gram_bskk", "moment_bsk", "power_bs", "number_bs"):
         expected = getattr(whole.equations, name)

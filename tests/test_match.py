@@ -40,7 +40,7 @@ from mld_ff.workflows.matching.settings import Settings
 
 DATA = Path(__file__).parent / "data/cp2k"
 KT_EV = 0.0259
-BASIS = Basis(cutoff_A=4.0)
+BASIS = Basis(cutoff_A=4.0, accuracy="pairs")
 SETTINGS = Settings(BASIS, MD(time_ps=1.0, every_fs=20.0), pressure_bar=1.0)
 
 
@@ -211,7 +211,7 @@ def test_a_build_matches_where_it_is_asked_to(
         raise Asked
 
     (tmp_path / "c.toml").write_text(
-        f"cp2k = '{EXAMPLE}'\nskip_ps = 6.3\nplatform = 'CPU'\n[fit]\ncutoff_A ="
+        f"cp2k = '{EXAMPLE}'\nskip_ps = 6.3\nplatform = 'CPU'\n[fit]\naccuracy = 'pairs'\ncutoff_A ="
         " 4.0\n[run]\ndamping_fs = 40.0\non_escape = 'stop'\n[match]\nrounds = 3\ntime_ps ="
         " 0.5\npressure_bar = 1.0\n"
     )

@@ -176,6 +176,10 @@ def another(option: str, type_: Any, default: Any) -> tuple[list[str], Any]:
     if get_origin(type_) is Literal:
         other = next(choice for choice in get_args(type_) if choice != default)
         return [f"--{option}", other], other
+    for optional in get_args(type_):
+        if default is None and get_origin(optional) is Literal:
+            other = get_args(optional)[0]
+            return [f"--{option}", other], other
     if type_ is bool:
         return [f"--{option}"], True
     if option == "platform":

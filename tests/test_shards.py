@@ -40,7 +40,7 @@ from mld_ff.sources.cp2k import open_cp2k
 from mld_ff.trajectory import Trajectory
 
 ROOT = Path(__file__).parents[1]
-BASIS = Basis("spline", spacing_A=0.5, bond_degree=2, cutoff_A=5.0)
+BASIS = Basis("spline", spacing_A=0.5, bond_degree=2, cutoff_A=5.0, accuracy="pairs")
 
 
 def assert_same_coefficients(loss: AgentLoss, expected: AgentLoss) -> None:

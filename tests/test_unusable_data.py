@@ -43,13 +43,13 @@ def test_no_forces(few: Trajectory) -> None:
 
 def test_cutoff_longer_than_half_the_cell(few: Trajectory) -> None:
     assert (
-        error_of(few, Basis(cutoff_A=6.5))
+        error_of(few, Basis(cutoff_A=6.5, accuracy="pairs"))
         == "the cutoff is 6.5 Å; it must be positive and at most half the smallest width of the"
         " cell, 6.222 Å: choose a shorter one, or a larger box"
     )
     cell = few.cell.copy()
     cell[20:] *= 0.99  # a cell that shrinks on the way
-    assert "6.160 Å" in error_of(replace(few, cell=cell), Basis(cutoff_A=6.2))
+    assert "6.160 Å" in error_of(replace(few, cell=cell), Basis(cutoff_A=6.2, accuracy="pairs"))
 
 
 def test_nobody_within_the_cutoff() -> None:
@@ -60,7 +60,7 @@ def test_nobody_within_the_cutoff() -> None:
     with pytest.raises(
         InputError, match=r"no two atoms come within the cutoff of 5\.5 Å: nothing to fit"
     ):
-        fit(frames, Basis())
+        fit(frames, Basis(accuracy="pairs"))
 
 
 def test_default_cutoff_fits_into_every_frame() -> None:
@@ -80,7 +80,7 @@ def test_default_cutoff_fits_into_every_frame() -> None:
 
 def test_a_fit_worse_than_no_force_is_warned_of(few: Trajectory) -> None:
     noise = np.random.default_rng(0).normal(size=few.positions[:6].shape)
-    provenance = fit(replace(few[:6], forces=noise), Basis()).loss.provenance
+    provenance = fit(replace(few[:6], forces=noise), Basis(accuracy="pairs")).loss.provenance
     assert "worse than no force at all for O, H" in provenance["warnings"][-1]
 
 

@@ -48,6 +48,7 @@ ACCURACIES: dict[str, tuple[tuple[int, ...], float | None]] = {
 a word. There are as many quadrupoles as vectors, since LAMMPS takes one of each in the time of one.
 Water, unseen, by a network: 69, 54 and 46 meV/Å; by DFT 75, 62 and 55.
 """
+DEFAULT_ACCURACY = "balanced"
 MOST_PRODUCTS = 2500
 """Of functions of densities with angles. Where there are more kinds of pairs than those of water,
 knots stand further apart, by WIDER_A each time: the sums over all products would not fit into
@@ -95,9 +96,10 @@ class Basis:
     """Between knots of densities. If not given, 0.4 Å, and with angles 0.5 Å, or more where there
     are more than two species.
     """
-    accuracy: Accuracy = "pairs"
+    accuracy: Accuracy | None = None
     """Channels by a word, where neither `channels` nor `collective` are given: pairs for none,
-    fast for 2,1,1 to 4 Å, balanced for 2,2,2 and best for 4,6,6 to 5 Å.
+    fast for 2,1,1 to 4 Å, balanced for 2,2,2 and best for 4,6,6 to 5 Å. If not given, balanced;
+    beside free pairs that are no splines, pairs.
     """
     channels: tuple[int, ...] = ()
     """Channels of densities found together, instead of a collective loss: how many numbers for each
@@ -140,7 +142,7 @@ class Basis:
                 f"{self.collective} channels of the collective loss are asked for; expected 0 or"
                 " more"
             )
-        if self.accuracy not in ACCURACIES:
+        if self.accuracy and self.accuracy not in ACCURACIES:
             raise InputError(f"the accuracy is {self.accuracy!r}; known: {', '.join(ACCURACIES)}")
         self._check_channels()
         self._check_densities()
@@ -227,7 +229,12 @@ class Basis:
     @property
     def channel_numbers(self) -> tuple[int, ...]:
         """Of order 0 for each species, of order 1 and of order 2; empty without angles."""
-        return self.channels or (() if self.collective else ACCURACIES[self.accuracy][0])
+        return self.channels or (() if self.collective else self._by_word[0])
+
+    @property
+    def _by_word(self) -> tuple[tuple[int, ...], float | None]:
+        usual = DEFAULT_ACCURACY if self.kind == DEFAULT_KIND else "pairs"
+        return ACCURACIES[self.accuracy or usual]
 
     def sums(self, seen: Distances, half_width_A: float) -> tuple[DensityTerm, ...]:
         """Sums of which products are accumulated, as channels of zero coefficients: one of order 0
@@ -302,7 +309,7 @@ class Basis:
         """Cutoff [Å] of densities in cells of that half width."""
         usual_A = CHANNELS_CUTOFF_A if self.channel_numbers else SUMS_CUTOFF_A
         if not self.channels and not self.collective:
-            usual_A = ACCURACIES[self.accuracy][1] or usual_A
+            usual_A = self._by_word[1] or usual_A
         return on_grid(default_cutoff(half_width_A, self.collective_cutoff_A or usual_A))
 
 

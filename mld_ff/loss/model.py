@@ -157,8 +157,8 @@ class AgentLoss:
         """
         if species not in self.agents:
             raise InputError(
-                f"the model holds no loss of {species}'s own: fit it again with `mld-ff fit`,"
-                " without --collective"
+                f"the model holds no loss of {species}'s own: fit it again with `mld-ff fit"
+                " --accuracy pairs`"
             )
         return replace(self, terms=self.agents[species], agents={})
 
