@@ -7,7 +7,7 @@ import math
 import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from mld_ff.engines.registry import ENGINES, engines_with, fastest, find_engine
 from mld_ff.engines.settings import MD, Device, Precision
@@ -181,12 +181,19 @@ def _section(kind: type[Any], data: dict[str, Any], section: str, file: Path) ->
     if not isinstance(values, dict):
         raise InputError(f"[{section}] must be a section, found {values!r}", file)
     _known(values, {f.name for f in fields(kind)}, f"[{section}] ", file)
-    defaults = {f.name: f.default for f in fields(kind)}
+    hints = get_type_hints(kind)
+    defaults = {f.name: _sample(f.default, hints[f.name]) for f in fields(kind)}
     typed = {k: _typed(f"[{section}] {k}", v, defaults[k], file) for k, v in values.items()}
     try:
         return kind(**typed)
     except InputError as error:
         raise InputError(f"[{section}]: {error}", file) from None
+
+
+def _sample(default: Any, hint: Any) -> Any:
+    """A value of the type of a field: its default, or the first word that may stand there."""
+    words = (word for part in get_args(hint) for word in get_args(part))
+    return next(words, None) if default is None else default
 
 
 def _typed(key: str, value: Any, default: Any, file: Path) -> Any:
