@@ -109,8 +109,8 @@ def accumulate(
     """Sum what frames say about the coefficients, in jobs of their own; `fit` takes the files of
     all parts.
 
-    Of pairs only: a collective loss takes several passes over all frames, which `fit --processes`
-    shares here.
+    Of pairs only: densities take several passes over all frames, which `fit --processes` shares
+    here.
     """
     if like and basis:
         raise InputError(f"{like} tells the functions: leave out the options that choose them")

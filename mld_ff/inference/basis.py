@@ -85,12 +85,13 @@ class Basis:
     shorter.
     """
     collective: int = 0
-    """Channels for each species of a loss quadratic in sums over neighbours; 0 for pairs alone,
-    AUTO (auto, or no number) for those that pay, by error against cost.
+    """Channels for each species of a loss quadratic in sums over neighbours, without angles and
+    instead of them: a number, or AUTO (auto, or no number) for those that pay, by error against
+    cost; 0 for none.
     """
     collective_cutoff_A: float | None = None
-    """Of densities, those of channels too, or half the smallest width of the cell if that is
-    shorter. If not given, 4 Å, and 5 Å with angles unless `accuracy` says otherwise.
+    """Of densities, or half the smallest width of the cell if that is shorter. If not given, what
+    `accuracy` says, 5 Å beside `channels`, 4 Å beside `collective`.
     """
     collective_spacing_A: float | None = None
     """Between knots of densities. If not given, 0.4 Å, and with angles 0.5 Å, or more where there
@@ -98,8 +99,8 @@ class Basis:
     """
     accuracy: Accuracy | None = None
     """Channels by a word, where neither `channels` nor `collective` are given: pairs for none,
-    fast for 2,1,1 to 4 Å, balanced for 2,2,2 and best for 4,6,6 to 5 Å. If not given, balanced;
-    beside free pairs that are no splines, pairs.
+    fast for 2,1,1 to 4 Å, balanced for 2,2,2 and best for 4,6,6 to 5 Å. If not given, balanced
+    beside splines, pairs beside power laws.
     """
     channels: tuple[int, ...] = ()
     """Channels of densities found together, instead of a collective loss: how many numbers for each

@@ -51,8 +51,8 @@ def run(
     fastest present. minimize: as in `start_at`. resume: go on with the run that lies in the
     directory, if one does, from its last checkpoint to `settings.time_ps`. Raises EngineError if
     the engine stops or warns or its disk is full, CheckFailed if a pair leaves the sampled
-    distances and `settings.on_escape` says stop, InputError if the model does not cover the system
-    or the directory holds another run.
+    distances, or an atom the sampled densities, and `settings.on_escape` says stop, InputError if
+    the model does not cover the system or the directory holds another run.
     """
     settings, device, out = settings or MD(), device or Device(), Path(directory)
     chosen = engine_named(engine)

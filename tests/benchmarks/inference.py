@@ -95,7 +95,7 @@ def passes(frames: Trajectory) -> None:
     dataset, collective = Dataset.of(frames), Basis(collective=6)
     sums, angles = centred_sums(dataset, collective), Basis(accuracy="fast")
     sums_of_angles = centred_sums(dataset, angles)
-    of_pairs, of_channels = fit(frames, Basis()).loss, fit(frames, collective).loss
+    of_pairs, of_channels = fit(frames, Basis(accuracy="pairs")).loss, fit(frames, collective).loss
     (topology,) = dataset.topologies
 
     def evaluate(loss: AgentLoss) -> None:
