@@ -6,10 +6,10 @@ python tests/benchmarks/engines.py [--copies 1 2 4 8] [--uf3 water.uf3] [--seria
 
 192 to 98,304 atoms. OpenMM's CPU platform with one and two threads; LAMMPS with one process and
 two. Learned are pairs, a collective loss with 6 channels per species, and angles, the default fit.
-Native water is SPC/Fw-like:
-charges and Lennard-Jones on the oxygen with particle-mesh Ewald, harmonic bonds and angle; 64
-waters force a cutoff of 6.2 Å, larger boxes are measured with 9 Å, the usual choice, too. Beside
-them runs `pair_style uf3`, two- and three-body, with the potential that uf3water.py fits.
+Native water is SPC/Fw-like: charges and Lennard-Jones on the oxygen with particle-mesh Ewald,
+harmonic bonds and angle; 64 waters force a cutoff of 6.2 Å, larger boxes are measured with 9 Å, the
+usual choice, too. Beside them runs `pair_style uf3`, two- and three-body, with the potential that
+uf3water.py fits.
 
 Models given by --model are measured beside these, so that a slow fit is made once. OpenMM computes
 densities in Python; with --native by its own forces too, which takes long.
