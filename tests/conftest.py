@@ -39,6 +39,7 @@ from mld_ff.trajectory import Floats, Ints, Trajectory
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENMM_CPU_THREADS"):
     # tests already run in a process per core, which inherits this before it loads anything
     os.environ.setdefault(variable, "1")
+os.environ.pop("COLUMNS", None)  # the console keeps what it finds when it is made: tests set it
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "water" / "cp2k"
 CUBE = 12.0 * np.eye(3)

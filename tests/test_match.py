@@ -211,9 +211,9 @@ def test_a_build_matches_where_it_is_asked_to(
         raise Asked
 
     (tmp_path / "c.toml").write_text(
-        f"cp2k = '{EXAMPLE}'\nskip_ps = 6.3\nplatform = 'CPU'\n[fit]\naccuracy = 'pairs'\ncutoff_A ="
-        " 4.0\n[run]\ndamping_fs = 40.0\non_escape = 'stop'\n[match]\nrounds = 3\ntime_ps ="
-        " 0.5\npressure_bar = 1.0\n"
+        f"cp2k = '{EXAMPLE}'\nskip_ps = 6.3\nplatform = 'CPU'\n[fit]\n"
+        "accuracy = 'pairs'\ncutoff_A = 4.0\n[run]\ndamping_fs = 40.0\non_escape = 'stop'\n"
+        "[match]\nrounds = 3\ntime_ps = 0.5\npressure_bar = 1.0\n"
     )
     monkeypatch.setitem(build.__globals__, "match", asked)  # `mld_ff.build` is the function
     with pytest.raises(Asked):

@@ -155,14 +155,15 @@ def test_both_engines_compute_a_new_term(
 ) -> None:
     """OpenMM by tables, and by an expression."""
     request.getfixturevalue(openmm_by)
-    frame = liquid(["H2O"] * 3 + ["CH3OH"] * 2, TRICLINIC, seed=4)
+    frame = liquid(["H2O"] * 6 + ["Na"], TRICLINIC, seed=4)
     loss = with_new_terms(invent(frame))
     loss.save(tmp_path / "model.json")
     loss = AgentLoss.load(tmp_path / "model.json")
     assert {t.kind for t in loss.terms} == {"exponential", "morse"}
-    verified = verify(loss, frame)
+    by_tables = openmm_by == "known"
+    verified = verify(loss, frame, per_term=by_tables)
     assert verified.passed, verified.to_dict()
-    for engine in verified.engines.values():
+    for engine in verified.engines.values() if by_tables else ():
         assert max(engine.terms_force_difference_eV_per_A.values()) < 2e-4
 
 
