@@ -73,7 +73,7 @@ def dft_run(power_water: AgentLoss, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less frames than in earnest."""
-    monkeypatch.setattr("mld_ff.report.distributions.FRAMES_FOR_STRUCTURE", 60)
+    monkeypatch.setattr("mld_ff.report.distributions.FRAMES_FOR_STRUCTURE", 40)
 
 
 @pytest.fixture(scope="module")
