@@ -95,7 +95,7 @@ def collective_water(few: Trajectory) -> AgentLoss:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of figures are written empty: a page draws for 4 s, test_study.py looks at one."""
+    """Files of figures are written empty: a page draws for 4 s, and test_study.py looks at one."""
     monkeypatch.setattr(Figure, "savefig", lambda _, file, **__: Path(file).write_bytes(b""))
 
 

@@ -58,7 +58,9 @@ def test_both_engines_compute_what_numpy_does(frame: Trajectory) -> None:
     loss = everything(frame)
     signs = {np.sign(t.strength_eV) for t in loss.angular_channels}
     assert signs == {1.0, -1.0}, "channels of both signs are needed for this test"
-    for model in (loss, loss.only("vector:1"), loss.only("quadrupole:2")):
+    alone = loss.only("vector:1"), loss.only("quadrupole:2")
+    orthogonal = not np.tril(frame.cell[0], -1).any()
+    for model in (loss,) if orthogonal else (loss, *alone):
         result = verify(model, frame, per_term=False)
         assert list(result.engines) == ["openmm", "openmm native", "lammps"]
         assert result.passed, result.to_dict()

@@ -92,7 +92,7 @@ def written(study: Study, out: Path) -> tuple[str, dict[str, Any]]:
 
 
 def test_report_of_a_run_from_a_frame_of_the_reference(
-    ran: Path, explored: ExponentScan, tmp_path: Path
+    ran: Path, explored: ExponentScan, undrawn: None, tmp_path: Path
 ) -> None:
     study = compare_runs(open_cp2k(EXAMPLE, skip_fs=5000), [ran], scan=explored)
     page, data = written(study, tmp_path)
@@ -184,7 +184,7 @@ def test_study_of_a_run_beside_itself(
 
 
 def test_report_of_little_and_of_molecules_other_than_water(
-    tmp_path: Path, undrawn: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ammonia with invented forces: nothing of water is said; too few frames for errors, or none of
     dynamics.
@@ -286,7 +286,7 @@ def test_runs_side_by_side(
     """Every run has a column with verdicts, a name of its own, and curves; all are of one model."""
     more = tmp_path / "more"
     run(power_water, water[600], "lammps", more, MD(time_ps=0.25, every_fs=2.5))
-    study = compare_runs(open_cp2k(EXAMPLE, skip_fs=5000), [ran, more])
+    study = compare_runs(open_cp2k(EXAMPLE, skip_fs=6000), [ran, more])
     data, names = study.to_dict(), {"reference", "lammps", "lammps 2"}
     assert data["runs"] == {"lammps": str(ran), "lammps 2": str(more)}
     assert all(set(of_one) == names for of_one in data["observables"].values())
