@@ -34,6 +34,7 @@ KEYS = {
     "engines",
     "platform",
     "precision",
+    "processes",
     "skip_ps",
     "fit",
     "match",
@@ -89,6 +90,8 @@ class Config:
     """`single`, `mixed` or `double`, where that platform has the choice."""
     skip_ps: float = 0.0
     """First stretch of the CP2K run to leave out."""
+    processes: int = 1
+    """That share the work of the fit; its numbers do not depend on them."""
     match: Match | None = None
 
     def export_of(self, engine: str) -> Path:
@@ -119,6 +122,7 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
         if key in data:
             _typed(key, data[key], "", file)
     skip = _typed("skip_ps", data.get("skip_ps", 0.0), 0.0, file)
+    processes = _typed("processes", data.get("processes", 1), 1, file)
     engines = _engines(data, file)
     if isinstance(data.get("fit"), dict) and data["fit"].get("collective") == "auto":
         data["fit"]["collective"] = AUTO
@@ -131,6 +135,7 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
         platform=data.get("platform"),
         precision=data.get("precision"),
         skip_ps=skip,
+        processes=processes,
         match=_section(Match, data, "match", file) if "match" in data else None,
     )
     try:
@@ -250,7 +255,7 @@ def build(config: Config, progress: Progress = no_progress) -> Study:
 
 def _learn(source: FrameSource, config: Config, progress: Progress) -> AgentLoss:
     if config.match is None:
-        return fit(source, config.basis, progress).loss
+        return fit(source, config.basis, progress, config.processes).loss
     directory, settings = config.output / "match", config.match.settings(config)
     return match(source, directory, settings, config.match.rounds, progress=progress).loss
 
