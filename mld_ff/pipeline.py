@@ -123,6 +123,8 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
             _typed(key, data[key], "", file)
     skip = _typed("skip_ps", data.get("skip_ps", 0.0), 0.0, file)
     processes = _typed("processes", data.get("processes", 1), 1, file)
+    if processes < 1:
+        raise InputError(f"processes is {processes}; at least one is needed", file)
     engines = _engines(data, file)
     if isinstance(data.get("fit"), dict) and data["fit"].get("collective") == "auto":
         data["fit"]["collective"] = AUTO

@@ -52,6 +52,7 @@ def test_build(undrawn: None, tmp_path: Path) -> None:
         ("cp2k = 'x'\nplatform = 'CPU'\nprecision = 'double'", "CPU has no choice of precision"),
         ("cp2k = 'x'\nengines = ['lammps']\nprecision = 'mixed'", "engines are without openmm"),
         ("cp2k = 'x'\nprocesses = 1.5", "processes should be a whole number, found 1.5"),
+        ("cp2k = 'x'\nprocesses = 0", "c.toml: processes is 0; at least one is needed"),
         ("cp2k = 3", "cp2k should be a text, found 3"),
         ("cp2k = 'x'\nengines = []", "engines should be a list of one or more of openmm, lammps"),
         ("cp2k = 'x'\n[fit]\ncutoff_A = 'x'", "[fit] cutoff_A should be a number, found 'x'"),

@@ -1,6 +1,6 @@
 """Water learned with angles, nothing matched, beside what the network itself goes on to do.
 
-Twenty minutes on two free cores, so not in the default run:
+An hour or more, most of it 1,728 molecules, so not in the default run:
 
 pytest -n 0 -s -m regression tests/regression/test_water_angles.py
 """
