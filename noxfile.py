@@ -39,7 +39,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Commands, Python lines, links and paths of all Markdown files."""
+    """Commands, links and paths of all Markdown files."""
     python(session, "-m", "pytest", "-n", "0", "tests/test_readme.py", "tests/test_docs.py")
 
 

@@ -4,7 +4,8 @@ A fence says how its text is tested:
 
 - `bash`      every `mld-ff` command must be accepted by the command line's own parser
 - `bash run`  that, and it runs as written, in a temporary directory that holds `examples/`
-- `python`    runs in such a directory too; that of docs/usage.md after README's
+- `python`    runs in such a directory too, that of docs/usage.md after README's
+              (regression/test_main_command.py)
 """
 
 from __future__ import annotations

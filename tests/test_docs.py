@@ -59,7 +59,7 @@ def test_documents_are_there() -> None:
     } <= set(RUN)
 
 
-def test_the_rest_runs_in_test_readme() -> None:
+def test_the_rest_runs_beside_the_main_command() -> None:
     (built,) = [
         words for b in blocks(TEXTS[README]) for words in commands(b.text) if words[0] == "build"
     ]

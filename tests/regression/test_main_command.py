@@ -1,4 +1,4 @@
-"""README's main command, as written there: three minutes, so not in the default run.
+"""README's main command and Python lines, as written there: minutes, so not in the default run.
 
 pytest -n 0 -m regression tests/regression/test_main_command.py
 """
@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from documents import ROOT, blocks
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 pytestmark = pytest.mark.regression
 
@@ -80,3 +80,20 @@ def test_main_command_learns_verifies_and_runs(built: Path) -> None:
 def test_exported_files_need_no_mld_ff(built: Path) -> None:
     for file in [*(built / "openmm").iterdir(), *(built / "lammps").iterdir()]:
         assert not re.search(rb"(import|from) mld_ff\b", file.read_bytes()), file
+
+
+def test_python_lines_run(tmp_path: Path) -> None:
+    """Those of docs/usage.md go on where README's end."""
+    usage = (ROOT / "docs/usage.md").read_text(encoding="utf-8")
+    shown = [b.text for text in (README, usage) for b in blocks(text) if b.language == "python"]
+    assert all(len([line for line in code.splitlines() if line.strip()]) <= 12 for code in shown)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(shown)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "'O': 0.2" in done.stdout
