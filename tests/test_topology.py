@@ -4,6 +4,7 @@ must be refused.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from scipy.sparse.csgraph import shortest_path
 
 from mld_ff.engines.residues import to_parmed
+from mld_ff.engines.start import start_from
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import minimum_image
 from mld_ff.geometry.system import changes
@@ -309,3 +311,15 @@ def test_parmed_structure_wants_contiguous_molecules(few: Trajectory) -> None:
         ValueError, match=r"not contiguous: select frames in Topology\.molecule_order"
     ):
         to_parmed(topology, few.positions[0], few.cell[0])
+
+
+def test_parmed_is_asked_for_where_it_is_missing(
+    few: Trajectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "parmed", None)
+    with pytest.raises(InputError) as error:
+        start_from(few[0]).structure  # noqa: B018
+    assert str(error.value) == (
+        "ParmEd is not installed, and a ParmEd Structure needs it: pip install parmed (with a C++"
+        " compiler at hand)"
+    )

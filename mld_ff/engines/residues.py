@@ -1,4 +1,4 @@
-"""Molecules as residues: names of atoms and residues, and the ParmEd Structure that holds them."""
+"""Molecules as residues: names of atoms and residues, and a ParmEd Structure of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from ase.data import atomic_masses, atomic_numbers
 from ase.geometry import cell_to_cellpar
 
+from mld_ff.errors import InputError
 from mld_ff.geometry.topology import Topology
 from mld_ff.trajectory import Floats
 from mld_ff.units import A_PER_FS_TO_A_PER_PS
@@ -28,19 +29,20 @@ def to_parmed(
 
     positions (N, 3) [Å], cell (3, 3) [Å], masses (N,) [amu], velocities (N, 3) [Å/fs]. One residue
     per molecule; water is HOH with atoms O, H1, H2. Atoms of a molecule must be contiguous
-    (`Topology.molecule_order`), else ValueError.
+    (`Topology.molecule_order`), else ValueError. Raises InputError where ParmEd is not installed.
     """
-    import parmed  # half a second, which `mld-ff --help` has no use for
-
-    if (np.diff(topology.molecule_index) < 0).any():
-        raise ValueError(
-            "atoms of a molecule are not contiguous: select frames in Topology.molecule_order"
-        )
+    try:
+        import parmed  # PyPI has no wheel of it, so an installation without a compiler lacks it
+    except ImportError as error:
+        raise InputError(
+            "ParmEd is not installed, and a ParmEd Structure needs it: pip install parmed (with a"
+            " C++ compiler at hand)"
+        ) from error
+    residues = names_of_residues(topology)
     numbers = [atomic_numbers[s] for s in topology.symbols]
     masses = atomic_masses[numbers] if masses is None else masses
     structure = parmed.Structure()
-    by_formula, names = residue_names(topology), atom_names(topology)
-    residues = [by_formula[topology.formula(atoms)] for atoms in topology.molecules]
+    names = atom_names(topology)
     for i, symbol in enumerate(topology.symbols):
         molecule = int(topology.molecule_index[i])
         atom = parmed.Atom(
@@ -67,6 +69,20 @@ def atom_names(topology: Topology) -> list[str]:
             count[symbol] += 1
             names[i] = f"{symbol}{count[symbol]}" if several[symbol] > 1 else symbol
     return names
+
+
+def names_of_residues(topology: Topology) -> list[str]:
+    """Residue name of every molecule.
+
+    Raises ValueError unless atoms of every molecule are contiguous (`Topology.molecule_order`), as
+    residues are.
+    """
+    if (np.diff(topology.molecule_index) < 0).any():
+        raise ValueError(
+            "atoms of a molecule are not contiguous: select frames in Topology.molecule_order"
+        )
+    by_formula = residue_names(topology)
+    return [by_formula[topology.formula(atoms)] for atoms in topology.molecules]
 
 
 def residue_names(topology: Topology) -> dict[str, str]:

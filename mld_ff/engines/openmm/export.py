@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from io import StringIO
 from pathlib import Path
 
 import openmm
@@ -11,6 +10,7 @@ from openmm import app, unit
 from mld_ff.engines.openmm.forcefield import forcefield_xml
 from mld_ff.engines.openmm.many_body import MODULE, NUMBERS, densities_file
 from mld_ff.engines.openmm.system import box_vectors, openmm_system
+from mld_ff.engines.openmm.topology import structure_text
 from mld_ff.engines.settings import DEFAULT_MD, MD
 from mld_ff.engines.start import Start
 from mld_ff.files import read_template, write_files
@@ -41,14 +41,11 @@ def export_openmm(
         1 / (settings.damping_fs * FS_TO_PS),
         settings.timestep_fs * FS_TO_PS,
     )
-    structure = start.structure
-    pdb = StringIO()
-    app.PDBFile.writeFile(structure.topology, structure.positions, pdb)
     contents: dict[str, str | bytes] = {
         "system.xml": openmm.XmlSerializer.serialize(system),
         "integrator.xml": openmm.XmlSerializer.serialize(integrator),
         "state.xml": openmm.XmlSerializer.serialize(_state(loss, start, settings.timestep_fs)),
-        "topology.pdb": pdb.getvalue(),
+        "topology.pdb": structure_text(start, app.PDBFile),
         "run.py": read_template("run.py"),
     }
     if numbers := densities_file(loss, start.topology):

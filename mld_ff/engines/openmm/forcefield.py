@@ -15,7 +15,7 @@ import numpy as np
 import openmm
 from openmm import app
 
-from mld_ff.engines.residues import to_parmed
+from mld_ff.engines.openmm.topology import openmm_topology
 from mld_ff.engines.start import Start
 from mld_ff.files import read_template
 from mld_ff.geometry.topology import MAX_BONDS_APART
@@ -82,8 +82,7 @@ def _residues(known: ET.Element, start: Start) -> ET.Element:
     until all match.
     """
     some = np.concatenate(start.topology.kinds)
-    molecules, frame = start.topology.select(some), start.frame
-    topology = to_parmed(molecules, frame.positions[0, some], frame.cell[0]).topology
+    topology = openmm_topology(start.topology.select(some), start.frame.cell[0])
     residues = ET.Element("Residues")
     forcefield = app.ForceField(StringIO(ET.tostring(known, encoding="unicode")))
     count: Counter[str] = Counter()
