@@ -23,6 +23,7 @@ def test_commands_shown_exist() -> None:
         check=True,
     )
     assert shown == {
+        "doctor",
         "inspect",
         "fit",
         "verify",

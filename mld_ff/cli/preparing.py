@@ -1,4 +1,4 @@
-"""Verbs that make what there is not yet: a box to start from, reference data."""
+"""Verbs that make what there is not yet: a box to start from, reference data; and what is here."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from mld_ff import doctor as checkup
 from mld_ff.cli import text
 from mld_ff.cli.console import Answer, verb
 from mld_ff.cli.fields import Options, Whole, default_of
@@ -121,3 +122,15 @@ def _frames_to_label(where: Path, number: int | None, files: tuple[str, ...]) ->
     else:
         source = Reading(files).open(where, require_forces=False)
     return spread_frames(source, number or source.n_frames)
+
+
+@verb
+def doctor(*, progress: Progress) -> Answer:
+    """Tell which engines, platforms, MPI and CP2K are here, and check each: do they compute what
+    numpy does?
+    """
+    findings = checkup.examine(progress)
+    failed = [f"{f.program}, {f.device}" for f in findings if f.passed is False]
+    failure = f"{'; '.join(failed)} (see above)" if failed else ""
+    data = {"findings": [vars(finding) for finding in findings]}
+    return Answer(data, text.doctor_text(findings), failure)

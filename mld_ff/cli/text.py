@@ -13,6 +13,7 @@ from mld_ff.tables import Table, number
 from mld_ff.units import FS_TO_PS
 
 if TYPE_CHECKING:
+    from mld_ff.doctor import Finding
     from mld_ff.inference import ExponentScan
     from mld_ff.production.results import RunOutcome
     from mld_ff.report.study import Study
@@ -309,6 +310,20 @@ def agents_text(learning: Learning, directory: Path) -> str:
         Table(["", *(" ".join(names) for names in learning.runs)], rows).text,
         f"temperatures and distances: second half of each run; in {directory}",
     )
+
+
+def doctor_text(findings: Sequence[Finding]) -> str:
+    verdicts = {True: "ok", False: "FAILED", None: "not here"}
+    rows = [
+        [
+            f"{f.program} {f.version}".rstrip(),
+            f.device,
+            verdicts[f.passed],
+            f"{f.said} ({f.seconds:.1f} s)" if f.seconds else f.said,
+        ]
+        for f in findings
+    ]
+    return Table(["program", "on", "", "check"], rows, "llll").text
 
 
 def lines(*several: str) -> str:

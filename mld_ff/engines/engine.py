@@ -130,6 +130,10 @@ class Engine:
     """In which ways it can compute densities on a device, the faster first; None if there is no
     choice.
     """
+    version: Callable[[], str] = lambda: ""
+    """As the engine writes it. Raises InputError if the engine is not there."""
+    devices: Callable[[], list[Device]] = lambda: [Device()]
+    """That it can compute on here, each of which `mld-ff doctor` tries."""
 
     def chosen(self, device: Device) -> Device:
         """Of a device, what this engine has a choice of."""

@@ -97,3 +97,11 @@ def test_python_lines_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "'O': 0.2" in done.stdout
+
+
+def test_doctor_finds_what_the_main_command_needs() -> None:
+    command = [sys.executable, "-c", "from mld_ff.cli import main; main()", "doctor", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = {f["program"]: f["passed"] for f in json.loads(done.stdout)["findings"]}
+    assert passed["OpenMM"] is True and passed["LAMMPS"] is True

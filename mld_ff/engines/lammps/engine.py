@@ -32,6 +32,8 @@ LAMMPS = Engine(
     color="C1",
     linestyle="--",
     precision="double",
+    version=lazily(f"{HERE}.executable", "version"),
+    devices=lazily(f"{HERE}.executable", "devices"),
 )
 """Its velocities are a dump of its own [Å/ps]; like CP2K's they belong to the positions of the same
 frame.

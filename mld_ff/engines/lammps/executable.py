@@ -61,6 +61,23 @@ def find_device(device: Device) -> dict[str, str]:
     return {"device": _processes(device.processes), "precision": "double"}
 
 
+def version() -> str:
+    """As its help tells it, `22 Jul 2025`. Raises InputError if there is no LAMMPS."""
+    command, environment = _command(find_lmp(), 1)
+    _, lines = stream([*command, "-h"], Path(), environment=environment)
+    told = re.search(r"Massively Parallel Simulator - (\d+ \w+ \d+)", "".join(lines))
+    return told[1] if told else ""
+
+
+def devices() -> list[Device]:
+    """One process, and two where they can be had."""
+    try:
+        find_mpiexec(find_lmp())
+    except InputError:
+        return [Device()]
+    return [Device(), Device(processes=2)]
+
+
 def launch(
     directory: Path,
     script: str,

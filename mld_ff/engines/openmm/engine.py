@@ -32,6 +32,8 @@ OPENMM = Engine(
     color="C0",
     device_options=("platform", "precision", "many_body"),
     many_body_ways=lazily(f"{HERE}.many_body", "many_body_ways"),
+    version=lazily(f"{HERE}.platforms", "version"),
+    devices=lazily(f"{HERE}.platforms", "devices"),
 )
 """Its velocities are those half a timestep before the positions of the same frame, [Å/ps] in the
 form of a DCD file; its reporters leave out the frame that a session starts from.

@@ -11,11 +11,25 @@ PRECISIONS = ("single", "mixed", "double")
 FIXED_PRECISION = {"CPU": "single between molecules, else double", "Reference": "double"}
 
 
+def version() -> str:
+    return str(openmm.Platform.getOpenMMVersion())
+
+
+def devices() -> list[Device]:
+    """One for every platform, the fastest first."""
+    present = sorted(_platforms(), key=lambda platform: -platform.getSpeed())
+    return [Device(platform.getName()) for platform in present]
+
+
+def _platforms() -> list[openmm.Platform]:
+    return [openmm.Platform.getPlatform(k) for k in range(openmm.Platform.getNumPlatforms())]
+
+
 def platform_named(name: str | None) -> openmm.Platform:
     """The platform of that name, or the fastest present. Raises InputError naming the ones that are
     there.
     """
-    present = [openmm.Platform.getPlatform(k) for k in range(openmm.Platform.getNumPlatforms())]
+    present = _platforms()
     if name is None:
         return max(present, key=lambda p: p.getSpeed())
     for platform in present:

@@ -35,6 +35,13 @@ def find_cp2k() -> list[str]:
     )
 
 
+def installed_version() -> str:
+    """As CP2K tells it, `2023.1`; empty where it does not. Raises InputError if there is none."""
+    _, lines = stream([*find_cp2k(), "--version"], Path())
+    told = re.search(r"CP2K version ([\w.]+)", "".join(lines))
+    return told[1] if told else ""
+
+
 def check(directory: Path | str) -> None:
     """Let CP2K check the syntax of an input of `write_reference` or `write_labels`, all its stages.
 
