@@ -1,4 +1,5 @@
 from .calculator import Calculator
+from .configuration.toml import read_config
 from .engines.lammps.export import export_lammps
 from .engines.openmm.export import export_openmm
 from .engines.settings import MD, Device
@@ -6,7 +7,7 @@ from .engines.start import start_from
 from .errors import CheckFailed, EngineError, InputError, MldError
 from .inference import Basis, Fit, fit, scan
 from .loss.model import AgentLoss
-from .pipeline import build, read_config
+from .pipeline import build
 from .production.results import read_run
 from .production.simulation import run
 from .sources.cp2k import open_cp2k, read_cp2k

@@ -3,228 +3,47 @@
 from __future__ import annotations
 
 import json
-import math
-import tomllib
-from dataclasses import dataclass, fields, replace
+import tempfile
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
 
-from mld_ff.engines.registry import ENGINES, engines_with, fastest, find_engine
-from mld_ff.engines.settings import MD, Device, Precision
+from mld_ff.configuration.config import Config
+from mld_ff.engines.registry import ENGINES, find_engine
+from mld_ff.engines.settings import MD
 from mld_ff.engines.start import start_from
-from mld_ff.errors import CheckFailed, InputError, check_positive
-from mld_ff.inference import Basis, fit
-from mld_ff.inference.basis import AUTO
+from mld_ff.errors import CheckFailed, InputError, MldError
+from mld_ff.inference import fit
+from mld_ff.inference.fitting import gather
 from mld_ff.loss.model import AgentLoss
+from mld_ff.production.record import read_record
 from mld_ff.production.simulation import run
 from mld_ff.progress import Progress, no_progress
 from mld_ff.report.page import write_report
+from mld_ff.report.speed import SECONDS_PER_DAY
 from mld_ff.report.study import Study, compare_runs
 from mld_ff.sources import open_source
 from mld_ff.trajectory import FrameSource, Trajectory, spread_frames
 from mld_ff.units import FS_TO_PS
 from mld_ff.verification import Verification, verify
 from mld_ff.workflows.matching.loop import match
-from mld_ff.workflows.matching.settings import PRICE, Settings
 
 MODEL = "model.json"
-KEYS = {
-    "cp2k",
-    "output",
-    "engines",
-    "platform",
-    "precision",
-    "processes",
-    "skip_ps",
-    "fit",
-    "match",
-    "run",
-}
-"""Of a configuration."""
 FRAMES_VERIFIED = 5
+FRAMES_TIMED = 40
+"""Whose sums tell how long those of all frames take."""
+STEPS_TIMED = 200
 
 
 @dataclass(frozen=True)
-class Match:
-    """That distances, and a pressure, are matched after the fit (`mld_ff.match`), by the engine
-    that runs a collective loss fastest.
-    """
+class Step:
+    """A part of a build, and how long it would take."""
 
-    rounds: int = 5
-    time_ps: float = 50.0
-    """Of every run."""
-    price: float = PRICE
-    pressure_bar: float | None = None
-
-    def __post_init__(self) -> None:
-        check_positive(rounds=self.rounds)
-
-    def settings(self, config: Config) -> Settings:
-        """What `match` does; it checks them."""
-        md = replace(
-            config.md,
-            time_ps=self.time_ps,
-            every_fs=20.0,
-            ensemble="nvt",
-            velocities=False,
-            on_escape="warn",
-        )
-        engine = fastest(config.engines)
-        platform = engine.chosen(Device(config.platform)).platform
-        return Settings(config.basis, md, engine.name, platform, self.price, self.pressure_bar)
-
-
-@dataclass(frozen=True)
-class Config:
-    """What a build does; read from TOML with `read_config`."""
-
-    cp2k: Path
-    """Directory of the CP2K run."""
-    output: Path
-    basis: Basis
-    md: MD
-    engines: tuple[str, ...] = tuple(ENGINES)
-    platform: str | None = None
-    """Of the runs, for engines that have a choice; None for the fastest present."""
-    precision: Precision | None = None
-    """`single`, `mixed` or `double`, where that platform has the choice."""
-    skip_ps: float = 0.0
-    """First stretch of the CP2K run to leave out."""
-    processes: int = 1
-    """That share the work of the fit; its numbers do not depend on them."""
-    match: Match | None = None
-
-    def export_of(self, engine: str) -> Path:
-        """Where the files for an engine go."""
-        return self.output / engine
-
-    def run_of(self, engine: str) -> Path:
-        """Where the run by an engine goes."""
-        return self.output / f"run-{engine}"
-
-    def device_of(self, engine: str) -> Device:
-        """What of platform and precision an engine has a choice of."""
-        return ENGINES[engine].chosen(Device(self.platform, self.precision))
-
-
-def read_config(file: Path | str, output: Path | str | None = None) -> Config:
-    """Read a configuration; paths in it are relative to its own directory. `output` overrides its
-    own.
-
-    Raises InputError naming file, key and the keys known.
-    """
-    file = Path(file)
-    data = _read_toml(file)
-    _known(data, KEYS, "", file)
-    if "cp2k" not in data:
-        raise InputError('needs a key "cp2k": the directory of the CP2K run', file)
-    for key in ("cp2k", "output", "platform", "precision"):
-        if key in data:
-            _typed(key, data[key], "", file)
-    skip = _typed("skip_ps", data.get("skip_ps", 0.0), 0.0, file)
-    processes = _typed("processes", data.get("processes", 1), 1, file)
-    if processes < 1:
-        raise InputError(f"processes is {processes}; at least one is needed", file)
-    engines = _engines(data, file)
-    if isinstance(data.get("fit"), dict) and data["fit"].get("collective") == "auto":
-        data["fit"]["collective"] = AUTO
-    config = Config(
-        cp2k=file.parent / data["cp2k"],
-        output=Path(output) if output else file.parent / data.get("output", "output"),
-        basis=_section(Basis, data, "fit", file),
-        md=_section(MD, data, "run", file),
-        engines=engines,
-        platform=data.get("platform"),
-        precision=data.get("precision"),
-        skip_ps=skip,
-        processes=processes,
-        match=_section(Match, data, "match", file) if "match" in data else None,
-    )
-    try:
-        if config.match:
-            config.match.settings(config)
-    except InputError as error:
-        raise InputError(f"[match]: {error}", file) from None
-    return config
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file) from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"is not valid TOML: {error}", file) from None
-
-
-def _engines(data: dict[str, Any], file: Path) -> tuple[str, ...]:
-    engines = data.get("engines", list(ENGINES))
-    if not isinstance(engines, list) or not engines:
-        raise InputError(
-            f"engines should be a list of one or more of {', '.join(ENGINES)}, found {engines!r}",
-            file,
-        )
-    if unknown := [e for e in engines if e not in ENGINES]:
-        raise InputError(f"engines are {', '.join(ENGINES)}; found {unknown[0]!r}", file)
-    with_precision = engines_with("precision")
-    if "precision" in data and not any(engine.name in engines for engine in with_precision):
-        labels = " and ".join(engine.label for engine in with_precision)
-        names = " and ".join(engine.name for engine in with_precision)
-        raise InputError(
-            f"precision is a setting of {labels}'s platforms, and engines are without {names}", file
-        )
-    return tuple(engines)
-
-
-def _known(data: dict[str, Any], known: set[str], section: str, file: Path) -> None:
-    if unknown := sorted(set(data) - known):
-        raise InputError(
-            f"unknown key {section}{unknown[0]!r}; known: {', '.join(sorted(known))}", file
-        )
-
-
-def _section(kind: type[Any], data: dict[str, Any], section: str, file: Path) -> Any:
-    values = data.get(section, {})
-    if not isinstance(values, dict):
-        raise InputError(f"[{section}] must be a section, found {values!r}", file)
-    _known(values, {f.name for f in fields(kind)}, f"[{section}] ", file)
-    hints = get_type_hints(kind)
-    defaults = {f.name: _sample(f.default, hints[f.name]) for f in fields(kind)}
-    typed = {k: _typed(f"[{section}] {k}", v, defaults[k], file) for k, v in values.items()}
-    try:
-        return kind(**typed)
-    except InputError as error:
-        raise InputError(f"[{section}]: {error}", file) from None
-
-
-def _sample(default: Any, hint: Any) -> Any:
-    """A value of the type of a field: its default, or the first word that may stand there."""
-    words = (word for part in get_args(hint) for word in get_args(part))
-    return next(words, None) if default is None else default
-
-
-def _typed(key: str, value: Any, default: Any, file: Path) -> Any:
-    """The value of a key, if it is of the type that the default tells (None: a number)."""
-    if isinstance(default, tuple):
-        fits = isinstance(value, list) and all(_is_number(v) for v in value)
-        expected, number = "a list of numbers", type(default[0]) if default else int
-        value = tuple(number(v) if number(v) == v else v for v in value) if fits else value
-    elif isinstance(default, str):
-        fits, expected = isinstance(value, str), "a text"
-    elif isinstance(default, bool):
-        fits, expected = isinstance(value, bool), "true or false"
-    elif isinstance(default, int):
-        fits, expected = isinstance(value, int) and not isinstance(value, bool), "a whole number"
-    else:
-        fits, expected = _is_number(value), "a number"
-    if not fits:
-        raise InputError(f"{key} should be {expected}, found {value!r}", file)
-    return value
-
-
-def _is_number(value: Any) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)  # TOML has nan and inf
+    what: str
+    seconds: float | None
+    """On this machine; None if it could not be timed."""
+    said: str
+    """What is done, or why it could not be timed."""
 
 
 def build(config: Config, progress: Progress = no_progress) -> Study:
@@ -233,12 +52,7 @@ def build(config: Config, progress: Progress = no_progress) -> Study:
 
     Raises CheckFailed if an engine disagrees with numpy, and what the single steps raise.
     """
-    out = config.output
-    if out.exists() and any(out.iterdir()):
-        raise InputError("the output directory is not empty: choose another one or remove it", out)
-    for engine in config.engines:  # what is missing is said before hours of fitting
-        find_engine(engine, config.device_of(engine))
-    source = open_source(config.cp2k, skip_fs=config.skip_ps / FS_TO_PS)
+    out, source = config.output, _checked(config)
     loss = _learn(source, config, progress)
     loss.save(out / MODEL)
     frames = spread_frames(source, FRAMES_VERIFIED)
@@ -253,6 +67,61 @@ def build(config: Config, progress: Progress = no_progress) -> Study:
     write_report(out, study)
     progress("report", 1, 1)
     return study
+
+
+def plan(config: Config, progress: Progress = no_progress) -> list[Step]:
+    """What `build` would do, and how long it would take here: told by a fit of few frames and by
+    short runs of what it learned. Leaves nothing behind.
+
+    Raises InputError where `build` would before it begins.
+    """
+    source = _checked(config)
+    progress("plan", 0, 2 + len(config.engines))
+    few = spread_frames(source, FRAMES_TIMED)
+    began = time.perf_counter()
+    data = gather(few, config.basis)
+    middle = time.perf_counter()
+    loss = fit(few, config.basis, data=data).loss
+    gathering, solving = middle - began, time.perf_counter() - middle
+    seconds = gathering * source.n_frames / few.n_frames / config.processes + solving
+    progress("plan", 2, 2 + len(config.engines))
+    said = f"{source.n_frames} frames, {loss.provenance['n_coefficients']} coefficients"
+    steps = [Step("fit", seconds, said)]
+    runs = [(engine, config.md) for engine in config.engines]
+    if config.match:
+        matching = config.match.settings(config)
+        runs += [(matching.engine, matching.md)] * config.match.rounds
+    for k, (engine, md) in enumerate(runs):
+        steps.append(_timed_run(loss, few[-1], engine, md, config))
+        progress("plan", min(3 + k, 2 + len(config.engines)), 2 + len(config.engines))
+    return steps
+
+
+def _timed_run(loss: AgentLoss, frame: Trajectory, engine: str, md: MD, config: Config) -> Step:
+    """A few steps of a run, as long as all of it would take."""
+    short = replace(md, time_ps=STEPS_TIMED * md.timestep_fs * FS_TO_PS, every_fs=md.timestep_fs)
+    what = f"run by {ENGINES[engine].label}"
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            directory = Path(folder) / "run"
+            run(loss, frame, engine, directory, short, config.device_of(engine))
+            ns_per_day = read_record(directory).ns_per_day
+    except MldError as error:
+        return Step(what, None, " ".join(str(error).split()))
+    said = f"{md.time_ps:g} ps of {frame.n_atoms} atoms"
+    if not ns_per_day:
+        return Step(what, None, said)
+    return Step(what, SECONDS_PER_DAY * md.time_ps / (1e3 * ns_per_day), said)
+
+
+def _checked(config: Config) -> FrameSource:
+    """The data, where a build can begin; what is missing is said before hours of fitting."""
+    out = config.output
+    if out.exists() and any(out.iterdir()):
+        raise InputError("the output directory is not empty: choose another one or remove it", out)
+    for engine in config.engines:
+        find_engine(engine, config.device_of(engine))
+    return open_source(config.cp2k, skip_fs=config.skip_ps / FS_TO_PS)
 
 
 def _learn(source: FrameSource, config: Config, progress: Progress) -> AgentLoss:

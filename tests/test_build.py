@@ -36,8 +36,8 @@ def test_build(undrawn: None, tmp_path: Path) -> None:
         (
             "cp2k = 'x'\nengine = 'lammps'",
             (
-                "unknown key 'engine'; known: cp2k, engines, fit, match, output, platform,"
-                " precision, processes, run, skip_ps"
+                "unknown key 'engine' (did you mean 'engines'?); known: cp2k, engines, fit, match,"
+                " output, platform, precision, processes, run, skip_ps"
             ),
         ),
         ("cp2k = 'x'\n[fit]\nbasis = 'spline'", "unknown key [fit] 'basis'"),
@@ -64,7 +64,7 @@ def test_build(undrawn: None, tmp_path: Path) -> None:
         ("cp2k = 'x'\n[run]\ntime_ps = '5'", "[run] time_ps should be a number, found '5'"),
         (
             "cp2k = 'x'\n[match]\npressure = 1",
-            "unknown key [match] 'pressure'; known: pressure_bar, price, rounds",
+            "unknown key [match] 'pressure' (did you mean 'pressure_bar'?); known: pressure_bar,",
         ),
         ("cp2k = 'x'\n[match]\nprice = 0", "[match]: price is 0; it must be a positive number"),
         ("cp2k = 'x'\nengines = ['gromacs']", "engines are openmm, lammps; found 'gromacs'"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import liquid, topology_of
 
+from mld_ff.configuration.toml import read_config
 from mld_ff.errors import InputError
 from mld_ff.geometry.system import systems
 from mld_ff.inference import Basis, fit, parse_channels
@@ -20,7 +21,6 @@ from mld_ff.inference.sampling import centred_sums
 from mld_ff.loss.densities import NeighbourSums
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import Term
-from mld_ff.pipeline import read_config
 from mld_ff.trajectory import Trajectory
 from mld_ff.workflows.refining.novelty import Judge
 

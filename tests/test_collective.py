@@ -19,6 +19,7 @@ from conftest import (
 )
 
 from mld_ff.cli import with_ranks
+from mld_ff.configuration.toml import read_config
 from mld_ff.engines.lammps.export import export_lammps
 from mld_ff.engines.openmm.evaluation import load_system
 from mld_ff.engines.openmm.export import export_openmm
@@ -33,7 +34,6 @@ from mld_ff.inference.design import molecules_matrix
 from mld_ff.inference.problem import Problem
 from mld_ff.inference.sampling import centred_sums
 from mld_ff.loss.model import AgentLoss
-from mld_ff.pipeline import read_config
 from mld_ff.production.results import excursions
 from mld_ff.trajectory import Trajectory
 from mld_ff.verification import verify

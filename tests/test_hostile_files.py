@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from mld_ff import report
 from mld_ff.cli.console import printable
+from mld_ff.configuration.toml import read_config
 from mld_ff.engines.lammps.evaluation import evaluate
 from mld_ff.engines.registry import ENGINES
 from mld_ff.engines.settings import MD, Device
@@ -31,7 +32,6 @@ from mld_ff.geometry.topology import Topology
 from mld_ff.inference import Basis, accumulate, read_shard, write_shard
 from mld_ff.loss.model import AgentLoss
 from mld_ff.origin import Origin
-from mld_ff.pipeline import read_config
 from mld_ff.production.simulation import run
 from mld_ff.report.page import write_report
 from mld_ff.report.study import Study

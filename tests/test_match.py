@@ -15,12 +15,13 @@ from command_line import invoke
 from conftest import EXAMPLE, present, topology_of
 
 from mld_ff.cli.options import Reading
+from mld_ff.configuration.toml import read_config
 from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
 from mld_ff.inference import Basis
 from mld_ff.loss.model import AgentLoss
 from mld_ff.origin import Origin
-from mld_ff.pipeline import build, read_config
+from mld_ff.pipeline import build
 from mld_ff.production.results import read_log
 from mld_ff.progress import no_progress
 from mld_ff.report import Study, write_report

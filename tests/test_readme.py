@@ -38,5 +38,7 @@ def test_commands_shown_exist() -> None:
         "accumulate",
         "box",
         "build",
+        "init",
+        "schema",
     }
     assert all(re.search(rf"\b{verb}\b", done.stdout) for verb in shown)

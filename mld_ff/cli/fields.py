@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, get_type_hints
 
 from cyclopts import Parameter, Token
-from docstring_parser import parse_from_object
+
+from mld_ff.docstrings import help_of_fields
 
 UNITS = {"A": "Å", "K": "K", "Ry": "Ry", "bar": "bar", "fs": "fs", "ps": "ps"}
 """By the end of a field's name."""
@@ -70,8 +71,7 @@ class Options(Group):
 
     def parameters(self) -> list[inspect.Parameter]:
         types = get_type_hints(type(self.default), include_extras=True) | dict(self.types)
-        described = parse_from_object(type(self.default)).params
-        help_of = {p.arg_name: " ".join((p.description or "").split()) for p in described}
+        help_of = help_of_fields(type(self.default))
         return [
             option(
                 name,

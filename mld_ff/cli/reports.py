@@ -11,7 +11,12 @@ from mld_ff import pipeline
 from mld_ff.cli import text
 from mld_ff.cli.console import Answer, verb
 from mld_ff.cli.fields import Whole, default_of
-from mld_ff.cli.options import READING, Output, Reading
+from mld_ff.cli.options import READING, Cp2kDir, Output, Reading
+from mld_ff.configuration import proposal
+from mld_ff.configuration import schema as schemas
+from mld_ff.configuration.toml import read_config
+from mld_ff.errors import InputError
+from mld_ff.files import to_json, write_atomically
 from mld_ff.progress import Progress
 from mld_ff.report import compare_runs, load_scan, write_report
 
@@ -58,17 +63,57 @@ def report(
 
 
 @verb
+def init(
+    cp2k_dir: Cp2kDir,
+    /,
+    *,
+    output: Annotated[
+        Path, Parameter(alias="-o", help="Configuration to write, a new file.")
+    ] = Path("build.toml"),
+    reading: Annotated[Reading, READING],
+    progress: Progress,
+) -> Answer:
+    """Look at the data and write a configuration for `build`, with the reason of every choice."""
+    if output.exists():
+        raise InputError("there is one already: choose another name with -o, or remove it", output)
+    source = reading.open(cp2k_dir)
+    content = proposal.propose(source, cp2k_dir, output.parent, progress)
+    write_atomically(output, content)
+    said = f"{content}\n{output}: `mld-ff build {output}` runs it"
+    return Answer({"file": str(output), "text": content}, said)
+
+
+@verb
+def schema() -> Answer:
+    """Print the JSON schema of the configuration of `build`, by which editors check and complete
+    it.
+    """
+    told = schemas.schema()
+    return Answer(told, to_json(told).rstrip())
+
+
+@verb
 def build(
-    config: Annotated[Path, Parameter(name="CONFIG.toml", help="See examples/water/build.toml.")],
+    config: Annotated[
+        Path,
+        Parameter(name="CONFIG.toml", help="By `mld-ff init`; as examples/water/build.toml."),
+    ],
     /,
     *,
     output: Annotated[
         Path | None, Parameter(alias="-o", help="Instead of the one in the configuration.")
     ] = None,
+    dry_run: Annotated[
+        bool, Parameter(help="Only say what would be done, and how long it would take here.")
+    ] = False,
     progress: Progress,
 ) -> Answer:
     """Fit, export, verify, run in both engines and report: everything by one configuration."""
-    settings = pipeline.read_config(config, output)
+    settings = read_config(config, output)
+    if dry_run:
+        steps = pipeline.plan(settings, progress)
+        told = {"output": str(settings.output), "steps": [vars(step) for step in steps]}
+        return Answer(told, text.plan_text(steps, settings.output))
     study = pipeline.build(settings, progress)
     data = {"output": str(settings.output), **study.summary()}
     return Answer(data, text.build_text(study, settings.output))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from mld_ff.units import FS_TO_PS
 if TYPE_CHECKING:
     from mld_ff.doctor import Finding
     from mld_ff.inference import ExponentScan
+    from mld_ff.pipeline import Step
     from mld_ff.production.results import RunOutcome
     from mld_ff.report.study import Study
     from mld_ff.sources.cp2k.run.resume import Prepared
@@ -190,6 +192,17 @@ def report_text(study: Study, page: Path) -> str:
         *(f"note: {n}" for n in study.notes),
         f"open {page}",
     )
+
+
+def plan_text(steps: Sequence[Step], out: Path) -> str:
+    rows = [[s.what, "?" if s.seconds is None else _duration(s.seconds), s.said] for s in steps]
+    known = [step.seconds for step in steps if step.seconds is not None]
+    total = f"{_duration(sum(known))} and the time of verification and report, into {out}"
+    return lines(Table(["step", "takes", ""], rows, "lrl").text, total)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))
 
 
 def build_text(study: Study, out: Path) -> str:
