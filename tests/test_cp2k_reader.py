@@ -119,7 +119,7 @@ def test_triclinic_cell_that_changes_units_and_labels() -> None:
         "npt-pos-1.xyz: 3 frames dropped whose step is not in npt-frc-1.xyz.",
         (
             "npt-vel-1.xyz: left out, it has 2 of the 4 frames; to keep only the frames that have"
-            " velocities, name it with velocities=FILE."
+            " velocities, name it with --file velocities=FILE."
         ),
     ]
 

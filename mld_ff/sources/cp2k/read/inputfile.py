@@ -17,6 +17,7 @@ from mld_ff.sources.textfiles import open_binary
 _VARIABLE = re.compile(r"\$\{\s*(\w+)\s*(?:-([^}]*))?\}|\$(\w+)")
 _COMMENT = re.compile(r"[#!].*")
 _UNIT = re.compile(r"\[\s*([^\]]*?)\s*\]")
+_OPERATOR = re.compile(r"([*/])")
 _MAX_INCLUDES = 20
 
 
@@ -35,18 +36,29 @@ class Keyword:
         otherwise (`ABC [nm] 1.2 1.2 1.2`). Raises InputError for anything that is not a number.
         """
         factor, numbers = unit_factor(default_unit, quantity), []
-        for token in _UNIT.sub(lambda match: f"[{match[1].replace(' ', '')}]", self.value).split():
+        for token in _UNIT.sub(lambda match: f"[{match[1].replace(' ', '')}]", self.text).split():
             if token.startswith("["):
                 factor = unit_factor(token.strip("[]"), quantity, self.file, self.line)
             else:
                 numbers.append(factor * self._number(token))
         return numbers
 
+    @property
+    def text(self) -> str:
+        """The value without quotation marks."""
+        return self.value.strip("'\" ")
+
     def _number(self, token: str) -> float:
-        """CP2K also takes Fortran exponents (1.0D0) and fractions (1/3)."""
+        """CP2K also takes Fortran exponents (1.0D0), and products and fractions from left to right
+        (1/3, 4.04*1.5), but no sums (`read_float_object` of its parser).
+        """
+        number, operator = 1.0, "*"
         try:
-            above, _, below = token.upper().replace("D", "E").partition("/")
-            number = float(above) / float(below or 1)
+            for part in _OPERATOR.split(token.strip("'\"").upper().replace("D", "E")):
+                if part in ("*", "/"):
+                    operator = part
+                else:
+                    number = number * float(part) if operator == "*" else number / float(part)
         except (ValueError, ZeroDivisionError):
             number = math.nan
         if not math.isfinite(number):
@@ -101,7 +113,7 @@ def parse_input(path: Path) -> Section:
             if len(stack) > 1:
                 stack.pop()
         elif word.startswith("&"):
-            section = Section(word[1:].upper(), rest.strip())
+            section = Section(word[1:].upper(), rest.strip("'\" "))
             stack[-1].sections.append(section)
             stack.append(section)
         else:

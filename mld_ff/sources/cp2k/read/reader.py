@@ -18,12 +18,21 @@ from mld_ff.errors import InputError, check_not_negative
 from mld_ff.origin import Origin
 from mld_ff.sources.cp2k.read.advice import FORCES_SECTION, REMEDIES
 from mld_ff.sources.cp2k.read.discover import RunFiles
+from mld_ff.sources.cp2k.read.index import FrameIndex
 from mld_ff.sources.cp2k.read.join import Join, join_frames
 from mld_ff.sources.cp2k.read.kinds import resolve_atoms
-from mld_ff.sources.cp2k.read.runinfo import cp2k_version, find_settings, resolve_cell
+from mld_ff.sources.cp2k.read.opening import open_indices
+from mld_ff.sources.cp2k.read.runinfo import (
+    calculations_by_step,
+    cp2k_version,
+    find_settings,
+    logs_of_run,
+    read_logs,
+    resolve_cell,
+    with_logs,
+)
 from mld_ff.sources.cp2k.read.settings import RunSettings
 from mld_ff.sources.cp2k.read.tables import read_energies, read_seconds, read_temperatures
-from mld_ff.sources.cp2k.read.xyz import XYZIndex, read_frames, read_index
 from mld_ff.sources.source import CHUNK, FileSource
 from mld_ff.sources.textfiles import sha256
 from mld_ff.trajectory import Floats, Ints, Trajectory, half_width
@@ -50,31 +59,33 @@ class CP2KSource(FileSource):
     ) -> None:
         self.notes = []
         self._files = files
+        settings = find_settings(files, self.notes)
+        self._logs = logs_of_run(read_logs(files), files, settings, self.notes)
+        self._settings = with_logs(settings, self._logs)
+        self._indices: dict[str, FrameIndex] = open_indices(files, self._logs, self.notes)
         if require_forces is None:
-            require_forces = "forces" in files.one
-        self._settings = find_settings(files, self.notes)
-        if require_forces and "forces" not in files.one:
+            require_forces = "forces" in self._indices
+        if require_forces and "forces" not in self._indices:
             raise InputError(
                 f"positions are there, but no forces ({files.project or 'PROJ'}-frc-1.xyz); CP2K"
                 f" prints them if its input has\n{FORCES_SECTION}\n(or name the file with"
-                " forces=FILE)",
+                " --file forces=FILE)",
                 files.where,
             )
-        self._indices: dict[str, XYZIndex] = {
-            role: read_index(files.one[role])
-            for role in ("positions", "forces", "velocities")
-            if role in files.one
-        }
         self.symbols, self.masses = resolve_atoms(
             self._indices, self._settings.kinds or {}, self.notes
         )
-        cells = resolve_cell(files, self._settings)
+        self._calculations = calculations_by_step(self._logs)
+        positions = self._indices["positions"]
+        printed = None if positions.cell is None else (positions.step, positions.cell)
+        cells = resolve_cell(files, self._settings, printed, self._logs, self.notes)
         must_join = (
             {"positions"}
             | (explicit & self._indices.keys())
             | ({"forces"} if require_forces else set())
         )
-        self._join: Join = join_frames(self._indices, must_join, cells, self.notes)
+        unconverged = {s for s, c in self._calculations.items() if not c.converged}
+        self._join: Join = join_frames(self._indices, must_join, cells, unconverged, self.notes)
         self._cells = cells
         self._time, self._energy = self._times_and_energies()
         if skip_fs:
@@ -157,11 +168,12 @@ class CP2KSource(FileSource):
         """One property of the joined frames from `start` to before `stop`, each (N, 3), in eV, Å,
         fs.
         """
-        index, factor = self._indices[role], self._settings.factor(role)
+        index = self._indices[role]
+        factor = index.own_factor or self._settings.factor(role)
         here = np.zeros_like(wanted)
         here[np.flatnonzero(wanted)[start:stop]] = True
         for (values, line), step in zip(
-            read_frames(index, here), self._join.step[start:stop], strict=True
+            index.frames(here), self._join.step[start:stop], strict=True
         ):
             if role == "forces" and not values.any():
                 raise InputError(
@@ -169,7 +181,7 @@ class CP2KSource(FileSource):
                     " REFTRAJ the section &MOTION / &MD / &REFTRAJ needs both EVAL_ENERGY_FORCES"
                     " .TRUE. and EVAL_FORCES .TRUE.",
                     index.path,
-                    line,
+                    line or None,
                 )
             yield values * factor
 
@@ -223,7 +235,7 @@ class CP2KSource(FileSource):
             files=tuple(_relative(file, self._files.where) for file in used),
             sha256=sha256(used),
             program="CP2K",
-            version=cp2k_version(self._files.logs),
+            version=cp2k_version(self._logs),
             project=settings.project or self._files.project,
             ensemble=settings.ensemble,
             timestep_fs=settings.timestep,
@@ -243,6 +255,7 @@ def open_cp2k(
     energies: StrPath | None = None,
     cells: StrPath | None = None,
     input: StrPath | None = None,
+    log: StrPath | None = None,
     require_forces: bool | None = True,
     skip_fs: float = 0.0,
 ) -> CP2KSource:
@@ -250,14 +263,14 @@ def open_cp2k(
 
     Parameters
     ----------
-    path: a directory, or files, recognised by their names (`PROJ-pos-1.xyz`, `-frc-`, `-vel-`,
-    `PROJ-1.ener`,
-        `PROJ-1.cell`, `PROJ-1.restart`, `*.inp`, each also .gz, .bz2, .xz); None if the files are
-        named below.
-    positions, forces, velocities, energies, cells, input: a file by any name, instead of the one
-        recognised. Velocities that cover only some of the frames are left out, and notes say so;
-        named here, they keep only the frames that have velocities. The same holds of forces if they
-        are not required.
+    path: a directory, or files, recognised by their names (`PROJ-pos-1.xyz`, `-frc-`, `-vel-`, each
+        also .dcd, positions also .pdb; `PROJ-1.ener`, `PROJ-1.cell`, `PROJ-1.restart`; each also
+        .gz, .bz2, .xz) or, input and log, by what stands in them; None if the files are named
+        below.
+    positions, forces, velocities, energies, cells, input, log: a file by any name, instead of the
+        one recognised. Velocities that cover only some of the frames are left out, and notes say
+        so; named here, they keep only the frames that have velocities. The same holds of forces if
+        they are not required.
     require_forces: whether a run without forces is an error; None: use forces where there is a file
         of them.
     skip_fs: frames of this first stretch of time are left out (equilibration).
@@ -272,6 +285,7 @@ def open_cp2k(
         "energies": energies,
         "cells": cells,
         "input": input,
+        "log": log,
     }
     named = {role: Path(file) for role, file in given.items() if file is not None}
     place: Path | list[Path] | None
