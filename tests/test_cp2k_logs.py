@@ -136,14 +136,20 @@ def test_cell_of_every_step_is_that_of_the_cell_file(run: Callable[[str], Path])
 
 
 def test_forces_that_only_the_log_has(run: Callable[[str], Path]) -> None:
+    """The file has every other step, in eV/Å, which no input says; the log has them in a.u."""
     directory = run("npti")
-    by_file = read_cp2k(directory).forces
+    source = open_cp2k(directory)
+    assert source.notes[-1] == (
+        "No file says the unit of forces; by output it is eV*angstrom^-1, not CP2K's default,"
+        " hartree*bohr^-1. Put the input beside them to be sure."
+    )
+    by_file = source.read().forces
     (directory / "npti-frc-1.xyz").unlink()
     source = open_cp2k(directory)
     assert "Forces were taken from the tables in output." in source.notes
-    forces = source.read()[::2].forces  # the file has every other step, in eV/Å
+    forces = source.read()[::2].forces
     assert by_file is not None and forces is not None
-    assert forces == pytest.approx(by_file / FORCE, abs=1e-6 * FORCE)
+    assert forces == pytest.approx(by_file, abs=1e-8 * FORCE)
 
 
 def test_a_cell_that_turns_is_not_taken_from_the_log(run: Callable[[str], Path]) -> None:
@@ -153,9 +159,9 @@ def test_a_cell_that_turns_is_not_taken_from_the_log(run: Callable[[str], Path])
     assert (
         message(directory)
         == f"{directory}: the cell changes in this run (ENSEMBLE NPT_I), and there is no"
-        " PROJ-1.cell; output has its lengths and angles only, which do not tell how it lies; CP2K prints it"
-        " with &MOTION / &PRINT / &CELL, as often as &TRAJECTORY (or name the file with --file"
-        " cells=FILE)"
+        " PROJ-1.cell; output has its lengths and angles only, which do not tell how it lies; CP2K"
+        " prints it with &MOTION / &PRINT / &CELL, as often as &TRAJECTORY (or name the file with"
+        " --file cells=FILE)"
     )
 
 

@@ -1,88 +1,78 @@
-"""Positions, forces and velocities of a run, whatever files hold them."""
+"""Open what CP2K left: a run, or single points."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from mld_ff.errors import InputError
-from mld_ff.sources.cp2k.read.content import role_by_content
-from mld_ff.sources.cp2k.read.dcd import DCDIndex, read_dcd_index
 from mld_ff.sources.cp2k.read.discover import RunFiles
-from mld_ff.sources.cp2k.read.index import FrameIndex
-from mld_ff.sources.cp2k.read.join import check_energies
-from mld_ff.sources.cp2k.read.log import Log, read_log
-from mld_ff.sources.cp2k.read.logtables import (
-    ForceTables,
-    force_tables,
-    read_coordinates,
-    tables_of_files,
-    tables_of_logs,
-)
-from mld_ff.sources.cp2k.read.pdb import read_pdb_index
-from mld_ff.sources.cp2k.read.xyz import read_xyz_index
+from mld_ff.sources.cp2k.read.points import CP2KPoints, find_points
+from mld_ff.sources.cp2k.read.reader import CP2KSource
+from mld_ff.sources.source import FileSource
+from mld_ff.trajectory import Trajectory
+
+StrPath = str | os.PathLike[str]
 
 
-def open_indices(files: RunFiles, logs: Sequence[Log], notes: list[str]) -> dict[str, FrameIndex]:
-    """What frames the files hold, by role. Raises InputError if there are no positions, or files
-    cannot be of one run.
+def open_cp2k(
+    path: StrPath | Iterable[StrPath] | None,
+    *,
+    positions: StrPath | None = None,
+    forces: StrPath | None = None,
+    velocities: StrPath | None = None,
+    energies: StrPath | None = None,
+    cells: StrPath | None = None,
+    input: StrPath | None = None,
+    log: StrPath | None = None,
+    require_forces: bool | None = True,
+    skip_fs: float = 0.0,
+) -> FileSource:
+    """Open the output of a CP2K run; positions and forces of the same steps are matched. Where a
+    directory has no trajectory, the single points (ENERGY_FORCE) in it and in those below it are
+    the frames.
+
+    Parameters
+    ----------
+    path: a directory, or files, recognised by their names (`PROJ-pos-1.xyz`, `-frc-`, `-vel-`, each
+        also .dcd, positions also .pdb; `PROJ-1.ener`, `PROJ-1.cell`, `PROJ-1.restart`; each also
+        .gz, .bz2, .xz) or, input and log, by what stands in them; None if the files are named
+        below.
+    positions, forces, velocities, energies, cells, input, log: a file by any name, instead of the
+        one recognised. Velocities that cover only some of the frames are left out, and notes say
+        so; named here, they keep only the frames that have velocities. The same holds of forces if
+        they are not required.
+    require_forces: whether a run without forces is an error; None: use forces where there is a file
+        of them.
+    skip_fs: frames of this first stretch of time are left out (equilibration).
+
+    Raises InputError for whatever cannot be used, with file, line and remedy. Numbers are checked
+    while reading.
     """
-    if "positions" not in files.one:
-        raise files.no_positions()
-    indices: dict[str, FrameIndex] = {
-        role: _read_index(files.one[role])
-        for role in ("positions", "forces", "velocities")
-        if role in files.one
+    given = {
+        "positions": positions,
+        "forces": forces,
+        "velocities": velocities,
+        "energies": energies,
+        "cells": cells,
+        "input": input,
+        "log": log,
     }
-    if "forces" not in indices and (tables := _tables(files, logs)):
-        indices["forces"] = tables
-        files.one["forces"] = tables.path
-        notes.append(f"Forces were taken from the tables in {tables.path.name}.")
-    for role in files.of_other_names:
-        check_energies(indices[role], indices["positions"])
-        notes.append(f"{files.one[role].name} was taken as {role}.")
-    for role, index in indices.items():
-        if isinstance(index, DCDIndex):
-            indices[role] = _with_steps_and_atoms(index, indices, logs)
-    return indices
+    named = {role: Path(file) for role, file in given.items() if file is not None}
+    place: Path | list[Path] | None
+    if path is None or isinstance(path, (str, os.PathLike)):
+        place = None if path is None else Path(path)
+    else:
+        place = [Path(file) for file in path]
+    files = RunFiles(place, named)
+    if "positions" not in files.one and not named:
+        points = find_points(files)
+        if points:
+            return CP2KPoints(points, files, require_forces, skip_fs)
+    return CP2KSource(files, require_forces, frozenset(named), skip_fs)
 
 
-def _read_index(file: Path) -> FrameIndex:
-    if file.suffix.lower() == ".dcd":
-        return read_dcd_index(file)
-    if ".pdb" in file.suffixes:
-        return read_pdb_index(file)
-    match role_by_content(file):
-        case "tables":
-            return force_tables(tables_of_files([file]))
-        case "log":
-            tables = tables_of_logs([read_log(file)])
-            if not tables:
-                raise InputError("this log holds no table of forces of a step", file)
-            return force_tables(tables)
-    return read_xyz_index(file)
-
-
-def _tables(files: RunFiles, logs: Sequence[Log]) -> ForceTables | None:
-    tables = tables_of_logs(logs) or tables_of_files(files.tables)
-    return force_tables(tables) if tables else None
-
-
-def _with_steps_and_atoms(
-    index: DCDIndex, indices: dict[str, FrameIndex], logs: Sequence[Log]
-) -> DCDIndex:
-    """DCD knows only the step it began with, which restarts and other programs spoil: where an XYZ
-    file has as many frames, its steps are those of the DCD file. Atoms are those of the log where
-    no other file has them.
-    """
-    others = [other for other in indices.values() if other.labels]
-    same = next((o for o in others if len(o.step) == len(index.step)), None)
-    if same is not None:
-        index = replace(index, step=same.step, time=same.time, energy=same.energy)
-    with_atoms = next((log for log in logs if log.coordinates_line), None)
-    if not others and with_atoms is not None:
-        labels, positions = read_coordinates(with_atoms)
-        if len(positions) == index.n_atoms:
-            index = replace(index, labels=labels)
-    return index
+def read_cp2k(path: StrPath | Iterable[StrPath] | None, **options: Any) -> Trajectory:
+    """All frames of a CP2K run in memory; parameters and errors as `open_cp2k`."""
+    return open_cp2k(path, **options).read()
