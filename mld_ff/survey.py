@@ -46,9 +46,12 @@ class ForceQuality:
             return
         self.remedy = frames.origin.remedies.force_noise
         hydrogen = np.array([s == "H" for s in frames.symbols])
+        fixed = frames.fixed if frames.fixed is not None else np.zeros((len(hydrogen), 3), bool)
         for k, chosen in enumerate((hydrogen, ~hydrogen)):
             self.squares[k] += np.sum(frames.forces[:, chosen] ** 2)
-            self.numbers[k] += 3 * frames.n_frames * chosen.sum()
+            self.numbers[k] += frames.n_frames * (~fixed[chosen]).sum()
+        if fixed.any():  # what holds the atoms takes up the net force
+            return
         net = frames.forces.sum(axis=1)
         self.net_squares += float((net**2).sum())
         self.net_absolute += float(np.abs(net).sum())
@@ -67,16 +70,18 @@ class ForceQuality:
             self.remedy = other.remedy
 
     @property
-    def net_force(self) -> float:
-        """Mean |ΣF| per frame and component [eV/Å]."""
-        return self.net_absolute / max(self.n_net, 1)
+    def net_force(self) -> float | None:
+        """Mean |ΣF| per frame and component [eV/Å]; None where atoms were fixed."""
+        return self.net_absolute / self.n_net if self.n_net else None
 
     @property
-    def noise(self) -> float:
+    def noise(self) -> float | None:
         """Noise per component of a heavy atom's force [eV/Å], if the noise of different atoms is
-        independent.
+        independent; None where atoms were fixed.
         """
-        return float(np.sqrt(self.net_squares / max(self.n_net, 1) / max(self.n_heavy, 1)))
+        if not self.n_net:
+            return None
+        return float(np.sqrt(self.net_squares / self.n_net / max(self.n_heavy, 1)))
 
     @property
     def heavy_rms(self) -> float:
@@ -88,7 +93,7 @@ class ForceQuality:
 
     def warning(self) -> str | None:
         """A sentence with the remedy when the noise matters for a fit, else None."""
-        if not self.n_net or self.noise <= NOISE_LIMIT * self.heavy_rms:
+        if self.noise is None or self.noise <= NOISE_LIMIT * self.heavy_rms:
             return None
         if self.noise > self.heavy_rms:
             return (

@@ -51,7 +51,9 @@ def inspection_text(inspection: Inspection, source: FileSource) -> str:
         kelvin, deviation = np.mean(temperatures), np.std(temperatures)
         facts.append(["temperature", f"{kelvin:.1f} ± {deviation:.1f} K"])
     if inspection.has["forces"]:
-        net = f"net {forces.net_force:.2g} eV/Å per frame and component"
+        net = "net not known, as atoms were fixed"
+        if forces.net_force is not None:
+            net = f"net {forces.net_force:.2g} eV/Å per frame and component"
         facts.append(["forces", f"{net}; rms on heavy atoms {forces.heavy_rms:.2f} eV/Å"])
     distances = [
         [

@@ -94,6 +94,7 @@ class CP2KSource(FileSource):
         self._cells = cells
         self._time, self._energy = self._times_and_energies()
         self._find_units()
+        self._fixed = self._find_fixed()
         self._note_what_forces_hold()
         if skip_fs:
             self._skip(skip_fs)
@@ -166,6 +167,7 @@ class CP2KSource(FileSource):
             forces=arrays.get("forces"),
             velocities=arrays.get("velocities"),
             energy=None if self._energy is None else self._energy[frames],
+            fixed=self._fixed,
             origin=self.origin,
         )
 
@@ -198,6 +200,23 @@ class CP2KSource(FileSource):
         here = np.zeros_like(wanted)
         here[np.flatnonzero(wanted)[start:stop]] = True
         return np.array([values for values, _ in index.frames(here)])
+
+    def _find_fixed(self) -> NDArray[np.bool_] | None:
+        """Components of forces that are exactly zero in the first frames while nothing moves there:
+        FIXED_ATOMS, which CP2K does not tell with the forces.
+        """
+        if "forces" not in self._join.wanted or self.n_frames < 2:
+            return None
+        positions, forces = (self._raw(role, 0, 2) for role in ("positions", "forces"))
+        fixed = (forces == 0).all(axis=0) & (positions[0] == positions[1])
+        if not fixed.any() or fixed.all():
+            return None
+        atoms = int(fixed.any(axis=1).sum())
+        self.notes.append(
+            f"{atoms} of {len(fixed)} atoms were fixed: they do not move, and their forces, zero,"
+            " are left out of the fit."
+        )
+        return np.asarray(fixed)
 
     def _find_units(self) -> None:
         """Let the log, else mechanics, tell the units that no file states."""
