@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,16 @@ _VARIABLE = re.compile(r"\$\{\s*(\w+)\s*(?:-([^}]*))?\}|\$(\w+)")
 _COMMENT = re.compile(r"[#!].*")
 _UNIT = re.compile(r"\[\s*([^\]]*?)\s*\]")
 _OPERATOR = re.compile(r"([*/])")
+_FUNCTIONS: dict[str, Callable[[float], float]] = {
+    "COS": lambda degrees: math.cos(math.radians(degrees)),
+    "EXP": math.exp,
+    "LOG": math.log,
+    "LOG10": math.log10,
+    "SIN": lambda degrees: math.sin(math.radians(degrees)),
+    "SQRT": math.sqrt,
+    "TAN": lambda degrees: math.tan(math.radians(degrees)),
+}
+_CALL = re.compile(rf"([-+]?)({'|'.join(_FUNCTIONS)})\(([^()]*)\)")
 _MAX_INCLUDES = 20
 
 
@@ -49,21 +59,32 @@ class Keyword:
         return self.value.strip("'\" ")
 
     def _number(self, token: str) -> float:
-        """CP2K also takes Fortran exponents (1.0D0), and products and fractions from left to right
-        (1/3, 4.04*1.5), but no sums (`read_float_object` of its parser).
+        """CP2K also takes Fortran exponents (1.0D0), products and fractions from left to right
+        (1/3, 4.04*1.5), and since 2026 functions of a number (-SQRT(3)/2, COS(60) in degrees), but
+        no sums (`read_float_object` of its parser; manual of &CELL).
         """
         number, operator = 1.0, "*"
         try:
-            for part in _OPERATOR.split(token.strip("'\"").upper().replace("D", "E")):
+            for part in _OPERATOR.split(token.strip("'\"").upper()):
                 if part in ("*", "/"):
                     operator = part
-                else:
-                    number = number * float(part) if operator == "*" else number / float(part)
-        except (ValueError, ZeroDivisionError):
+                    continue
+                factor = _factor(part)
+                number = number * factor if operator == "*" else number / factor
+        except (ValueError, ZeroDivisionError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
             raise InputError(f"expected a number, found '{token}'", self.file, self.line)
         return number
+
+
+def _factor(text: str) -> float:
+    """A number, or a function of one. Raises ValueError for anything else."""
+    call = _CALL.fullmatch(text)
+    if call is None:
+        return float(text.replace("D", "E"))
+    value = float(call[3].replace("D", "E"))
+    return (-1.0 if call[1] == "-" else 1.0) * _FUNCTIONS[call[2]](value)
 
 
 @dataclass

@@ -187,8 +187,8 @@ class CP2KSource(FileSource):
             if role == "forces" and not values.any():
                 raise InputError(
                     f"step {step}: all forces are zero, so CP2K did not compute them; with ENSEMBLE"
-                    " REFTRAJ the section &MOTION / &MD / &REFTRAJ needs both EVAL_ENERGY_FORCES"
-                    " .TRUE. and EVAL_FORCES .TRUE.",
+                    " REFTRAJ the section &MOTION / &MD / &REFTRAJ needs EVAL ENERGY_FORCES (before"
+                    " release 2023.2 both EVAL_ENERGY_FORCES .TRUE. and EVAL_FORCES .TRUE.)",
                     index.path,
                     line or None,
                 )

@@ -134,7 +134,7 @@ def _printed_as(root: Section, project: str | None) -> frozenset[str]:
     names = set()
     for section, _, _ in _PRINTED.values():
         name = _text(root.get("MOTION", "PRINT", section, "FILENAME"))
-        if name:
+        if name and not name.startswith("="):  # then it is all of the name
             whole = "/" in name or not project
             names.add(Path(name).name if whole else f"{Path(project or '').name}-{name}")
     return frozenset(names)
@@ -223,9 +223,25 @@ def _kind(section: Section) -> Kind:
 
 
 def _first_cell(root: Section) -> Floats | None:
-    """The cell of the first &FORCE_EVAL that gives one."""
-    cells = (_cell(section) for section in root.all("FORCE_EVAL", "SUBSYS", "CELL"))
-    return next((cell for cell in cells if cell is not None), None)
+    """The cell of the first &FORCE_EVAL that gives one, or names a file with it."""
+    for subsystem in root.all("FORCE_EVAL", "SUBSYS"):
+        for section in subsystem.all("CELL"):
+            if (cell := _cell(section)) is not None:
+                return cell
+        topology = "TOPOLOGY", "COORD_FILE_NAME|COORD_FILE", "COORD_FILE_FORMAT|COORDINATE"
+        name, form = (subsystem.get(topology[0], keyword) for keyword in topology[1:])
+        if form is not None and _upper(form) in ("CIF", "PDB", "EXTXYZ"):
+            cell = _of_file(name, form)
+            if cell is not None:
+                return cell
+    return None
+
+
+def _of_file(name: Keyword | None, form: Keyword | None) -> Floats | None:
+    """The cell in a file that is named; None if there is no such file."""
+    if name is None or not (file := name.file.parent / name.text).is_file():
+        return None
+    return read_cell_file(file, _upper(form) or "CP2K")
 
 
 def _cell(section: Section) -> Floats | None:
@@ -234,20 +250,21 @@ def _cell(section: Section) -> Floats | None:
         section.get("ABC"),
         [keyword for name in "ABC" if (keyword := section.get(name))],
     )
-    if lengths:
+    if (
+        named := _of_file(section.get("CELL_FILE_NAME"), section.get("CELL_FILE_FORMAT"))
+    ) is not None:
+        cell = named  # goes before all else (manual of &CELL)
+    elif lengths:
         cell = _cell_from_lengths(lengths, section.get("ALPHA_BETA_GAMMA|ANGLES"))
     elif len(vectors) == 3:
         cell = np.array([_vector(vector, LENGTH, "angstrom", 3) for vector in vectors])
-    elif (name := section.get("CELL_FILE_NAME")) and (name.file.parent / name.text).is_file():
-        form = section.get("CELL_FILE_FORMAT")
-        cell = read_cell_file(name.file.parent / name.text, _upper(form) or "CP2K")
     else:
         return None
     repeats = section.get("MULTIPLE_UNIT_CELL")
     if repeats:
         cell = cell * np.array(_vector(repeats, NUMBER, "", 3))[:, np.newaxis]
     if not abs(np.linalg.det(cell)) > 0:
-        where = lengths or vectors[0]
+        where = repeats or lengths or vectors[0]
         raise InputError("this cell has no volume", where.file, where.line)
     return cell
 

@@ -31,7 +31,8 @@ def label_with_cp2k(
         raise InputError(
             f"{frames.n_frames} frames wait for their forces in {directory}: {error}. Or let CP2K"
             " compute them elsewhere: copy that directory there, run `cp2k.psmp -i"
-            f" {reference.main} -o label.out` in it, copy it back, and give this command again"
+            f" {reference.main} -o label.out` in it (before release 2023.2 with `-E OLD_EVAL=1`),"
+            " copy it back, and give this command again"
         ) from None
     return open_cp2k(directory)
 
