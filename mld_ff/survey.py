@@ -23,6 +23,8 @@ from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
 BROKEN_LISTED = 20
 TEMPERATURE_LIMIT = 0.1
 """A mean temperature off by more than this fraction is worth a warning."""
+PARTS = ("forces", "velocities", "energy", "stress")
+"""Of frames, beside positions."""
 NOISE_LIMIT = 0.05
 """Force noise is worth a warning beyond this fraction of the force itself."""
 
@@ -160,7 +162,7 @@ class Inspection:
     density: float
     """[g/cm³]."""
     has: dict[str, bool]
-    """Whether the frames hold `forces`, `velocities`, `energy`."""
+    """Whether the frames hold what PARTS names."""
     target_K: float | None = None
     """Temperature [K] that the source says its run was set to."""
 
@@ -285,7 +287,7 @@ def inspect(
     if survey is None or first is None:
         raise InputError("the trajectory holds no frames")
     density = float(first.masses.sum()) / (volume / done) * AMU_PER_A3_TO_G_PER_CM3
-    has = {name: getattr(first, name) is not None for name in ("forces", "velocities", "energy")}
+    has = {name: getattr(first, name) is not None for name in PARTS}
     return Inspection(
         survey=survey,
         frames=done,

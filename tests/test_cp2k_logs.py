@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import present
 from cp2k_output import BOHR_A, DATA, HARTREE_EV, edit, message, unpacked
 
 from mld_ff.sources.cp2k import open_cp2k, read_cp2k
@@ -273,3 +274,26 @@ def test_extended_xyz_of_2026(run: Callable[[str], Path]) -> None:
     assert frames.energy == pytest.approx(expected.energy)
     edit(directory / "argon-pos-1.xyz", "13.0000000000 0.0", "thirteen 0.0")
     assert "argon-pos-1.xyz:2: expected the nine numbers of a cell" in message(directory)
+
+
+# --- stress ---------------------------------------------------------------------------------------
+
+
+def test_stress_of_the_log_and_of_the_file_are_the_same(run: Callable[[str], Path]) -> None:
+    """The file holds the motion of the atoms as well, the log's tables do not."""
+    directory = run("strs")
+    source = open_cp2k(directory, require_forces=False)
+    by_log = present(source.read().stress)
+    bar = 1e5 * 1e-30 / 1.602176634e-19
+    # of the log's first table, in GPa
+    assert by_log[0, 0, 0] == pytest.approx(1.91227273274e-3 * 1e4 * bar, rel=1e-6)
+    (directory / "strs.log").unlink()
+    by_file = present(read_cp2k(directory, require_forces=False).stress)
+    assert by_file == pytest.approx(by_log, rel=1e-5, abs=1e-10)
+    (directory / "strs-vel-1.xyz").unlink()
+    without = open_cp2k(directory, require_forces=False)
+    assert without.read().stress is None
+    assert (
+        "strs-1.stress: left out, for the motion of the atoms is part of the stress in it, and"
+        " there are no velocities of every frame to take that out."
+    ) in without.notes

@@ -19,6 +19,7 @@ _PATTERNS = {
     "velocities": re.compile(rf"(?P<project>.+)-vel{_FRAMES}"),
     "energies": re.compile(rf"(?P<project>.+)-\d+\.ener{_COMPRESSED}"),
     "cells": re.compile(rf"(?P<project>.+)-\d+\.cell{_COMPRESSED}"),
+    "stress": re.compile(rf"(?P<project>.+)-\d+\.stress{_COMPRESSED}"),
     "restart": re.compile(rf"(?P<project>.+)-\d+\.restart{_COMPRESSED}"),
     "input": re.compile(rf".+\.inp{_COMPRESSED}"),
 }
@@ -26,9 +27,9 @@ SOUGHT = (
     "PROJ-pos-1.xyz, PROJ-frc-1.xyz, PROJ-vel-1.xyz, PROJ-1.ener, PROJ-1.cell, PROJ-1.restart,"
     " and inputs and logs by any name"
 )
-ROLES = ("positions", "forces", "velocities", "energies", "cells", "input", "log")
+ROLES = ("positions", "forces", "velocities", "energies", "cells", "stress", "input", "log")
 """Of files that can be named one by one."""
-_ONE_PER_RUN = ("positions", "forces", "velocities", "energies", "cells", "restart")
+_ONE_PER_RUN = ("positions", "forces", "velocities", "energies", "cells", "stress", "restart")
 _CHECKED = ("forces", "velocities")
 """Of these atoms, steps and energies are held against those of the positions, so that a file by
 another project's name may be tried."""
@@ -37,8 +38,8 @@ another project's name may be tried."""
 class RunFiles:
     """The files of one run.
 
-    `one` holds at most one file for positions, forces, velocities, energies, cells, restart;
-    `inputs` and `logs` all the candidates, `tables` files of forces as a log has them;
+    `one` holds at most one file for positions, forces, velocities, energies, cells, stress,
+    restart; `inputs` and `logs` all the candidates, `tables` files of forces as a log has them;
     `project` is CP2K's project name if the file names tell it; `where` the place looked at.
     """
 

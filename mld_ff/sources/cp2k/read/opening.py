@@ -24,6 +24,7 @@ def open_cp2k(
     velocities: StrPath | None = None,
     energies: StrPath | None = None,
     cells: StrPath | None = None,
+    stress: StrPath | None = None,
     input: StrPath | None = None,
     log: StrPath | None = None,
     require_forces: bool | None = True,
@@ -36,13 +37,13 @@ def open_cp2k(
     Parameters
     ----------
     path: a directory, or files, recognised by their names (`PROJ-pos-1.xyz`, `-frc-`, `-vel-`, each
-        also .dcd, positions also .pdb; `PROJ-1.ener`, `PROJ-1.cell`, `PROJ-1.restart`; each also
+        also .dcd, positions also .pdb; `PROJ-1.ener`, `.cell`, `.stress`, `.restart`; each also
         .gz, .bz2, .xz) or, input and log, by what stands in them; None if the files are named
         below.
-    positions, forces, velocities, energies, cells, input, log: a file by any name, instead of the
-        one recognised. Velocities that cover only some of the frames are left out, and notes say
-        so; named here, they keep only the frames that have velocities. The same holds of forces if
-        they are not required.
+    positions, forces, velocities, energies, cells, stress, input, log: a file by any name, instead
+        of the one recognised. Velocities that cover only some of the frames are left out, and notes
+        say so; named here, they keep only the frames that have velocities. The same holds of forces
+        if they are not required.
     require_forces: whether a run without forces is an error; None: use forces where there is a file
         of them.
     skip_fs: frames of this first stretch of time are left out (equilibration).
@@ -56,6 +57,7 @@ def open_cp2k(
         "velocities": velocities,
         "energies": energies,
         "cells": cells,
+        "stress": stress,
         "input": input,
         "log": log,
     }

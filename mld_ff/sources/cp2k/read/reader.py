@@ -39,6 +39,7 @@ from mld_ff.sources.cp2k.read.runinfo import (
     with_logs,
 )
 from mld_ff.sources.cp2k.read.settings import RunSettings
+from mld_ff.sources.cp2k.read.stress import find_stresses
 from mld_ff.sources.cp2k.read.tables import read_energies, read_seconds, read_temperatures
 from mld_ff.sources.source import CHUNK, FileSource
 from mld_ff.sources.textfiles import sha256
@@ -98,6 +99,14 @@ class CP2KSource(FileSource):
         self._note_what_forces_hold()
         if skip_fs:
             self._skip(skip_fs)
+        self._stresses = find_stresses(
+            files.one.get("stress"),
+            self._calculations,
+            self._join.step,
+            self._is_dynamics,
+            "velocities" in self._join.wanted,
+            self.notes,
+        )
         self.origin = self._describe()
 
     @property
@@ -157,15 +166,20 @@ class CP2KSource(FileSource):
 
     def _trajectory(self, frames: slice, arrays: dict[str, Floats]) -> Trajectory:
         step = self._join.step[frames]
+        cell, velocities = self._cells.at(step), arrays.get("velocities")
+        stress = None
+        if self._stresses is not None:
+            stress = self._stresses.of(frames, cell, self.masses, velocities)
         return Trajectory(
             symbols=self.symbols,
             masses=self.masses,
             positions=arrays["positions"],
-            cell=self._cells.at(step),
+            cell=cell,
             time=self._time[frames],
             step=step,
             forces=arrays.get("forces"),
-            velocities=arrays.get("velocities"),
+            velocities=velocities,
+            stress=stress,
             energy=None if self._energy is None else self._energy[frames],
             fixed=self._fixed,
             origin=self.origin,
