@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,6 +199,25 @@ def test_frames_whose_field_did_not_converge_are_left_out(run: Callable[[str], P
     )
     (directory / "output").write_text(text.replace(" ENERGY|", failed + " ENERGY|"))
     assert "the self-consistent field converged in none of the frames" in message(directory)
+
+
+def test_logs_of_other_runs_are_not_used(run: Callable[[str], Path]) -> None:
+    """Of another kind of run of the same project, or with other energies."""
+    directory = run("npti")
+    text = (directory / "output").read_text()
+    before = open_cp2k(directory)
+    assert "output" in before.origin.files
+    optimization = text.replace(
+        "Run type                                                             MD",
+        "Run type GEO_OPT",
+    )
+    (directory / "relax.out").write_text(optimization)
+    (directory / "argon.inp").write_text("&GLOBAL\nPROJECT npti\nRUN_TYPE MD\n&END")
+    (directory / "older").write_text(re.sub(r"(energy \[a\.u\.\]:\s+-?)0\.", r"\g<1>1.", text))
+    source = open_cp2k(directory)
+    assert "relax.out: not used, it is of RUN_TYPE GEO_OPT, not MD." in source.notes
+    assert "older: not used, its energies are not those of the frames." in source.notes
+    assert [name for name in source.origin.files if "." not in name] == ["output"]
 
 
 # --- names ----------------------------------------------------------------------------------------

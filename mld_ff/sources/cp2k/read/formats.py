@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import ase.io
+import numpy as np
 
 from mld_ff.errors import InputError
 from mld_ff.sources.cp2k.read.content import role_by_content
@@ -25,10 +26,13 @@ from mld_ff.sources.cp2k.read.logtables import (
 from mld_ff.sources.cp2k.read.pdb import read_pdb_index
 from mld_ff.sources.cp2k.read.xyz import read_xyz_index
 
+OTHER_RUN = 0.05
+"""[hartree]; a bias is in the energies of the frames, and may not be in those of the log."""
 
-def open_indices(files: RunFiles, logs: Sequence[Log], notes: list[str]) -> dict[str, FrameIndex]:
-    """What frames the files hold, by role. Raises InputError if there are no positions, or files
-    cannot be of one run.
+
+def open_indices(files: RunFiles, logs: list[Log], notes: list[str]) -> dict[str, FrameIndex]:
+    """What frames the files hold, by role. Of the logs those are removed that tell of other frames.
+    Raises InputError if there are no positions, or files cannot be of one run.
     """
     if "positions" not in files.one:
         raise files.no_positions()
@@ -37,6 +41,9 @@ def open_indices(files: RunFiles, logs: Sequence[Log], notes: list[str]) -> dict
         for role in ("positions", "forces", "velocities")
         if role in files.one
     }
+    for log in [log for log in logs if _is_of_others(log, indices["positions"])]:
+        logs.remove(log)
+        notes.append(f"{log.path.name}: not used, its energies are not those of the frames.")
     if "forces" not in indices and (tables := _tables(files, logs)):
         indices["forces"] = tables
         files.one["forces"] = tables.path
@@ -64,6 +71,15 @@ def _read_index(file: Path) -> FrameIndex:
                 raise InputError("this log holds no table of forces of a step", file)
             return force_tables(tables)
     return read_xyz_index(file)
+
+
+def _is_of_others(log: Log, positions: FrameIndex) -> bool:
+    """Whether its energies at the steps of the frames are others than theirs."""
+    at = {c.step: c.energy for c in log.calculations}
+    there = np.array([at.get(step, np.nan) for step in positions.step.tolist()])
+    apart = np.abs(there - positions.energy)
+    known = apart[np.isfinite(apart)]
+    return len(known) > 0 and float(np.median(known)) > OTHER_RUN
 
 
 def _tables(files: RunFiles, logs: Sequence[Log]) -> ForceTables | None:

@@ -349,7 +349,8 @@ class CP2KSource(FileSource):
         self._energy = None if self._energy is None else self._energy[keep]
 
     def _describe(self) -> Origin:
-        used = [*self._files.one.values(), *self._files.inputs]
+        logs = [log.path for log in self._logs]
+        used = list(dict.fromkeys([*self._files.one.values(), *self._files.inputs, *logs]))
         settings: RunSettings = self._settings
         return Origin(
             files=tuple(_relative(file, self._files.where) for file in used),

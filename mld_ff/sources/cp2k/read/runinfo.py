@@ -86,10 +86,17 @@ def logs_of_run(
 ) -> list[Log]:
     """Those of the run that printed the trajectory."""
     names = {files.project, settings.project, *settings.printed_as}
-    mine = [log for log in logs if None in (log.project, files.project) or log.project in names]
+    named = [log for log in logs if None in (log.project, files.project) or log.project in names]
     notes += [
         f"{log.path.name}: not used, its project is {log.project}, not {files.project}."
         for log in logs
+        if log not in named
+    ]
+    kind = settings.run_type or next((log.run_type for log in reversed(named)), None)
+    mine = [log for log in named if None in (log.run_type, kind) or log.run_type == kind]
+    notes += [
+        f"{log.path.name}: not used, it is of RUN_TYPE {log.run_type}, not {kind}."
+        for log in named
         if log not in mine
     ]
     return mine
