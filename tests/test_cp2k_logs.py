@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.geometry import cell_to_cellpar
 from conftest import present
 from cp2k_output import BOHR_A, DATA, HARTREE_EV, edit, message, unpacked
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mld_ff.sources.cp2k import open_cp2k, read_cp2k
 from mld_ff.sources.cp2k.read.log import read_log
@@ -121,6 +124,20 @@ def test_forces_in_logs_old_and_new(tmp_path: Path, table: str, places: int) -> 
         assert forces == pytest.approx(expected * FORCE, rel=1e-6)
 
 
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_spoilt_log_never_gives_a_traceback(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    text = bytearray((HEAD.format(version="7.1") + CELL_5 + MD_7).encode())
+    for _ in range(data.draw(st.integers(1, 30))):
+        at = data.draw(st.integers(0, len(text) - 1))
+        text[at] = data.draw(st.sampled_from(b"0*-. E9\n[n"))
+    file = tmp_path_factory.mktemp("spoilt") / "output"
+    file.write_bytes(bytes(text))
+    assert len(read_log(file).calculations) <= 2
+
+
 # --- a run whose log is all there is beside the frames --------------------------------------------
 
 
@@ -154,17 +171,57 @@ def test_forces_that_only_the_log_has(run: Callable[[str], Path]) -> None:
     assert forces == pytest.approx(by_file, abs=1e-8 * FORCE)
 
 
-def test_a_cell_that_turns_is_not_taken_from_the_log(run: Callable[[str], Path]) -> None:
-    directory = run("npti")
-    (directory / "npti-1.cell").unlink()
-    edit(directory / "output", " MD| Cell lengths [ang]", " MD| Cell angles [deg] 80.1 85 75\n")
-    assert (
-        message(directory)
-        == f"{directory}: the cell changes in this run (ENSEMBLE NPT_I), and there is no"
-        " PROJ-1.cell; output has its lengths and angles only, which do not tell how it lies; CP2K"
-        " prints it with &MOTION / &PRINT / &CELL, as often as &TRAJECTORY (or name the file with"
-        " --file cells=FILE)"
+# Of a run of NPT_F by CP2K 7.1: the .cell file has ten decimals, the log lengths and angles.
+NPT_F = np.array(
+    [
+        [[10.8816, 0, 0], [0, 11.7514, 0], [-1.15989082, 0, 13.07103802]],
+        [
+            [10.8741956665, -0.0023156293, -0.0031094830],
+            [-0.0025007800, 11.7518359120, -0.0053422777],
+            [-1.1628366788, -0.0056952212, 13.0673100682],
+        ],
+    ]
+)
+
+
+@pytest.mark.parametrize("strain", [1, 300])
+def test_a_cell_whose_shape_changes_lies_as_the_barostat_strained_it(
+    tmp_path: Path, strain: int
+) -> None:
+    start, end = NPT_F[0], NPT_F[0] + strain * (NPT_F[1] - NPT_F[0])
+    rows = "".join(
+        f" CELL| Vector {v} [angstrom]: {r[0]:9.3f} {r[1]:9.3f} {r[2]:9.3f}   |{v}| ="
+        f" {np.linalg.norm(r):12.6f}\n"
+        for v, r in zip("abc", start, strict=True)
     )
+    lengths, angles = (cell_to_cellpar(end)[k] for k in (slice(3), slice(3, 6)))
+    rows += "".join(
+        f" CELL| Angle ({a},{b}), {name} [degree]: {angle:12.6f}\n"
+        for (a, b, name), angle in zip(
+            (("b", "c", "alpha"), ("a", "c", "beta"), ("a", "b", "gamma")),
+            cell_to_cellpar(start)[3:],
+            strict=True,
+        )
+    )
+    energy = " ENERGY| Total FORCE_EVAL ( QS ) energy [a.u.]:    -17.5\n"
+    step = f"{energy} MD| Step number          1\n MD| Cell lengths [ang]"
+    step += "".join(f" {x:15.8E}" for x in lengths) + "\n MD| Cell angles [deg]"
+    step += "".join(f" {x:15.8E}" for x in angles) + "\n"
+    head = HEAD.format(version="2023.1") + " MD_PAR| Ensemble type     NPT_F\n"
+    (tmp_path / "output").write_text(f"{head}{rows}{energy} MD_INI| MD initialization\n{step}")
+    frame = "2\n i = {0}, time = {0}.0, E = -17.5\nO 0 0 0\nH 0 0 1.{0}\n"
+    (tmp_path / "melt-pos-1.xyz").write_text("".join(frame.format(n) for n in range(2)))
+    if strain == 1:
+        cells = read_cp2k(tmp_path, require_forces=False).cell
+        assert cells == pytest.approx(np.array([start, end]), abs=2e-6)
+    else:
+        assert (
+            message(tmp_path, require_forces=False)
+            == f"{tmp_path}: the cell changes in this run (ENSEMBLE NPT_F), and there is no"
+            " PROJ-1.cell; output has its lengths and angles only, which do not tell how it lies"
+            " after so large a change; CP2K prints it with &MOTION / &PRINT / &CELL, as often as"
+            " &TRAJECTORY (or name the file with --file cells=FILE)"
+        )
 
 
 def test_fixed_cell_comes_from_the_log(run: Callable[[str], Path]) -> None:

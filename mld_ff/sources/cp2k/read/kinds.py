@@ -70,7 +70,7 @@ def _check_same_atoms(first: FrameIndex, other: FrameIndex, known: dict[bytes, A
             f"expected {first.n_atoms} atoms as in {first.path.name}, found {other.n_atoms};"
             " the files must come from the same run",
             other.path,
-            other.first_row - 2,
+            max(other.first_row - 2, 0) or None,
         )
     for atom, (expected, label) in enumerate(zip(first.labels, other.labels, strict=False)):
         if known[expected].element != known[label].element:

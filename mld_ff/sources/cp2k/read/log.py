@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from ase.geometry import cellpar_to_cell
+from scipy.linalg import polar
 
+from mld_ff.errors import InputError
 from mld_ff.sources.cp2k.read.units import PRESSURE, unit_factor
 from mld_ff.sources.textfiles import open_binary
 from mld_ff.trajectory import Floats
@@ -21,7 +24,9 @@ from mld_ff.units import BOHR_TO_A
 
 _SAME_A = 2e-3
 """Vectors are printed to three decimals: those made from lengths and angles agree as well."""
-_SAME_DEG = 1e-4
+LARGEST_STRAIN = 0.1
+"""Beyond, the order in which a cell was strained matters: its vectors, found as `_unturned` does,
+were off by 7e-8 Å after a strain of 0.0007 and 3e-4 Å after 0.13 (two runs of NPT_F)."""
 _SAME_LENGTH = 5e-7
 """Lengths in bohr have seven digits before release 8: what the vectors say in Å is not worse."""
 
@@ -64,8 +69,8 @@ class Log:
     cell: Floats | None = None
     """[Å], (3, 3), at the start."""
     is_turned: bool = False
-    """Whether angles of the cell changed: its vectors are not known then, only lengths and angles.
-    """
+    """Whether the shape of the cell changed so much that its lengths and angles do not tell how it
+    lies."""
     coordinates_line: int = 0
     """Where the table of starting coordinates begins; 0 without one."""
     calculations: list[Calculation] = field(default_factory=list)
@@ -116,7 +121,9 @@ class _Reader:
             return
         for pattern, handle in _HANDLERS:
             if match := pattern.match(line):
-                handle(self, match)
+                # numbers that are none, or no cell: such a line tells nothing
+                with suppress(ValueError, AssertionError, np.linalg.LinAlgError, InputError):
+                    handle(self, match)
                 return
 
     def finish(self) -> None:
@@ -216,6 +223,17 @@ class _Reader:
         if self._of_step is not None:
             self._of_step.cell = self._current
 
+    def angles(self, match: re.Match[str]) -> None:
+        """Of a cell whose shape changes; its lengths stand before."""
+        if self._current is None or self.log.cell is None:
+            return
+        lengths = np.linalg.norm(self._current, axis=1)
+        parameters = [*lengths, *(_number(match[k]) for k in (1, 2, 3))]
+        self._current, strain = _unturned(self.log.cell, cellpar_to_cell(parameters))
+        self.log.is_turned = self.log.is_turned or strain > LARGEST_STRAIN
+        if self._of_step is not None:
+            self._of_step.cell = self._current
+
     def _scale(self, match: re.Match[str]) -> None:
         factor = BOHR_TO_A if match[1] == "bohr" else 1.0
         lengths = np.array([factor * _number(match[k]) for k in (2, 3, 4)])
@@ -223,11 +241,6 @@ class _Reader:
             longer = lengths / np.linalg.norm(self._current, axis=1)
             if np.abs(longer - 1).max() > _SAME_LENGTH:
                 self._current = self._current * longer[:, np.newaxis]
-
-    def angles(self, match: re.Match[str]) -> None:
-        found = [_number(match[k]) for k in (1, 2, 3)]
-        if self._angles and not np.allclose(found, self._angles, atol=_SAME_DEG):
-            self.log.is_turned = True
 
     # --- stress -----------------------------------------------------------------------------------
 
@@ -239,6 +252,15 @@ class _Reader:
         self._stress_rows.append([_number(match[k]) for k in (1, 2, 3)])
         if len(self._stress_rows) == 3 and self._pending and self._pending[-1].stress is None:
             self._pending[-1].stress = np.array(self._stress_rows) * self._stress_factor
+
+
+def _unturned(start: Floats, cell: Floats) -> tuple[Floats, float]:
+    """A cell turned so that the strain that takes `start` to it is symmetric, and that strain.
+
+    CP2K's barostat (NPT_F) strains a cell at a symmetric rate, without turning it.
+    """
+    turn, strain = polar(np.linalg.inv(start) @ cell, side="left")
+    return np.asarray(cell @ turn.T), float(np.abs(strain - np.eye(3)).max())
 
 
 def _number(text: str) -> float:

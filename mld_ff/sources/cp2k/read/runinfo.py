@@ -173,7 +173,8 @@ def _cells_of_logs(
     kind = f"ENSEMBLE {settings.ensemble}" if settings.ensemble else "RUN_TYPE CELL_OPT"
     if turned or not cells:
         in_log = (
-            f"; {turned} has its lengths and angles only, which do not tell how it lies"
+            f"; {turned} has its lengths and angles only, which do not tell how it lies after so"
+            " large a change"
             if turned
             else ""
         )
