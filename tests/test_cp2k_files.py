@@ -123,6 +123,23 @@ def test_several_inputs(run: Callable[[str], Path]) -> None:
     assert read_cp2k(directory, input=directory / "again.inp").cell[0, 0, 0] == 14
 
 
+def test_of_several_inputs_the_one_that_the_log_names(run: Callable[[str], Path]) -> None:
+    directory = run("argon")
+    shutil.copy(directory / "argon.inp", directory / "relax.inp")
+    edit(directory / "relax.inp", "ABC 13 13 13", "ABC 14 14 14")
+    (directory / "orca.inp").write_text("! B3LYP def2-SVP\n* xyz 0 1\n*\n")
+    (directory / "slurm-7.out").write_text(
+        " CP2K| version string:                  CP2K version 2023.1\n"
+        " CP2K| Input file name                            relax.inp\n"
+        " GLOBAL| Project name                                 argon\n"
+    )
+    assert read_cp2k(directory).cell[0, 0, 0] == 14
+    for name in ("argon.inp", "relax.inp"):
+        (directory / name).rename(directory / f"{name[:-4]}.in")
+    edit(directory / "slurm-7.out", "relax.inp", "argon.in ")
+    assert read_cp2k(directory).cell[0, 0, 0] == 13
+
+
 def test_a_damaged_log_keeps_nothing_from_us(run: Callable[[str], Path]) -> None:
     directory = run("npt")
     (directory / "old.log.gz").write_bytes(b"junk")

@@ -11,7 +11,9 @@ from mld_ff.sources.textfiles import open_binary
 _HEAD = 1 << 16
 """Bytes that are looked at: a queueing system may write before CP2K does."""
 _LOG = re.compile(rb"^ (?:CP2K\| version string|.{21}PROGRAM STARTED AT )", re.MULTILINE)
-_SECTION = re.compile(rb"^\s*&(?:GLOBAL|FORCE_EVAL|MOTION)\b", re.MULTILINE | re.IGNORECASE)
+_SECTION = re.compile(
+    rb"^\s*(?:&(?:GLOBAL|FORCE_EVAL|MOTION)|@INCLUDE)\b", re.MULTILINE | re.IGNORECASE
+)
 _COMMENT = re.compile(rb"[#!].*")
 _TABLE = re.compile(rb"ATOMIC FORCES in \[a\.u\.\]|FORCES\| Atomic forces \[")
 _NEVER = re.compile(

@@ -144,7 +144,9 @@ def _recognised(present: list[Path], named: Mapping[str, Path]) -> dict[str, lis
         if role and role not in named:
             found[role].append(file)
     if "input" not in named:
-        found["input"] = found["input"] or by_content
+        # other programs call their inputs .inp as well
+        by_name = [file for file in found["input"] if role_by_content(file) == "input"]
+        found["input"] = by_name or by_content or found["input"]
     return found
 
 

@@ -60,6 +60,8 @@ class Log:
     started: str = ""
     """When the program started, as text that sorts."""
     project: str | None = None
+    input_name: str | None = None
+    """Of the input that the program was given."""
     run_type: str | None = None
     ensemble: str | None = None
     timestep: float | None = None
@@ -308,6 +310,7 @@ _HANDLERS: list[tuple[re.Pattern[str], Callable[[_Reader, re.Match[str]], None]]
         (r" STRESS\|\s+[xyz]" + _THREE + r"\s*$", _Reader.stress_row),
         (r"  [XYZ]" + _THREE + r"\s*$", _Reader.stress_row),
         (r" CP2K\| version string:\s+CP2K version (\S+)", _fact("version")),
+        (r" CP2K\| Input file name\s+(\S+)", _fact("input_name")),
         (r" GLOBAL\| Project name\s+(\S+)", _fact("project")),
         (r" GLOBAL\| Run type\s+(\S+)", _fact("run_type")),
         (r" MD(?:_PAR)?\| Ensemble [Tt]ype\s+(\S+)", _fact("ensemble")),

@@ -65,8 +65,9 @@ class CP2KSource(FileSource):
     ) -> None:
         self.notes = []
         self._files = files
-        settings = find_settings(files, self.notes)
-        self._logs = logs_of_run(read_logs(files), files, settings, self.notes)
+        logs = read_logs(files)
+        settings = find_settings(files, logs, self.notes)
+        self._logs = logs_of_run(logs, files, settings, self.notes)
         self._settings = with_logs(settings, self._logs)
         self._indices: dict[str, FrameIndex] = open_indices(files, self._logs, self.notes)
         if require_forces is None:

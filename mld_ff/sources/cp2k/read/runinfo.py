@@ -46,11 +46,12 @@ def read_logs(files: RunFiles) -> list[Log]:
     return sorted(logs, key=lambda log: log.started)
 
 
-def find_settings(files: RunFiles, notes: list[str]) -> RunSettings:
+def find_settings(files: RunFiles, logs: Sequence[Log], notes: list[str]) -> RunSettings:
     """What input and restart say, the input first.
 
-    Of several inputs those with the PROJECT of the trajectory count; afterwards `files.inputs`
-    holds the one used. Raises InputError if several of them say different things.
+    Of several inputs those with the PROJECT of the trajectory count, and of those that the logs
+    name; afterwards `files.inputs` holds the one used. Raises InputError if several of them say
+    different things.
     """
     read = {file: read_settings(file) for file in files.inputs}
     if files.project and "input" not in files.named:
@@ -62,6 +63,8 @@ def find_settings(files: RunFiles, notes: list[str]) -> RunSettings:
             for f, p in others.items()
         ]
         read = exact or matching
+        given = {log.input_name for log in logs if log.project == files.project}
+        read = {f: s for f, s in read.items() if f.name in given} or read
     files.inputs = list(read)[:1]
     settings = [*read.values()]
     if any(repr(other) != repr(settings[0]) for other in settings[1:]):
