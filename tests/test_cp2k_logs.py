@@ -87,6 +87,19 @@ def test_log_of_release_7(tmp_path: Path) -> None:
     )
 
 
+def test_log_without_vectors_of_the_cell(tmp_path: Path) -> None:
+    """PRINT_LEVEL LOW: lengths and angles of dynamics only, which tell of a box how it lies."""
+    at = MD_7.replace("0.1200000E+03", "0.9000000E+02")
+    (tmp_path / "out").write_text(HEAD.format(version="7.1") + at)
+    log = read_log(tmp_path / "out")
+    cells = [log.cell, *(calculation.cell for calculation in log.calculations)]
+    lengths = [[18.46262, 18.46262, 23.64236]] * 2 + [[18.65, 18.65, 23.8823]]
+    for cell, expected in zip(cells, lengths, strict=True):
+        assert present(cell) == pytest.approx(np.diag(expected) * BOHR_A)
+    (tmp_path / "out").write_text(HEAD.format(version="7.1") + MD_7)
+    assert read_log(tmp_path / "out").cell is None
+
+
 @pytest.mark.parametrize(
     ("table", "places"),
     [

@@ -210,3 +210,47 @@ def test_single_points_are_frames(run: Callable[[str], Path], tmp_path: Path) ->
     (directory / "task.9" / "point-forces-1_0.xyz").unlink()
     assert open_cp2k(directory, require_forces=None).read().forces is None
     assert "3 single points are there, but no forces; CP2K prints them if its" in message(directory)
+
+
+LOW = """\
+ CP2K| version string:                                       CP2K version 2023.1
+ CP2K| Input file name                                                 point.inp
+ GLOBAL| Project name                                                        low
+ GLOBAL| Run type                                                   ENERGY_FORCE
+ ENERGY| Total FORCE_EVAL ( QS ) energy [a.u.]:              -17.200000000000000
+
+ ATOMIC FORCES in [a.u.]
+
+ # Atom   Kind   Element          X              Y              Z
+      1      1      O           0.01000000    -0.02000000     0.00000000
+      2      2      H          -0.01000000     0.02000000     0.00000000
+ SUM OF ATOMIC FORCES           0.00000000     0.00000000     0.00000000     0.00000000
+"""
+
+
+@pytest.mark.parametrize(
+    "atoms",
+    [
+        "&COORD\n O_w 1 2 3 WAT\n H_w 1 2 3.96 WAT\n&END",
+        "&COORD\n UNIT [nm]\n O_w 0.1 0.2 0.3\n H_w 0.1 0.2 0.396\n&END",
+        "&COORD\n SCALED\n O_w 1/8 1/4 3/8\n H_w 0.125 0.25 0.495\n&END",
+        "&COORD\n@INCLUDE 'atoms.inc'\n&END",
+        "&TOPOLOGY\n COORD_FILE_NAME atoms.xyz\n&END",
+    ],
+)
+def test_atoms_of_the_input_where_the_log_does_not_print_them(tmp_path: Path, atoms: str) -> None:
+    """PRINT_LEVEL LOW leaves out atoms and cell."""
+    (tmp_path / "output").write_text(LOW)
+    (tmp_path / "atoms.inc").write_text(" O_w 1.0 2.0 3.0\n H_w 1.0 2.0 3.96\n")
+    (tmp_path / "atoms.xyz").write_text("2\n\nO_w 1.0 2.0 3.0\nH_w 1.0 2.0 3.96\n")
+    kinds = "&KIND O_w\n ELEMENT O\n&END\n&KIND H_w\n ELEMENT H\n MASS 2.014\n&END"
+    cell = "&CELL\n ABC 8 8 8\n&END"
+    text = f"&FORCE_EVAL\n&SUBSYS\n{cell}\n{atoms}\n{kinds}\n&END\n&END"
+    (tmp_path / "point.inp").write_text(text)
+    frames = open_cp2k(tmp_path).read()
+    assert frames.positions[0] == pytest.approx(np.array([[1, 2, 3], [1, 2, 3.96]]))
+    assert frames.symbols == ("O", "H") and frames.masses[1] == 2.014
+    assert frames.cell[0] == pytest.approx(8 * np.eye(3))
+    assert present(frames.forces)[0, 0] == pytest.approx(np.array([0.01, -0.02, 0]) * FORCE)
+    (tmp_path / "point.inp").write_text(text.replace(atoms, ""))
+    assert "this log does not print the atoms, and no input beside" in message(tmp_path)

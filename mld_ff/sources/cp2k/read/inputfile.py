@@ -97,6 +97,8 @@ class Section:
     parameter: str = ""
     keywords: dict[str, Keyword] = field(default_factory=dict)
     sections: list[Section] = field(default_factory=list)
+    rows: list[tuple[str, Keyword]] = field(default_factory=list)
+    """Of &COORD, every line: its first word, and the rest."""
 
     def all(self, *path: str) -> list[Section]:
         """Every section at this path; a section that is repeated gives several."""
@@ -138,7 +140,10 @@ def parse_input(path: Path) -> Section:
             stack[-1].sections.append(section)
             stack.append(section)
         else:
-            stack[-1].keywords[word.upper()] = Keyword(rest.strip(), file, line)
+            keyword = Keyword(rest.strip(), file, line)
+            stack[-1].keywords[word.upper()] = keyword
+            if stack[-1].name == "COORD":
+                stack[-1].rows.append((word, keyword))
     return root
 
 

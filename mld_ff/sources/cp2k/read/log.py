@@ -27,6 +27,7 @@ _SAME_A = 2e-3
 LARGEST_STRAIN = 0.1
 """Beyond, the order in which a cell was strained matters: its vectors, found as `_unturned` does,
 were off by 7e-8 Å after a strain of 0.0007 and 3e-4 Å after 0.13 (two runs of NPT_F)."""
+_RIGHT_DEG = 1e-5
 _SAME_LENGTH = 5e-7
 """Lengths in bohr have seven digits before release 8: what the vectors say in Å is not worse."""
 
@@ -212,6 +213,14 @@ class _Reader:
             if self.log.cell is None:
                 self.log.cell = self._current
 
+    def initial_angles(self, match: re.Match[str]) -> None:
+        """At PRINT_LEVEL LOW no vectors are printed; of a box these say as much."""
+        right = [_number(match[k]) for k in (1, 2, 3)]
+        if self.log.cell is None and self._lengths and np.allclose(right, 90, atol=_RIGHT_DEG):
+            self._current = self.log.cell = np.diag(self._lengths)
+            if self._initial is not None:
+                self._initial.cell = self._current
+
     def initial_lengths(self, match: re.Match[str]) -> None:
         """Of the start of dynamics, to more decimals than the vectors."""
         self._scale(match)
@@ -243,6 +252,7 @@ class _Reader:
             longer = lengths / np.linalg.norm(self._current, axis=1)
             if np.abs(longer - 1).max() > _SAME_LENGTH:
                 self._current = self._current * longer[:, np.newaxis]
+        self._lengths = lengths.tolist()
 
     # --- stress -----------------------------------------------------------------------------------
 
@@ -301,6 +311,8 @@ _HANDLERS: list[tuple[re.Pattern[str], Callable[[_Reader, re.Match[str]], None]]
         (r" CELL\| Angle \([abc],[abc]\), \w+\s+\[degree\]:" + _N, _Reader.angle),
         (r" MD_INI\| Cell lengths \[(ang)\]" + _THREE, _Reader.initial_lengths),
         (r" INITIAL CELL LNTHS\[(bohr)\]\s+=" + _THREE, _Reader.initial_lengths),
+        (r" MD_INI\| Cell angles \[deg\]" + _THREE, _Reader.initial_angles),
+        (r" INITIAL CELL ANGLS\[deg\]\s+=" + _THREE, _Reader.initial_angles),
         (r" MD\| Cell lengths \[(ang)\]" + _THREE, _Reader.lengths),
         (r" CELL LNTHS\[(bohr)\]\s+=" + _THREE, _Reader.lengths),
         (r" MD\| Cell angles \[deg\]" + _THREE, _Reader.angles),

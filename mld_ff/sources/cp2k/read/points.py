@@ -15,6 +15,7 @@ from mld_ff.errors import InputError
 from mld_ff.origin import Origin
 from mld_ff.sources.cp2k.read.advice import FORCES_SECTION, REMEDIES
 from mld_ff.sources.cp2k.read.content import role_by_content
+from mld_ff.sources.cp2k.read.coordinates import Coordinates, coordinates_of_input
 from mld_ff.sources.cp2k.read.discover import RunFiles, role_of
 from mld_ff.sources.cp2k.read.kinds import resolve_label
 from mld_ff.sources.cp2k.read.log import Calculation, Log, read_log
@@ -46,6 +47,22 @@ class Point:
     """[Å], (3, 3)."""
     table: Table | None
     """Of its forces."""
+    input: Path | None
+    """Of which the atoms are, where the log does not print them."""
+
+    def coordinates(self) -> Coordinates:
+        """Labels (N,) and positions (N, 3) [Å]. Raises InputError where neither log nor input has
+        them."""
+        if self.log.coordinates_line:
+            return read_coordinates(self.log)
+        found = None if self.input is None else coordinates_of_input(self.input)
+        if found is None:
+            raise InputError(
+                "this log does not print the atoms, and no input beside it has them: keep the input"
+                " and the file that it names (or let CP2K print them: PRINT_LEVEL MEDIUM)",
+                self.log.path,
+            )
+        return found
 
 
 def find_points(files: RunFiles) -> list[Point]:
@@ -73,10 +90,13 @@ def _points_in(place: Path) -> Iterator[Point]:
             with suppress(InputError):  # a damaged log must not keep the others from us
                 logs.append(read_log(file))
     tables = tables_of_files([file for file in present if roles[file] == "tables"])
-    cell = _cell_of_input(place) if logs else None
+    inputs = [f for f in place.iterdir() if f.is_file() and "input" in (role_of(f), roles.get(f))]
     for log in logs:
         done = [c for c in log.calculations if c.step is None]
-        if not done or not log.coordinates_line or log.cell is None:
+        named = [file for file in inputs if file.name == log.input_name] or inputs
+        given = named[0] if len(named) == 1 else None
+        cell = _settings_of(given).cell
+        if not done or (cell is None and log.cell is None):
             continue
         last = done[-1]
         table = None
@@ -84,18 +104,19 @@ def _points_in(place: Path) -> Iterator[Point]:
             table = Table(log.path, last.forces_line, 0, last.energy)
         elif len(logs) == 1 and tables:
             table = tables[-1]
-        same = cell is not None and np.allclose(cell, log.cell, atol=_PRINTED_A)
-        yield Point(log, last, cell if same and cell is not None else log.cell, table)
+        if log.cell is not None and (
+            cell is None or not np.allclose(cell, log.cell, atol=_PRINTED_A)
+        ):
+            cell = log.cell
+        assert cell is not None
+        yield Point(log, last, cell, table, given)
 
 
-def _cell_of_input(place: Path) -> Floats | None:
-    """That of the only input beside a log."""
-    inputs = [file for file in place.iterdir() if file.is_file() and role_of(file) == "input"]
-    if len(inputs) != 1:
-        return None
-    with suppress(InputError):
-        return read_settings(inputs[0]).cell
-    return None
+def _settings_of(file: Path | None) -> RunSettings:
+    if file is not None:
+        with suppress(InputError):  # what it says of the run may not be needed
+            return read_settings(file)
+    return RunSettings()
 
 
 class CP2KPoints(FileSource):
@@ -122,9 +143,9 @@ class CP2KPoints(FileSource):
         self._points = self._usable(points, require_forces)
         self._has_forces = all(point.table for point in self._points)
         first = self._points[0]
-        labels, _ = read_coordinates(first.log)
+        labels, _ = first.coordinates()
         self._labels = labels
-        self.symbols, self.masses = _atoms(labels, first.log, self.notes)
+        self.symbols, self.masses = _atoms(labels, first, self.notes)
         logs = [point.log for point in self._points]
         self.origin = Origin(
             files=tuple(_relative(log.path, self._where) for log in logs),
@@ -207,14 +228,14 @@ class CP2KPoints(FileSource):
         )
 
     def _positions(self, point: Point) -> Floats:
-        labels, positions = read_coordinates(point.log)
+        labels, positions = point.coordinates()
         if labels != self._labels:
             first = _relative(self._points[0].log.path, self._where)
             raise InputError(
                 f"expected the {len(self._labels)} atoms of {first} in the same order, found"
                 f" {len(labels)} atoms or others; put other systems into another directory",
                 point.log.path,
-                point.log.coordinates_line,
+                point.log.coordinates_line or None,
             )
         return positions
 
@@ -226,8 +247,8 @@ def _forces(point: Point) -> Floats:
     return values * (index.own_factor or 1.0)
 
 
-def _atoms(labels: list[bytes], log: Log, notes: list[str]) -> tuple[tuple[str, ...], Floats]:
-    kinds = RunSettings().kinds or {}
+def _atoms(labels: list[bytes], point: Point, notes: list[str]) -> tuple[tuple[str, ...], Floats]:
+    kinds, log = _settings_of(point.input).kinds or {}, point.log
     of = {
         label: resolve_label(label.decode(), kinds, log.path, log.coordinates_line, notes)
         for label in dict.fromkeys(labels)

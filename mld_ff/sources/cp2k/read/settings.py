@@ -119,7 +119,7 @@ def read_settings(path: Path) -> RunSettings:
         temperature=_number(
             root.get("MOTION", "MD", "TEMPERATURE|TEMP_EXT|TEMPERATURE_EXTERNAL"), TEMPERATURE, "k"
         ),
-        cell=_first_cell(root),
+        cell=first_cell(root),
         cell_varies=_cell_varies(root),
         periodic=_upper(root.get("FORCE_EVAL", "SUBSYS", "CELL", "PERIODIC")),
         kinds=kinds or None,
@@ -222,7 +222,7 @@ def _kind(section: Section) -> Kind:
     return Kind(_text(element), _number(mass, MASS, "amu"), *where)
 
 
-def _first_cell(root: Section) -> Floats | None:
+def first_cell(root: Section) -> Floats | None:
     """The cell of the first &FORCE_EVAL that gives one, or names a file with it."""
     for subsystem in root.all("FORCE_EVAL", "SUBSYS"):
         for section in subsystem.all("CELL"):
