@@ -23,6 +23,8 @@ from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
 BROKEN_LISTED = 20
 TEMPERATURE_LIMIT = 0.1
 """A mean temperature off by more than this fraction is worth a warning."""
+PARTS = ("forces", "velocities", "energy", "stress")
+"""Of frames, beside positions."""
 NOISE_LIMIT = 0.05
 """Force noise is worth a warning beyond this fraction of the force itself."""
 
@@ -46,9 +48,12 @@ class ForceQuality:
             return
         self.remedy = frames.origin.remedies.force_noise
         hydrogen = np.array([s == "H" for s in frames.symbols])
+        fixed = frames.fixed if frames.fixed is not None else np.zeros((len(hydrogen), 3), bool)
         for k, chosen in enumerate((hydrogen, ~hydrogen)):
             self.squares[k] += np.sum(frames.forces[:, chosen] ** 2)
-            self.numbers[k] += 3 * frames.n_frames * chosen.sum()
+            self.numbers[k] += frames.n_frames * (~fixed[chosen]).sum()
+        if fixed.any():  # what holds the atoms takes up the net force
+            return
         net = frames.forces.sum(axis=1)
         self.net_squares += float((net**2).sum())
         self.net_absolute += float(np.abs(net).sum())
@@ -67,16 +72,18 @@ class ForceQuality:
             self.remedy = other.remedy
 
     @property
-    def net_force(self) -> float:
-        """Mean |ΣF| per frame and component [eV/Å]."""
-        return self.net_absolute / max(self.n_net, 1)
+    def net_force(self) -> float | None:
+        """Mean |ΣF| per frame and component [eV/Å]; None where atoms were fixed."""
+        return self.net_absolute / self.n_net if self.n_net else None
 
     @property
-    def noise(self) -> float:
+    def noise(self) -> float | None:
         """Noise per component of a heavy atom's force [eV/Å], if the noise of different atoms is
-        independent.
+        independent; None where atoms were fixed.
         """
-        return float(np.sqrt(self.net_squares / max(self.n_net, 1) / max(self.n_heavy, 1)))
+        if not self.n_net:
+            return None
+        return float(np.sqrt(self.net_squares / self.n_net / max(self.n_heavy, 1)))
 
     @property
     def heavy_rms(self) -> float:
@@ -88,7 +95,7 @@ class ForceQuality:
 
     def warning(self) -> str | None:
         """A sentence with the remedy when the noise matters for a fit, else None."""
-        if not self.n_net or self.noise <= NOISE_LIMIT * self.heavy_rms:
+        if self.noise is None or self.noise <= NOISE_LIMIT * self.heavy_rms:
             return None
         if self.noise > self.heavy_rms:
             return (
@@ -155,7 +162,7 @@ class Inspection:
     density: float
     """[g/cm³]."""
     has: dict[str, bool]
-    """Whether the frames hold `forces`, `velocities`, `energy`."""
+    """Whether the frames hold what PARTS names."""
     target_K: float | None = None
     """Temperature [K] that the source says its run was set to."""
 
@@ -280,7 +287,7 @@ def inspect(
     if survey is None or first is None:
         raise InputError("the trajectory holds no frames")
     density = float(first.masses.sum()) / (volume / done) * AMU_PER_A3_TO_G_PER_CM3
-    has = {name: getattr(first, name) is not None for name in ("forces", "velocities", "energy")}
+    has = {name: getattr(first, name) is not None for name in PARTS}
     return Inspection(
         survey=survey,
         frames=done,

@@ -91,6 +91,10 @@ class Trajectory:
     """Potential energy [eV], (F,)."""
     stress: Floats | None = None
     """[eV/Å³], (F, 3, 3); positive where the cell would shrink (ASE's sign)."""
+    fixed: NDArray[np.bool_] | None = None
+    """Components that the source kept from moving, (N, 3): what it holds as their forces, zero, is
+    none. None where all atoms are free.
+    """
     origin: Origin = field(default_factory=Origin)
 
     def __post_init__(self) -> None:
@@ -155,6 +159,7 @@ class Trajectory:
             positions=self.positions[:, order],
             forces=pick(self.forces),
             velocities=pick(self.velocities),
+            fixed=None if self.fixed is None else self.fixed[order],
         )
 
     def standard_cell(self) -> Trajectory:
@@ -188,6 +193,10 @@ class Trajectory:
             forces=turn(self.forces),
             velocities=turn(self.velocities),
             stress=stress,
+            # along the new axes a component is free only if all are
+            fixed=None
+            if self.fixed is None
+            else self.fixed.any(axis=1, keepdims=True).repeat(3, 1),
         )
 
     def chunks(

@@ -66,7 +66,7 @@ def test_inspect_tells_what_is_there() -> None:
     assert told["frames"] == 687
     assert told["molecules"] == {"H2O": 64}
     assert told["time_fs"] == [0, 6860]
-    assert told["has"] == {"forces": True, "velocities": True, "energy": True}
+    assert told["has"] == {"forces": True, "velocities": True, "energy": True, "stress": False}
     assert (
         abs(told["temperature_K"]["mean"] - 298.87) < 0.05
     )  # the mean of column 4 of the .ener file at these steps

@@ -143,8 +143,8 @@ def test_all_forces_zero(run: Callable[[str], Path]) -> None:
     assert (
         message(directory)
         == f"{file}:11: step 2: all forces are zero, so CP2K did not compute them; with ENSEMBLE"
-        " REFTRAJ the section &MOTION / &MD / &REFTRAJ needs both EVAL_ENERGY_FORCES .TRUE. and"
-        " EVAL_FORCES .TRUE."
+        " REFTRAJ the section &MOTION / &MD / &REFTRAJ needs EVAL ENERGY_FORCES (before release"
+        " 2023.2 both EVAL_ENERGY_FORCES .TRUE. and EVAL_FORCES .TRUE.)"
     )
 
 

@@ -33,20 +33,21 @@ def test_missing_forces(run: Callable[[str], Path]) -> None:
         message(directory)
         == f"{directory}: positions are there, but no forces (w64-frc-1.xyz); CP2K prints them if"
         " its input has\n&MOTION\n  &PRINT\n    &FORCES\n      &EACH\n        MD 1\n      &END"
-        " EACH\n    &END FORCES\n  &END PRINT\n&END MOTION\n(or name the file with forces=FILE)"
+        " EACH\n    &END FORCES\n  &END PRINT\n&END MOTION\n(or name the file with --file"
+        " forces=FILE)"
     )
 
 
 def test_missing_positions(run: Callable[[str], Path]) -> None:
     directory = run("argon")
-    (directory / "argon-pos-1.xyz").rename(directory / "argon-pos-1.dcd")
+    (directory / "argon-pos-1.xyz").rename(directory / "argon.vel")
     assert (
         message(directory)
         == f"{directory}: no positions of CP2K found: sought PROJ-pos-1.xyz, PROJ-frc-1.xyz,"
-        " PROJ-vel-1.xyz, PROJ-1.ener, PROJ-1.cell, PROJ-1.restart, *.inp (each also .gz, .bz2,"
-        " .xz); there is argon-1.ener, argon-frc-1.xyz, argon-pos-1.dcd, argon.inp (a .dcd file"
-        " cannot be read: let CP2K print FORMAT XMOL). CP2K prints positions with &MOTION /"
-        " &PRINT / &TRAJECTORY; name a file with another name with positions=FILE"
+        " PROJ-vel-1.xyz, PROJ-1.ener, PROJ-1.cell, PROJ-1.restart, and inputs and logs by any name"
+        " (each also .gz, .bz2, .xz; positions also .dcd, .pdb); there is argon-1.ener,"
+        " argon-frc-1.xyz, argon.inp, argon.vel. CP2K prints positions with &MOTION / &PRINT /"
+        " &TRAJECTORY; name a file with another name with --file positions=FILE"
     )
 
 
@@ -78,8 +79,8 @@ def test_two_projects_in_one_directory(run: Callable[[str], Path]) -> None:
     assert (
         message(directory)
         == f"{directory}: found the output of 2 projects (argon-pos-1.xyz, reftraj-pos-1.xyz); name"
-        " the one to read, for example positions=argon-pos-1.xyz, or put each run into its own"
-        " directory"
+        " the one to read, for example --file positions=argon-pos-1.xyz, or put each run into its"
+        " own directory"
     )
     source = open_cp2k(directory, positions=directory / "reftraj-pos-1.xyz")
     assert list(source.origin.files) == [
@@ -98,7 +99,7 @@ def test_same_file_twice(run: Callable[[str], Path]) -> None:
     assert (
         message(directory)
         == f"{directory}: found several files with forces: argon-frc-1.xyz, argon-frc-1.xyz.gz; "
-        "name the one to read with forces=FILE"
+        "name the one to read with --file forces=FILE"
     )
     assert open_cp2k(directory, forces=forces).n_frames == 9
 
@@ -117,9 +118,26 @@ def test_several_inputs(run: Callable[[str], Path]) -> None:
     assert (
         message(directory)
         == f"{directory}: several inputs fit and differ: again.inp, argon.inp; name the one with"
-        " input=FILE"
+        " --file input=FILE"
     )
     assert read_cp2k(directory, input=directory / "again.inp").cell[0, 0, 0] == 14
+
+
+def test_of_several_inputs_the_one_that_the_log_names(run: Callable[[str], Path]) -> None:
+    directory = run("argon")
+    shutil.copy(directory / "argon.inp", directory / "relax.inp")
+    edit(directory / "relax.inp", "ABC 13 13 13", "ABC 14 14 14")
+    (directory / "orca.inp").write_text("! B3LYP def2-SVP\n* xyz 0 1\n*\n")
+    (directory / "slurm-7.out").write_text(
+        " CP2K| version string:                  CP2K version 2023.1\n"
+        " CP2K| Input file name                            relax.inp\n"
+        " GLOBAL| Project name                                 argon\n"
+    )
+    assert read_cp2k(directory).cell[0, 0, 0] == 14
+    for name in ("argon.inp", "relax.inp"):
+        (directory / name).rename(directory / f"{name[:-4]}.in")
+    edit(directory / "slurm-7.out", "relax.inp", "argon.in ")
+    assert read_cp2k(directory).cell[0, 0, 0] == 13
 
 
 def test_a_damaged_log_keeps_nothing_from_us(run: Callable[[str], Path]) -> None:
@@ -144,9 +162,10 @@ def test_no_cell(run: Callable[[str], Path]) -> None:
     edit(directory / "argon.inp", "PROJECT argon", "PROJECT other")
     assert (
         message(directory)
-        == f"{directory}: no cell found: sought PROJ-1.cell, and &FORCE_EVAL / &SUBSYS / &CELL in"
-        " *.inp and PROJ-1.restart (read: none of them is there); put the CP2K input beside the"
-        " trajectory or name it with input=FILE, or let CP2K print &MOTION / &PRINT / &CELL"
+        == f"{directory}: no cell found: sought PROJ-1.cell, &FORCE_EVAL / &SUBSYS / &CELL in the"
+        " input and PROJ-1.restart, and CELL| in a log (read: none of them is there); put the CP2K"
+        " input or the log beside the trajectory or name it with --file input=FILE or --file"
+        " log=FILE, or let CP2K print &MOTION / &PRINT / &CELL"
     )
 
 
@@ -169,7 +188,7 @@ def test_cell_that_changes_without_cell_file(
         message(directory)
         == f"{directory}: the cell changes in this run ({kind or 'RUN_TYPE CELL_OPT'}), and there"
         " is no PROJ-1.cell; CP2K prints it with &MOTION / &PRINT / &CELL, as often as"
-        " &TRAJECTORY (or name the file with cells=FILE)"
+        " &TRAJECTORY (or name the file with --file cells=FILE)"
     )
 
 

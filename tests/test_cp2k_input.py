@@ -88,6 +88,10 @@ def test_cell_from_lengths_and_angles_is_the_one_that_cp2k_printed() -> None:
         ("ABC 1 2 3\nMULTIPLE_UNIT_CELL 3 2 1", np.diag([3, 4, 3])),
         ("ABC \\\n 1 2 \\\n 3 ! lengths", np.diag([1, 2, 3])),
         ("ABC 1 2 3\n&CELL_REF\nABC 9 9 9\n&END", np.diag([1, 2, 3])),
+        ("ABC 4.04*1.5 2*3/4*1.0D0 8/2", np.diag([6.06, 1.5, 4])),
+        ('ABC "1" "2" 3', np.diag([1, 2, 3])),
+        ("A 2 0 0\nB 2*COS(60) 2*sqrt(3)/2 0\nC 0 0 3", [[2, 0, 0], [1, 3**0.5, 0], [0, 0, 3]]),
+        ("ABC [internal_cp2k] 10 10 10", 5.29177 * np.eye(3)),
     ],
 )
 def test_cells(read: Read, lines: str, rows: list[list[float]]) -> None:
@@ -101,6 +105,8 @@ def test_cells(read: Read, lines: str, rows: list[list[float]]) -> None:
         ("ABC 1 2 $L", "expected a number, found '$L'"),
         ("ABC 1 2 3/0", "expected a number, found '3/0'"),
         ("ABC 1 2 0", "this cell has no volume"),
+        ("ABC 1 2 1+2", "expected a number, found '1+2'"),
+        ("ABC 1 2 SQRT(-1)", "expected a number, found 'SQRT(-1)'"),
         ("ABC 1 2 inf", "expected a number, found 'inf'"),
         ("ABC [fs] 1 2 3", "unit 'fs' is not one of length"),
         ("ABC [ell] 1 2 3", "unit 'ell' is not known; those known are angstrom, bohr, au_l, nm, "),
@@ -118,6 +124,73 @@ def test_angles_that_fit_no_cell(read: Read, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read(in_cell("ABC 1 2 3\nALPHA_BETA_GAMMA 150 20 20"))
     assert str(caught.value) == f"{tmp_path / 'x.inp'}:4: this cell has no volume"
+
+
+CIF = """data_x
+_cell_length_a 9.0
+_cell_length_b 9.0
+_cell_length_c 12.5
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 120
+loop_
+_atom_site_label
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+Si 0 0 0
+"""
+HEXAGONAL = [[9, 0, 0], [-4.5, 9 * 0.75**0.5, 0], [0, 0, 12.5]]
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "text"),
+    [
+        ("x.cif", "CIF", CIF),
+        ("a-1.cell", "", "# Step\n0 0.0 9 0 0 -4.5 7.79422863 0 0 0 12.5 876.85\n"),
+        ("a.xsc", "XSC", "#$LABELS step a_x\n1 9 0 0 -4.5 7.79422863 0 0 0 12.5 0 0 0\n"),
+        (
+            "a.xyz",
+            "EXTXYZ",
+            '1\nLattice="9 0 0 -4.5 7.79422863 0 0 0 12.5" Properties=species:S:1:pos:R:3\n'
+            "H 0 0 0\n",
+        ),
+        (
+            "a.pdb",
+            "pdb",
+            "CRYST1    9.000    9.000   12.500  90.00  90.00 120.00 P 1\n"
+            "ATOM      1  H   X       1       0.000   0.000   0.000  1.00  0.00           H\n",
+        ),
+    ],
+)
+def test_cell_in_a_file_that_the_input_names(
+    read: Read, tmp_path: Path, name: str, form: str, text: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    lines = f"ABC 1 1 1\nCELL_FILE_NAME '{name}'" + (f"\nCELL_FILE_FORMAT {form}" if form else "")
+    assert read(in_cell(lines)).cell == pytest.approx(np.array(HEXAGONAL), rel=1e-6, abs=1e-6)
+    if form not in ("", "XSC"):
+        topology = f"&TOPOLOGY\nCOORD_FILE_NAME {name}\nCOORD_FILE_FORMAT {form}\n&END"
+        cell = read(f"&FORCE_EVAL\n&SUBSYS\n{topology}\n&END\n&END").cell
+        assert cell == pytest.approx(np.array(HEXAGONAL), rel=1e-6, abs=1e-6)
+    (tmp_path / name).write_text("nothing\n" if form else "# nothing\n")
+    with pytest.raises(InputError, match=name):
+        read(in_cell(lines))
+    (tmp_path / name).unlink()
+    assert read(in_cell(lines)).cell == pytest.approx(np.eye(3))
+
+
+def test_quotation_marks(read: Read) -> None:
+    """As Atomic Simulation Recipes, AiiDA and others write them."""
+    settings = read(
+        '&GLOBAL\n PROJECT_NAME "melt"\n RUN_TYPE "MD"\n&END\n'
+        '&FORCE_EVAL\n&SUBSYS\n&KIND "O1"\n ELEMENT "O"\n MASS "18.0"\n&END\n&END\n&END\n'
+        '&MOTION\n&MD\n ENSEMBLE "NVT"\n&END\n&PRINT\n&FORCES\n UNIT "eV*angstrom^-1"\n'
+        " FILENAME =forces\n&END\n&VELOCITIES\n UNIT [angstrom*fs^-1]\n&END\n&END\n&END"
+    )
+    assert (settings.project, settings.run_type, settings.ensemble) == ("melt", "MD", "NVT")
+    assert settings.kinds == {"O1": Kind("O", 18.0)}
+    assert settings.units == {"forces": 1.0, "velocities": 1.0}
 
 
 def test_variables_includes_conditions_and_comments(tmp_path: Path) -> None:

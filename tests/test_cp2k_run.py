@@ -18,7 +18,12 @@ from conftest import present, waters
 from mld_ff.errors import EngineError, InputError
 from mld_ff.sources.cp2k import open_cp2k, read_cp2k
 from mld_ff.sources.cp2k.run.inputs import METHODS, Method, Reference, write_labels, write_reference
-from mld_ff.sources.cp2k.run.launch import CP2K_VARIABLE, check, find_cp2k
+from mld_ff.sources.cp2k.run.launch import (
+    CP2K_VARIABLE,
+    check,
+    find_cp2k,
+    variables_of_release,
+)
 from mld_ff.sources.cp2k.run.resume import LABELS, REST, prepare, run_reference
 from mld_ff.sources.packing import Ingredient, find_molecule, pack
 from mld_ff.trajectory import Trajectory
@@ -161,6 +166,23 @@ def test_labels_are_the_forces_of_the_original(tmp_path: Path, water: Trajectory
 
 
 @needs_cp2k
+@pytest.mark.parametrize(
+    ("version", "old"), [("2022.1", 1), ("2023.1", 1), ("2023.2", 0), ("2024.3", 0), ("2026.2", 0)]
+)
+def test_words_of_the_release_that_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, old: int
+) -> None:
+    """2026.2 does not know EVAL_ENERGY_FORCES, releases before 2023.2 know nothing else."""
+    program = tmp_path / "cp2k.psmp"
+    program.write_text(f"#!/bin/sh\necho ' CP2K version {version}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv(CP2K_VARIABLE, str(program))
+    assert variables_of_release() == {"OLD_EVAL": old}
+    program.write_text("#!/bin/sh\necho hello\n")
+    with pytest.raises(InputError, match="--version` tells no version of CP2K"):
+        variables_of_release()
+
+
 def test_labels_go_on_after_an_interruption_and_follow_the_cell(tmp_path: Path) -> None:
     boxes = [waters(4, density) for density in np.linspace(0.8, 1.0, 5)]
     frames = Trajectory(

@@ -336,7 +336,7 @@ def test_inspect(file: Path) -> None:
     answer = answered("inspect", file)
     assert answer["molecules"] == {"H2O": 16} and answer["frames"] == 20
     assert answer["source"]["files"] == ["water.extxyz"]
-    assert answer["has"] == {"forces": True, "velocities": True, "energy": True}
+    assert answer["has"] == {"forces": True, "velocities": True, "energy": True, "stress": True}
 
 
 def test_accumulate_scan_and_box(file: Path, tmp_path: Path) -> None:

@@ -37,7 +37,9 @@ class Reading:
     """What to read of a CP2K run."""
 
     file: Annotated[tuple[str, ...], Parameter(metavar="ROLE=FILE")] = ()
-    """Take this file: positions, forces, velocities, energies, cells, input; may be repeated."""
+    """Take this file: positions, forces, velocities, energies, cells, stress, input, log; may be
+    repeated.
+    """
     skip_ps: float = 0.0
     """Leave out the first stretch of the run (equilibration)."""
 
@@ -97,8 +99,8 @@ class Beginning:
     frame: int = -1
     """Which frame of the CP2K run; negative: from the end."""
     file: Annotated[tuple[str, ...], Parameter(metavar="ROLE=FILE")] = ()
-    """Of the CP2K run, take this file: positions, forces, velocities, energies, cells, input; may
-    be repeated.
+    """Of the CP2K run, take this file: positions, forces, velocities, energies, cells, stress,
+    input, log; may be repeated.
     """
 
     @property

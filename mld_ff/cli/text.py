@@ -36,11 +36,14 @@ def reference_text(prepared: Prepared) -> str:
 def inspection_text(inspection: Inspection, source: FileSource) -> str:
     topology, forces = inspection.survey.topology, inspection.survey.forces
     first_ps, last_ps = (time * FS_TO_PS for time in inspection.time_fs)
+    span = f"{first_ps:g} to {last_ps:g} ps"
+    if not source.origin.is_dynamics:
+        span = f"one by one ({source.origin.remedies.one_by_one})"
     cell = "; ".join(" ".join(f"{x:g}" for x in row) for row in inspection.cell)
     molecules = counted(topology.formulas())
     facts = [
         ["files", ", ".join(source.origin.files)],
-        ["frames", f"{inspection.frames}, {first_ps:g} to {last_ps:g} ps"],
+        ["frames", f"{inspection.frames}, {span}"],
         ["atoms", f"{counted(Counter(topology.symbols))}; molecules {molecules}"],
         ["cell", f"{cell} Å"],
         ["density", f"{inspection.density:.3f} g/cm³"],
@@ -50,7 +53,9 @@ def inspection_text(inspection: Inspection, source: FileSource) -> str:
         kelvin, deviation = np.mean(temperatures), np.std(temperatures)
         facts.append(["temperature", f"{kelvin:.1f} ± {deviation:.1f} K"])
     if inspection.has["forces"]:
-        net = f"net {forces.net_force:.2g} eV/Å per frame and component"
+        net = "net not known, as atoms were fixed"
+        if forces.net_force is not None:
+            net = f"net {forces.net_force:.2g} eV/Å per frame and component"
         facts.append(["forces", f"{net}; rms on heavy atoms {forces.heavy_rms:.2f} eV/Å"])
     distances = [
         [

@@ -42,6 +42,8 @@ class System:
     """[eV/Å], (N, 3)."""
     step: int = 0
     time_fs: float = 0.0
+    free_components: np.ndarray | None = None
+    """Which of the forces are known, (3N,) bool; None if all are."""
 
     @cached_property
     def neighbours(self) -> Pairs:
@@ -160,6 +162,7 @@ class System:
 
 def systems(topology: Topology, frames: Trajectory, reach_A: float = 0.0) -> Iterator[System]:
     """Every frame of a trajectory of these atoms as a system, in their order."""
+    free = None if frames.fixed is None else ~frames.fixed.ravel()
     for f in range(frames.n_frames):
         yield System(
             topology,
@@ -169,6 +172,7 @@ def systems(topology: Topology, frames: Trajectory, reach_A: float = 0.0) -> Ite
             None if frames.forces is None else frames.forces[f],
             int(frames.step[f]),
             float(frames.time[f]),
+            free,
         )
 
 

@@ -105,6 +105,8 @@ class Accumulated:
         assert system.forces is not None
         self.survey.add_distances(system)
         design = design_matrix(self.terms, system)
+        if (free := system.free_components) is not None:
+            rows = [row[free[row]] for row in rows]
         self.equations.add(block, design, system.forces.ravel(), rows)
         if self.together is not None:
             self._add_together(self.together, system, block, design)
@@ -122,6 +124,10 @@ class Accumulated:
             form.number_b[block] += len(deviation)
         on_atoms, forces = np.concatenate(designs, axis=1), system.forces.ravel()
         to_molecules = np.sqrt(MOLECULE_WEIGHT) * molecules_matrix(system)
+        if (free := system.free_components) is not None:
+            # what one force is not known of, the sum is not
+            to_molecules = to_molecules[abs(to_molecules) @ ~free == 0][:, free]
+            on_atoms, forces = on_atoms[free], forces[free]
         together.add_rows(block, 0, on_atoms, forces)
         together.add_rows(block, 1, to_molecules @ on_atoms, to_molecules @ forces)
 

@@ -70,7 +70,10 @@ def _deviations(loss: AgentLoss, topology: Topology, frames: Trajectory) -> Floa
             continue
         assert system.forces is not None
         difference = loss.evaluate(system).forces - system.forces
-        sums[0] += np.bincount(index, (difference**2).sum(axis=1), n)
-        sums[1] += np.bincount(index, (system.forces**2).sum(axis=1), n)
-        sums[2] += 3 * np.bincount(index, minlength=n)
+        free = system.free_components
+        known = np.ones(difference.shape) if free is None else free.reshape(-1, 3).astype(float)
+        for total, values in zip(
+            sums, (known * difference**2, known * system.forces**2, known), strict=True
+        ):
+            total += np.bincount(index, values.sum(axis=1), n)
     return sums

@@ -47,6 +47,11 @@ def certainty_table(study: Study) -> Table:
     p = loss.provenance
     rank = f"{p['rank']} of {p['n_functions']} functions" if "rank" in p else "–"
     net_force = p["net_force_eV_per_A"]
+    told = (
+        "not known, as atoms were fixed"
+        if net_force is None
+        else f"{net_force:.2g} eV/Å per frame and component"
+    )
     rows = [
         [
             "frames for training | testing",
@@ -58,10 +63,7 @@ def certainty_table(study: Study) -> Table:
         ["ridge, by cross-validation over the training blocks", f"{p['ridge']:g}"],
         ["not determined by the data, left at zero", _listed(p["undetermined"])],
         ["resting on the ridge more than on the data", _listed(p["weakly_determined"])],
-        [
-            "net force on the box where it should vanish",
-            f"{net_force:.2g} eV/Å per frame and component",
-        ],
+        ["net force on the box where it should vanish", told],
         *_noise_of_grid(loss, study.origin.name),
     ]
     for name, again in study.recomputed.items():
@@ -75,7 +77,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _noise_of_grid(loss: AgentLoss, reference: str) -> list[list[str]]:
     p = loss.provenance
-    if "force_noise_eV_per_A" not in p:
+    if p.get("force_noise_eV_per_A") is None:
         return []
     noise = EV_TO_MEV * p["force_noise_eV_per_A"]
     rows = []

@@ -258,7 +258,9 @@ def _compare_with_forces(loss: AgentLoss, frames: Trajectory) -> Comparison:
     learned = np.array([loss.evaluate(system).forces for system in every])
     pairs: dict[str, tuple[Floats, Floats]] = {}
     for species in loss.species:
-        mine = np.array([s == species for s in frames.symbols])
+        mine = np.array([[s == species] * 3 for s in frames.symbols])
+        if frames.fixed is not None:
+            mine &= ~frames.fixed
         pairs[species] = frames.forces[:, mine].ravel(), learned[:, mine].ravel()
     caption = f"Forces of {frames.n_frames} frames, learned against {frames.origin.name}."
     return Comparison(drawings={"forces": Drawing(caption, plot_forces(pairs))})

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,17 @@ from mld_ff.sources.textfiles import open_binary
 _VARIABLE = re.compile(r"\$\{\s*(\w+)\s*(?:-([^}]*))?\}|\$(\w+)")
 _COMMENT = re.compile(r"[#!].*")
 _UNIT = re.compile(r"\[\s*([^\]]*?)\s*\]")
+_OPERATOR = re.compile(r"([*/])")
+_FUNCTIONS: dict[str, Callable[[float], float]] = {
+    "COS": lambda degrees: math.cos(math.radians(degrees)),
+    "EXP": math.exp,
+    "LOG": math.log,
+    "LOG10": math.log10,
+    "SIN": lambda degrees: math.sin(math.radians(degrees)),
+    "SQRT": math.sqrt,
+    "TAN": lambda degrees: math.tan(math.radians(degrees)),
+}
+_CALL = re.compile(rf"([-+]?)({'|'.join(_FUNCTIONS)})\(([^()]*)\)")
 _MAX_INCLUDES = 20
 
 
@@ -35,23 +46,45 @@ class Keyword:
         otherwise (`ABC [nm] 1.2 1.2 1.2`). Raises InputError for anything that is not a number.
         """
         factor, numbers = unit_factor(default_unit, quantity), []
-        for token in _UNIT.sub(lambda match: f"[{match[1].replace(' ', '')}]", self.value).split():
+        for token in _UNIT.sub(lambda match: f"[{match[1].replace(' ', '')}]", self.text).split():
             if token.startswith("["):
                 factor = unit_factor(token.strip("[]"), quantity, self.file, self.line)
             else:
                 numbers.append(factor * self._number(token))
         return numbers
 
+    @property
+    def text(self) -> str:
+        """The value without quotation marks."""
+        return self.value.strip("'\" ")
+
     def _number(self, token: str) -> float:
-        """CP2K also takes Fortran exponents (1.0D0) and fractions (1/3)."""
+        """CP2K also takes Fortran exponents (1.0D0), products and fractions from left to right
+        (1/3, 4.04*1.5), and since 2026 functions of a number (-SQRT(3)/2, COS(60) in degrees), but
+        no sums (`read_float_object` of its parser; manual of &CELL).
+        """
+        number, operator = 1.0, "*"
         try:
-            above, _, below = token.upper().replace("D", "E").partition("/")
-            number = float(above) / float(below or 1)
-        except (ValueError, ZeroDivisionError):
+            for part in _OPERATOR.split(token.strip("'\"").upper()):
+                if part in ("*", "/"):
+                    operator = part
+                    continue
+                factor = _factor(part)
+                number = number * factor if operator == "*" else number / factor
+        except (ValueError, ZeroDivisionError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
             raise InputError(f"expected a number, found '{token}'", self.file, self.line)
         return number
+
+
+def _factor(text: str) -> float:
+    """A number, or a function of one. Raises ValueError for anything else."""
+    call = _CALL.fullmatch(text)
+    if call is None:
+        return float(text.replace("D", "E"))
+    value = float(call[3].replace("D", "E"))
+    return (-1.0 if call[1] == "-" else 1.0) * _FUNCTIONS[call[2]](value)
 
 
 @dataclass
@@ -64,6 +97,8 @@ class Section:
     parameter: str = ""
     keywords: dict[str, Keyword] = field(default_factory=dict)
     sections: list[Section] = field(default_factory=list)
+    rows: list[tuple[str, Keyword]] = field(default_factory=list)
+    """Of &COORD, every line: its first word, and the rest."""
 
     def all(self, *path: str) -> list[Section]:
         """Every section at this path; a section that is repeated gives several."""
@@ -101,11 +136,14 @@ def parse_input(path: Path) -> Section:
             if len(stack) > 1:
                 stack.pop()
         elif word.startswith("&"):
-            section = Section(word[1:].upper(), rest.strip())
+            section = Section(word[1:].upper(), rest.strip("'\" "))
             stack[-1].sections.append(section)
             stack.append(section)
         else:
-            stack[-1].keywords[word.upper()] = Keyword(rest.strip(), file, line)
+            keyword = Keyword(rest.strip(), file, line)
+            stack[-1].keywords[word.upper()] = keyword
+            if stack[-1].name == "COORD":
+                stack[-1].rows.append((word, keyword))
     return root
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mld_ff.errors import InputError
+from mld_ff.sources.cp2k.read.index import FrameIndex
 from mld_ff.sources.cp2k.read.runinfo import Cells
-from mld_ff.sources.cp2k.read.xyz import XYZIndex
 from mld_ff.trajectory import Ints
+
+ENERGY_DIGIT = 1e-8
+"""[hartree]; comment lines have ten decimals."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,17 @@ class _Losses:
 
 
 def join_frames(
-    indices: dict[str, XYZIndex], must_join: set[str], cells: Cells, notes: list[str]
+    indices: dict[str, FrameIndex],
+    must_join: set[str],
+    cells: Cells,
+    unconverged: set[int],
+    notes: list[str],
 ) -> Join:
     """Match the frames of `indices`, by role, on their steps.
 
-    The frames that stay are in every file of `must_join` and have a cell; another file is kept if
-    it has them all and left out otherwise. Adds a sentence to `notes` for every loss. Raises
-    InputError if nothing remains.
+    The frames that stay are in every file of `must_join`, have a cell, and are not at a step of
+    `unconverged`; another file is kept if it has them all and left out otherwise. Adds a sentence
+    to `notes` for every loss. Raises InputError if nothing remains.
     """
     losses = _Losses({}, notes)
     current = {role: index.current() for role, index in indices.items()}
@@ -56,7 +64,8 @@ def join_frames(
     shared = _shared_steps(
         indices, {role: indices[role].step[current[role]] for role in required}, losses
     )
-    steps = _with_cell(shared, cells, indices["positions"], losses)
+    sound = _converged(shared, unconverged, indices["positions"].path, losses)
+    steps = _with_cell(sound, cells, indices["positions"], losses)
     wanted = {}
     for role, index in indices.items():
         here = current[role] & np.isin(index.step, steps)
@@ -65,12 +74,12 @@ def join_frames(
         else:
             notes.append(
                 f"{index.path.name}: left out, it has {int(here.sum())} of the {len(steps)} frames;"
-                f" to keep only the frames that have {role}, name it with {role}=FILE."
+                f" to keep only the frames that have {role}, name it with --file {role}=FILE."
             )
     return Join(steps, wanted, losses.dropped)
 
 
-def _report_damage(role: str, index: XYZIndex, repeated: int, losses: _Losses) -> None:
+def _report_damage(role: str, index: FrameIndex, repeated: int, losses: _Losses) -> None:
     name, damage = index.path.name, index.damage
     lines = ", ".join(str(line) for line in damage.middle[:5])
     losses.add(
@@ -92,7 +101,7 @@ def _report_damage(role: str, index: XYZIndex, repeated: int, losses: _Losses) -
     )
 
 
-def _shared_steps(indices: dict[str, XYZIndex], steps: dict[str, Ints], losses: _Losses) -> Ints:
+def _shared_steps(indices: dict[str, FrameIndex], steps: dict[str, Ints], losses: _Losses) -> Ints:
     """The steps that all roles in `steps` have, increasing."""
     shared = reduce(np.intersect1d, steps.values())
     if not len(shared):
@@ -115,7 +124,40 @@ def _shared_steps(indices: dict[str, XYZIndex], steps: dict[str, Ints], losses: 
     return shared
 
 
-def _with_cell(steps: Ints, cells: Cells, positions: XYZIndex, losses: _Losses) -> Ints:
+def _converged(steps: Ints, unconverged: set[int], positions: Path, losses: _Losses) -> Ints:
+    """Those of the steps whose self-consistent field converged."""
+    failed = np.array([int(step) in unconverged for step in steps], dtype=bool)
+    if failed.all():
+        raise InputError(
+            "by CP2K's log the self-consistent field converged in none of the frames, so their"
+            " forces are no forces; raise &SCF MAX_SCF or change its minimizer and run again",
+            positions,
+        )
+    lost = int(failed.sum())
+    losses.add(
+        lost,
+        "SCF not converged",
+        f"{_frames(lost)} dropped whose self-consistent field did not converge, by CP2K's log.",
+    )
+    return np.asarray(steps[~failed])
+
+
+def check_energies(index: FrameIndex, positions: FrameIndex) -> None:
+    """Raise InputError unless two files of different names tell of the same run: the energies in
+    their comment lines agree.
+    """
+    _, mine, theirs = np.intersect1d(index.step, positions.step, return_indices=True)
+    apart = np.abs(index.energy[mine] - positions.energy[theirs])
+    if (apart > ENERGY_DIGIT).any():
+        raise InputError(
+            f"its name is not that of {positions.path.name}, nor are the energies in its comment"
+            " lines; put each run into its own directory, or name what belongs together with"
+            " --file ROLE=FILE",
+            index.path,
+        )
+
+
+def _with_cell(steps: Ints, cells: Cells, positions: FrameIndex, losses: _Losses) -> Ints:
     """Those of the steps whose cell is known."""
     known = cells.known(steps)
     if not known.any():

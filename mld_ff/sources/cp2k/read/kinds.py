@@ -10,8 +10,8 @@ import numpy as np
 from ase.data import atomic_masses, atomic_numbers
 
 from mld_ff.errors import InputError
+from mld_ff.sources.cp2k.read.index import FrameIndex
 from mld_ff.sources.cp2k.read.settings import Kind
-from mld_ff.sources.cp2k.read.xyz import XYZIndex
 from mld_ff.trajectory import Floats
 
 _DEUTERIUM_MASS = 2.014
@@ -26,15 +26,22 @@ class AtomKind:
 
 
 def resolve_atoms(
-    indices: dict[str, XYZIndex], kinds: dict[str, Kind], notes: list[str]
+    indices: dict[str, FrameIndex], kinds: dict[str, Kind], notes: list[str]
 ) -> tuple[tuple[str, ...], Floats]:
     """Elements (N,) and masses [amu] (N,) of the atoms; `indices` by role, `kinds` by upper-case
     label.
 
     Adds to `notes` which labels were read as which element. Raises InputError if the files have
-    different atoms.
+    different atoms, or none of them says which atoms.
     """
-    first, known = indices["positions"], dict[bytes, AtomKind]()
+    known = dict[bytes, AtomKind]()
+    first = next((index for index in indices.values() if index.labels), None)
+    if first is None:
+        raise InputError(
+            "this file does not say which atoms it holds, and no other does; put forces or"
+            " velocities as XYZ, or the log, beside it",
+            indices["positions"].path,
+        )
     for index in indices.values():
         for atom, label in enumerate(index.labels):
             if label not in known:
@@ -57,15 +64,15 @@ def _text(label: bytes) -> str:
     return label.decode("utf-8", "replace")
 
 
-def _check_same_atoms(first: XYZIndex, other: XYZIndex, known: dict[bytes, AtomKind]) -> None:
-    if len(first.labels) != len(other.labels):
+def _check_same_atoms(first: FrameIndex, other: FrameIndex, known: dict[bytes, AtomKind]) -> None:
+    if first.n_atoms != other.n_atoms:
         raise InputError(
-            f"expected {len(first.labels)} atoms as in {first.path.name}, found"
-            f" {len(other.labels)}; the files must come from the same run",
+            f"expected {first.n_atoms} atoms as in {first.path.name}, found {other.n_atoms};"
+            " the files must come from the same run",
             other.path,
-            other.first_row - 2,
+            max(other.first_row - 2, 0) or None,
         )
-    for atom, (expected, label) in enumerate(zip(first.labels, other.labels, strict=True)):
+    for atom, (expected, label) in enumerate(zip(first.labels, other.labels, strict=False)):
         if known[expected].element != known[label].element:
             raise InputError(
                 f"atom {atom + 1}: expected {known[expected].element} as in"

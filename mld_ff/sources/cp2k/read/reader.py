@@ -4,32 +4,47 @@ every frame.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mld_ff.errors import InputError, check_not_negative
 from mld_ff.origin import Origin
+from mld_ff.sources.cp2k.read.accelerations import (
+    LOOKED_AT,
+    Verdict,
+    factor_and_sentence,
+    find_unit,
+    unit_by_comparison,
+)
 from mld_ff.sources.cp2k.read.advice import FORCES_SECTION, REMEDIES
 from mld_ff.sources.cp2k.read.discover import RunFiles
+from mld_ff.sources.cp2k.read.formats import open_indices
+from mld_ff.sources.cp2k.read.index import FrameIndex
 from mld_ff.sources.cp2k.read.join import Join, join_frames
 from mld_ff.sources.cp2k.read.kinds import resolve_atoms
-from mld_ff.sources.cp2k.read.runinfo import cp2k_version, find_settings, resolve_cell
+from mld_ff.sources.cp2k.read.logtables import force_tables, tables_of_logs
+from mld_ff.sources.cp2k.read.runinfo import (
+    calculations_by_step,
+    cp2k_version,
+    find_settings,
+    logs_of_run,
+    read_logs,
+    resolve_cell,
+    with_logs,
+)
 from mld_ff.sources.cp2k.read.settings import RunSettings
+from mld_ff.sources.cp2k.read.stress import find_stresses
 from mld_ff.sources.cp2k.read.tables import read_energies, read_seconds, read_temperatures
-from mld_ff.sources.cp2k.read.xyz import XYZIndex, read_frames, read_index
 from mld_ff.sources.source import CHUNK, FileSource
 from mld_ff.sources.textfiles import sha256
 from mld_ff.trajectory import Floats, Ints, Trajectory, half_width
 from mld_ff.units import HARTREE_TO_EV
-
-StrPath = str | os.PathLike[str]
 
 _CP2K_TIMESTEP = 0.5
 
@@ -50,35 +65,49 @@ class CP2KSource(FileSource):
     ) -> None:
         self.notes = []
         self._files = files
+        logs = read_logs(files)
+        settings = find_settings(files, logs, self.notes)
+        self._logs = logs_of_run(logs, files, settings, self.notes)
+        self._settings = with_logs(settings, self._logs)
+        self._indices: dict[str, FrameIndex] = open_indices(files, self._logs, self.notes)
         if require_forces is None:
-            require_forces = "forces" in files.one
-        self._settings = find_settings(files, self.notes)
-        if require_forces and "forces" not in files.one:
+            require_forces = "forces" in self._indices
+        if require_forces and "forces" not in self._indices:
             raise InputError(
                 f"positions are there, but no forces ({files.project or 'PROJ'}-frc-1.xyz); CP2K"
                 f" prints them if its input has\n{FORCES_SECTION}\n(or name the file with"
-                " forces=FILE)",
+                " --file forces=FILE)",
                 files.where,
             )
-        self._indices: dict[str, XYZIndex] = {
-            role: read_index(files.one[role])
-            for role in ("positions", "forces", "velocities")
-            if role in files.one
-        }
         self.symbols, self.masses = resolve_atoms(
             self._indices, self._settings.kinds or {}, self.notes
         )
-        cells = resolve_cell(files, self._settings)
+        self._calculations = calculations_by_step(self._logs)
+        positions = self._indices["positions"]
+        printed = None if positions.cell is None else (positions.step, positions.cell)
+        cells = resolve_cell(files, self._settings, printed, self._logs, self.notes)
         must_join = (
             {"positions"}
             | (explicit & self._indices.keys())
             | ({"forces"} if require_forces else set())
         )
-        self._join: Join = join_frames(self._indices, must_join, cells, self.notes)
+        unconverged = {s for s, c in self._calculations.items() if not c.converged}
+        self._join: Join = join_frames(self._indices, must_join, cells, unconverged, self.notes)
         self._cells = cells
         self._time, self._energy = self._times_and_energies()
+        self._find_units()
+        self._fixed = self._find_fixed()
+        self._note_what_forces_hold()
         if skip_fs:
             self._skip(skip_fs)
+        self._stresses = find_stresses(
+            files.one.get("stress"),
+            self._calculations,
+            self._join.step,
+            self._is_dynamics,
+            "velocities" in self._join.wanted,
+            self.notes,
+        )
         self.origin = self._describe()
 
     @property
@@ -138,16 +167,22 @@ class CP2KSource(FileSource):
 
     def _trajectory(self, frames: slice, arrays: dict[str, Floats]) -> Trajectory:
         step = self._join.step[frames]
+        cell, velocities = self._cells.at(step), arrays.get("velocities")
+        stress = None
+        if self._stresses is not None:
+            stress = self._stresses.of(frames, cell, self.masses, velocities)
         return Trajectory(
             symbols=self.symbols,
             masses=self.masses,
             positions=arrays["positions"],
-            cell=self._cells.at(step),
+            cell=cell,
             time=self._time[frames],
             step=step,
             forces=arrays.get("forces"),
-            velocities=arrays.get("velocities"),
+            velocities=velocities,
+            stress=stress,
             energy=None if self._energy is None else self._energy[frames],
+            fixed=self._fixed,
             origin=self.origin,
         )
 
@@ -157,21 +192,108 @@ class CP2KSource(FileSource):
         """One property of the joined frames from `start` to before `stop`, each (N, 3), in eV, Å,
         fs.
         """
-        index, factor = self._indices[role], self._settings.factor(role)
+        index = self._indices[role]
+        factor = index.own_factor or self._settings.factor(role)
         here = np.zeros_like(wanted)
         here[np.flatnonzero(wanted)[start:stop]] = True
         for (values, line), step in zip(
-            read_frames(index, here), self._join.step[start:stop], strict=True
+            index.frames(here), self._join.step[start:stop], strict=True
         ):
             if role == "forces" and not values.any():
                 raise InputError(
                     f"step {step}: all forces are zero, so CP2K did not compute them; with ENSEMBLE"
-                    " REFTRAJ the section &MOTION / &MD / &REFTRAJ needs both EVAL_ENERGY_FORCES"
-                    " .TRUE. and EVAL_FORCES .TRUE.",
+                    " REFTRAJ the section &MOTION / &MD / &REFTRAJ needs EVAL ENERGY_FORCES (before"
+                    " release 2023.2 both EVAL_ENERGY_FORCES .TRUE. and EVAL_FORCES .TRUE.)",
                     index.path,
-                    line,
+                    line or None,
                 )
             yield values * factor
+
+    def _raw(self, role: str, start: int, stop: int) -> Floats:
+        """Frames in the unit of the file, (F, N, 3)."""
+        index, wanted = self._indices[role], self._join.wanted[role]
+        here = np.zeros_like(wanted)
+        here[np.flatnonzero(wanted)[start:stop]] = True
+        return np.array([values for values, _ in index.frames(here)])
+
+    def _find_fixed(self) -> NDArray[np.bool_] | None:
+        """Components of forces that are exactly zero in the first frames while nothing moves there:
+        FIXED_ATOMS, which CP2K does not tell with the forces.
+        """
+        if "forces" not in self._join.wanted or self.n_frames < 2:
+            return None
+        positions, forces = (self._raw(role, 0, 2) for role in ("positions", "forces"))
+        fixed = (forces == 0).all(axis=0) & (positions[0] == positions[1])
+        if not fixed.any() or fixed.all():
+            return None
+        atoms = int(fixed.any(axis=1).sum())
+        self.notes.append(
+            f"{atoms} of {len(fixed)} atoms were fixed: they do not move, and their forces, zero,"
+            " are left out of the fit."
+        )
+        return np.asarray(fixed)
+
+    def _find_units(self) -> None:
+        """Let the log, else mechanics, tell the units that no file states."""
+        if self._files.inputs or "restart" in self._files.one or not self._is_dynamics:
+            return
+        units = dict(self._settings.units or {})
+        for role in ("forces", "velocities"):
+            if role not in self._join.wanted or self._indices[role].own_factor:
+                continue
+            verdict = self._unit_by_log() if role == "forces" else None
+            if verdict is None:
+                steps = self._join.step[: LOOKED_AT + 2]
+                verdict = find_unit(role, self._raw, self._time, self._cells.at(steps), self.masses)
+            units[role], sentence = factor_and_sentence(role, verdict)
+            self.notes += [sentence] if sentence else []
+        self._settings = replace(self._settings, units=units)
+
+    def _unit_by_log(self) -> Verdict | None:
+        """By the table of forces that the log has of a frame."""
+        steps = self._join.step.tolist()
+        table = next((t for t in tables_of_logs(self._logs) if t.step in steps), None)
+        if table is None:
+            return None
+        index, at = force_tables([table]), steps.index(table.step)
+        values, _ = next(index.frames(np.ones(1, dtype=bool)))
+        expected = values * (index.own_factor or 1.0)
+        verdict = unit_by_comparison("forces", expected, self._raw("forces", at, at + 1)[0])
+        return verdict and replace(verdict, by=table.path.name)
+
+    def _note_what_forces_hold(self) -> None:
+        settings = self._settings
+        if settings.biases:
+            self.notes.append(
+                f"The run was biased ({', '.join(settings.biases)}), and CP2K prints forces with"
+                " the bias in them, which a fit learns with the rest: compute the forces of these"
+                " frames again without it (ENSEMBLE REFTRAJ)."
+            )
+        if settings.constraints:
+            self.notes.append(
+                f"Coordinates were constrained ({', '.join(settings.constraints)}): the frames do"
+                " not tell what it costs to move them."
+            )
+        if self._is_optimization:
+            self.notes.append(
+                f"The frames are steps of an optimization ({settings.run_type or 'no times'}), not"
+                " of dynamics: they sample a way downhill, not a temperature."
+            )
+
+    @property
+    def _is_optimization(self) -> bool:
+        """Whether steps are those of an optimization: the run says so, or nothing tells a time."""
+        settings = self._settings
+        if settings.run_type or settings.ensemble:
+            return settings.is_optimization
+        index = self._indices["positions"]
+        return bool(np.isnan(index.time).all() and np.isfinite(index.energy).all()) and (
+            "energies" not in self._files.one
+        )
+
+    @property
+    def _is_dynamics(self) -> bool:
+        return self._settings.ensemble != "REFTRAJ" and not self._is_optimization
 
     def _times_and_energies(self) -> tuple[Floats, Floats | None]:
         """Times [fs] and potential energies [eV]: comment lines first, then .ener, then step times
@@ -185,6 +307,12 @@ class CP2KSource(FileSource):
             table_step, table_time, table_energy = read_energies(self._files.one["energies"])
             time = _filled(time, self._join.step, table_step, table_time)
             energy = _filled(energy, self._join.step, table_step, table_energy)
+        if not np.isfinite(energy).all() and self._calculations:
+            steps = np.array(sorted(self._calculations), dtype=np.int64)
+            of_log = np.array([self._calculations[step].energy for step in steps.tolist()])
+            energy = _filled(energy, self._join.step, steps, of_log * HARTREE_TO_EV)
+        if self._is_optimization:
+            time = np.zeros(self.n_frames)
         if not np.isfinite(time).all():
             timestep = self._settings.timestep
             if timestep is None:
@@ -201,6 +329,11 @@ class CP2KSource(FileSource):
     def _skip(self, skip_fs: float) -> None:
         """Leave out the frames of the first `skip_fs`."""
         check_not_negative(skip_fs=skip_fs)
+        if self._is_optimization:
+            raise InputError(
+                "no stretch of time can be skipped: the frames are steps of an optimization",
+                self._files.where,
+            )
         keep = self._time >= self._time[0] + skip_fs
         if not keep.any():
             raise InputError(
@@ -217,74 +350,24 @@ class CP2KSource(FileSource):
         self._energy = None if self._energy is None else self._energy[keep]
 
     def _describe(self) -> Origin:
-        used = [*self._files.one.values(), *self._files.inputs]
+        logs = [log.path for log in self._logs]
+        used = list(dict.fromkeys([*self._files.one.values(), *self._files.inputs, *logs]))
         settings: RunSettings = self._settings
         return Origin(
             files=tuple(_relative(file, self._files.where) for file in used),
             sha256=sha256(used),
             program="CP2K",
-            version=cp2k_version(self._files.logs),
+            version=cp2k_version(self._logs),
             project=settings.project or self._files.project,
             ensemble=settings.ensemble,
             timestep_fs=settings.timestep,
             temperature_K=settings.temperature,
             frames_dropped=self._join.dropped,
-            is_dynamics=settings.ensemble != "REFTRAJ",
-            remedies=REMEDIES,
+            is_dynamics=self._is_dynamics,
+            remedies=REMEDIES
+            if not self._is_optimization
+            else replace(REMEDIES, one_by_one=settings.run_type or "an optimization"),
         )
-
-
-def open_cp2k(
-    path: StrPath | Iterable[StrPath] | None,
-    *,
-    positions: StrPath | None = None,
-    forces: StrPath | None = None,
-    velocities: StrPath | None = None,
-    energies: StrPath | None = None,
-    cells: StrPath | None = None,
-    input: StrPath | None = None,
-    require_forces: bool | None = True,
-    skip_fs: float = 0.0,
-) -> CP2KSource:
-    """Open the output of a CP2K run; positions and forces of the same steps are matched.
-
-    Parameters
-    ----------
-    path: a directory, or files, recognised by their names (`PROJ-pos-1.xyz`, `-frc-`, `-vel-`,
-    `PROJ-1.ener`,
-        `PROJ-1.cell`, `PROJ-1.restart`, `*.inp`, each also .gz, .bz2, .xz); None if the files are
-        named below.
-    positions, forces, velocities, energies, cells, input: a file by any name, instead of the one
-        recognised. Velocities that cover only some of the frames are left out, and notes say so;
-        named here, they keep only the frames that have velocities. The same holds of forces if they
-        are not required.
-    require_forces: whether a run without forces is an error; None: use forces where there is a file
-        of them.
-    skip_fs: frames of this first stretch of time are left out (equilibration).
-
-    Raises InputError for whatever cannot be used, with file, line and remedy. Numbers are checked
-    while reading.
-    """
-    given = {
-        "positions": positions,
-        "forces": forces,
-        "velocities": velocities,
-        "energies": energies,
-        "cells": cells,
-        "input": input,
-    }
-    named = {role: Path(file) for role, file in given.items() if file is not None}
-    place: Path | list[Path] | None
-    if path is None or isinstance(path, (str, os.PathLike)):
-        place = None if path is None else Path(path)
-    else:
-        place = [Path(file) for file in path]
-    return CP2KSource(RunFiles(place, named), require_forces, frozenset(named), skip_fs)
-
-
-def read_cp2k(path: StrPath | Iterable[StrPath] | None, **options: Any) -> Trajectory:
-    """All frames of a CP2K run in memory; parameters and errors as `open_cp2k`."""
-    return open_cp2k(path, **options).read()
 
 
 def _filled(values: Floats, steps: Ints, table_step: Ints, table_values: Floats) -> Floats:

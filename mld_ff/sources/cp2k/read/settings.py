@@ -11,6 +11,7 @@ import numpy as np
 from ase.geometry import cellpar_to_cell
 
 from mld_ff.errors import InputError
+from mld_ff.sources.cp2k.read.cellfile import read_cell_file
 from mld_ff.sources.cp2k.read.inputfile import Keyword, Section, is_true, parse_input
 from mld_ff.sources.cp2k.read.units import (
     ANGLE,
@@ -31,6 +32,8 @@ _PRINTED: dict[str, tuple[str, str, Quantity]] = {
     "forces": ("FORCES", "hartree*bohr^-1", FORCE),
     "velocities": ("VELOCITIES", "bohr*au_t^-1", VELOCITY),
 }
+_OPTIMIZATIONS = ("GEO_OPT", "GEOMETRY_OPTIMIZATION", "CELL_OPT")
+_CONSTRAINTS = ("COLLECTIVE", "HBONDS", "G3X3", "G4X6", "VIRTUAL_SITE")
 _VARIABLE_CELL = ("NPT", "NPE", "MSST", "HYDROSTATICSHOCK")
 
 
@@ -50,6 +53,10 @@ class RunSettings:
     """Facts of a run; None where no file states them."""
 
     project: str | None = None
+    printed_as: frozenset[str] = frozenset()
+    """What the names of printed files begin with in place of the project (FILENAME)."""
+    run_type: str | None = None
+    """In upper case, as the ensemble."""
     ensemble: str | None = None
     timestep: float | None = None
     """[fs]"""
@@ -64,10 +71,29 @@ class RunSettings:
     """By upper-case label."""
     units: dict[str, float] | None = None
     """Factors of the printed positions, forces, velocities to Å, eV/Å, Å/fs."""
+    biases: tuple[str, ...] = ()
+    """What adds to the forces that the method gives."""
+    constraints: tuple[str, ...] = ()
+    """What keeps distances and other coordinates from moving, fixed atoms apart."""
+
+    @property
+    def is_optimization(self) -> bool:
+        """Whether frames are steps of a search for a minimum, not of dynamics."""
+        return self.run_type in _OPTIMIZATIONS
+
+    def is_of(self, project: str | None) -> bool:
+        """Whether the run prints files under this name; as far as is known, where it is not."""
+        if project is None or self.project is None:
+            return True
+        return project == self.project or project in self.printed_as
 
     def filled_from(self, other: RunSettings) -> RunSettings:
         """These facts, and those of `other` where these are missing."""
-        missing = [f.name for f in fields(self) if getattr(self, f.name) is None]
+
+        def is_missing(value: object) -> bool:
+            return value is None or (isinstance(value, (tuple, frozenset)) and not value)
+
+        missing = [f.name for f in fields(self) if is_missing(getattr(self, f.name))]
         return replace(self, **{name: getattr(other, name) for name in missing})
 
     def factor(self, role: str) -> float:
@@ -79,30 +105,71 @@ class RunSettings:
 def read_settings(path: Path) -> RunSettings:
     """Read an input or restart file. Raises InputError for numbers and units that are none."""
     root = parse_input(path)
-    ensemble = root.get("MOTION", "MD", "ENSEMBLE")
     kinds = {
         section.parameter.upper(): _kind(section)
         for section in root.all("FORCE_EVAL", "SUBSYS", "KIND")
     }
     project = _text(root.get("GLOBAL", "PROJECT|PROJECT_NAME"))  # may begin with a directory
-    periodic = root.get("FORCE_EVAL", "SUBSYS", "CELL", "PERIODIC")
     return RunSettings(
         project=Path(project).name if project else None,
-        ensemble=ensemble.value.upper() if ensemble else None,
+        printed_as=_printed_as(root, project),
+        run_type=_upper(root.get("GLOBAL", "RUN_TYPE|PROGRAM_RUN_TYPE")),
+        ensemble=_upper(root.get("MOTION", "MD", "ENSEMBLE")),
         timestep=_number(root.get("MOTION", "MD", "TIMESTEP"), TIME, "fs"),
         temperature=_number(
             root.get("MOTION", "MD", "TEMPERATURE|TEMP_EXT|TEMPERATURE_EXTERNAL"), TEMPERATURE, "k"
         ),
-        cell=_first_cell(root),
+        cell=first_cell(root),
         cell_varies=_cell_varies(root),
-        periodic=periodic.value.upper() if periodic else None,
+        periodic=_upper(root.get("FORCE_EVAL", "SUBSYS", "CELL", "PERIODIC")),
         kinds=kinds or None,
         units=_printed_units(root) or None,
+        biases=_biases(root),
+        constraints=_constraints(root),
     )
 
 
+def _printed_as(root: Section, project: str | None) -> frozenset[str]:
+    """CP2K puts the project before a FILENAME, unless that begins with a directory."""
+    names = set()
+    for section, _, _ in _PRINTED.values():
+        name = _text(root.get("MOTION", "PRINT", section, "FILENAME"))
+        if name and not name.startswith("="):  # then it is all of the name
+            whole = "/" in name or not project
+            names.add(Path(name).name if whole else f"{Path(project or '').name}-{name}")
+    return frozenset(names)
+
+
+def _biases(root: Section) -> tuple[str, ...]:
+    """Sections that are switched on and add to the forces that CP2K prints."""
+    found = []
+    for section in root.all("MOTION", "FREE_ENERGY", "METADYN"):
+        if is_true(section.parameter):
+            plumed = section.get("USE_PLUMED")
+            found.append("PLUMED" if plumed and is_true(plumed.value) else "METADYN")
+    for constraint in root.all("MOTION", "CONSTRAINT"):
+        found += [f"RESTRAINT of {s.name}" for s in constraint.sections if s.all("RESTRAINT")]
+    found += [s.name for s in root.all("FORCE_EVAL", "EXTERNAL_POTENTIAL")]
+    return tuple(dict.fromkeys(found))
+
+
+def _constraints(root: Section) -> tuple[str, ...]:
+    return tuple(
+        dict.fromkeys(
+            section.name
+            for constraint in root.all("MOTION", "CONSTRAINT")
+            for section in constraint.sections
+            if section.name in _CONSTRAINTS and not section.all("RESTRAINT")
+        )
+    )
+
+
+def _upper(keyword: Keyword | None) -> str | None:
+    return keyword.text.upper() if keyword else None
+
+
 def _text(keyword: Keyword | None) -> str | None:
-    return keyword.value.strip("'\"") if keyword else None
+    return keyword.text if keyword else None
 
 
 def _number(keyword: Keyword | None, quantity: Quantity, unit: str) -> float | None:
@@ -123,7 +190,7 @@ def _printed_units(root: Section) -> dict[str, float]:
         keyword = root.get("MOTION", "PRINT", section, "UNIT")
         if keyword:
             units[role] = unit_factor(
-                keyword.value.strip("[]"), quantity, keyword.file, keyword.line
+                keyword.text.strip("[] "), quantity, keyword.file, keyword.line
             )
     return units
 
@@ -133,12 +200,16 @@ def _cell_varies(root: Section) -> bool | None:
     run_type, ensemble = root.get("GLOBAL", "RUN_TYPE"), root.get("MOTION", "MD", "ENSEMBLE")
     if ensemble is None and run_type is None:
         return None
-    if ensemble and ensemble.value.upper() == "REFTRAJ":
+    if ensemble and ensemble.text.upper() == "REFTRAJ":
         from_file = root.get("MOTION", "MD", "REFTRAJ", "VARIABLE_VOLUME")
         return from_file is not None and is_true(from_file.value)
-    return bool(
-        (run_type and run_type.value.upper() == "CELL_OPT")
-        or (ensemble and ensemble.value.upper().startswith(_VARIABLE_CELL))
+    return cell_varies(_upper(run_type), _upper(ensemble))
+
+
+def cell_varies(run_type: str | None, ensemble: str | None) -> bool:
+    """Whether such a run changes the cell."""
+    return run_type == "CELL_OPT" or (
+        run_type in (None, "MD") and (ensemble or "").startswith(_VARIABLE_CELL)
     )
 
 
@@ -151,19 +222,39 @@ def _kind(section: Section) -> Kind:
     return Kind(_text(element), _number(mass, MASS, "amu"), *where)
 
 
-def _first_cell(root: Section) -> Floats | None:
-    """The cell of the first &FORCE_EVAL that gives one."""
-    cells = (_cell(section) for section in root.all("FORCE_EVAL", "SUBSYS", "CELL"))
-    return next((cell for cell in cells if cell is not None), None)
+def first_cell(root: Section) -> Floats | None:
+    """The cell of the first &FORCE_EVAL that gives one, or names a file with it."""
+    for subsystem in root.all("FORCE_EVAL", "SUBSYS"):
+        for section in subsystem.all("CELL"):
+            if (cell := _cell(section)) is not None:
+                return cell
+        topology = "TOPOLOGY", "COORD_FILE_NAME|COORD_FILE", "COORD_FILE_FORMAT|COORDINATE"
+        name, form = (subsystem.get(topology[0], keyword) for keyword in topology[1:])
+        if form is not None and _upper(form) in ("CIF", "PDB", "EXTXYZ"):
+            cell = _of_file(name, form)
+            if cell is not None:
+                return cell
+    return None
+
+
+def _of_file(name: Keyword | None, form: Keyword | None) -> Floats | None:
+    """The cell in a file that is named; None if there is no such file."""
+    if name is None or not (file := name.file.parent / name.text).is_file():
+        return None
+    return read_cell_file(file, _upper(form) or "CP2K")
 
 
 def _cell(section: Section) -> Floats | None:
-    """Rows A, B, C [Å], or None if the section does not give them (it may name a file instead)."""
+    """Rows A, B, C [Å], or None if the section does not give them, nor a file that is there."""
     lengths, vectors = (
         section.get("ABC"),
         [keyword for name in "ABC" if (keyword := section.get(name))],
     )
-    if lengths:
+    if (
+        named := _of_file(section.get("CELL_FILE_NAME"), section.get("CELL_FILE_FORMAT"))
+    ) is not None:
+        cell = named  # goes before all else (manual of &CELL)
+    elif lengths:
         cell = _cell_from_lengths(lengths, section.get("ALPHA_BETA_GAMMA|ANGLES"))
     elif len(vectors) == 3:
         cell = np.array([_vector(vector, LENGTH, "angstrom", 3) for vector in vectors])
@@ -173,7 +264,7 @@ def _cell(section: Section) -> Floats | None:
     if repeats:
         cell = cell * np.array(_vector(repeats, NUMBER, "", 3))[:, np.newaxis]
     if not abs(np.linalg.det(cell)) > 0:
-        where = lengths or vectors[0]
+        where = repeats or lengths or vectors[0]
         raise InputError("this cell has no volume", where.file, where.line)
     return cell
 

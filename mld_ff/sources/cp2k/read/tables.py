@@ -1,4 +1,4 @@
-"""The tables that CP2K writes beside a trajectory: PROJ-1.cell and PROJ-1.ener."""
+"""The tables that CP2K writes beside a trajectory: PROJ-1.cell, PROJ-1.ener, PROJ-1.stress."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from mld_ff.errors import InputError
 from mld_ff.sources.textfiles import open_binary
 from mld_ff.trajectory import Floats, Ints
-from mld_ff.units import HARTREE_TO_EV
+from mld_ff.units import EV_PER_A3_TO_BAR, HARTREE_TO_EV
 
 _CELL_COLUMNS = tuple(range(2, 11))
 _TIME, _TEMPERATURE, _POTENTIAL, _SECONDS = 1, 3, 4, 6
@@ -29,6 +29,15 @@ def read_cells(path: Path) -> tuple[Ints, Floats]:
     if len(flat):
         raise InputError(f"step {steps[flat[0]]}: this cell has no volume", path)
     return steps, cells
+
+
+def read_stresses(path: Path) -> tuple[Ints, Floats]:
+    """Steps (K,) and stresses as CP2K prints them [eV/Å³] (K, 3, 3) of a .stress file. Raises
+    InputError as `read_cells`.
+    """
+    meaning = "step, time and nine components of the stress"
+    steps, values = _read_table(path, _CELL_COLUMNS, meaning, 11)
+    return steps, values.reshape(-1, 3, 3) / EV_PER_A3_TO_BAR
 
 
 def read_energies(path: Path) -> tuple[Ints, Floats, Floats]:

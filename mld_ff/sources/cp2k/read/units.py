@@ -15,13 +15,17 @@ from mld_ff.errors import InputError
 from mld_ff.units import (
     AU_TIME_TO_FS,
     BOHR_TO_A,
+    CM_TO_FS,
+    EV_PER_A3_TO_BAR,
     EV_TO_KJ_PER_MOL,
     HARTREE_PER_BOHR_TO_EV_PER_A,
     HARTREE_TO_EV,
+    KB_EV_PER_K,
 )
 
 _ELECTRON_AMU: float = physical_constants["electron mass in u"][0]
 _NEWTON_TO_EV_PER_A: float = physical_constants["joule-electron volt relationship"][0] * 1e-10
+_PER_CM_TO_EV: float = 100 * physical_constants["inverse meter-electron volt relationship"][0]
 _KG_TO_AMU: float = physical_constants["kilogram-atomic mass unit relationship"][0]
 
 LENGTH, ENERGY, TIME, MASS, ANGLE, TEMPERATURE = (
@@ -36,6 +40,7 @@ Quantity = str | tuple[str, dict[str, int]]
 """A name above, or a name for people and the powers of those above."""
 FORCE = ("energy/length", {ENERGY: 1, LENGTH: -1})
 NUMBER: Quantity = ("plain numbers", {})
+PRESSURE = ("pressure", {ENERGY: 1, LENGTH: -3})
 VELOCITY = ("length/time", {LENGTH: 1, TIME: -1})
 
 _UNITS: dict[str, tuple[dict[str, int], float]] = {
@@ -47,6 +52,8 @@ _UNITS: dict[str, tuple[dict[str, int], float]] = {
     "m": ({LENGTH: 1}, 1e10),
     "hartree": ({ENERGY: 1}, HARTREE_TO_EV),
     "au_e": ({ENERGY: 1}, HARTREE_TO_EV),
+    "wavenumber_e": ({ENERGY: 1}, _PER_CM_TO_EV),
+    "k_e": ({ENERGY: 1}, KB_EV_PER_K),
     "ry": ({ENERGY: 1}, HARTREE_TO_EV / 2),
     "ev": ({ENERGY: 1}, 1.0),
     "kev": ({ENERGY: 1}, 1e3),
@@ -57,11 +64,19 @@ _UNITS: dict[str, tuple[dict[str, int], float]] = {
     "ps": ({TIME: 1}, 1e3),
     "s": ({TIME: 1}, 1e15),
     "au_t": ({TIME: 1}, AU_TIME_TO_FS),
+    "wavenumber_t": ({TIME: 1}, CM_TO_FS),
     "au_f": (FORCE[1], HARTREE_PER_BOHR_TO_EV_PER_A),
     "newton": (FORCE[1], _NEWTON_TO_EV_PER_A),
     "n": (FORCE[1], _NEWTON_TO_EV_PER_A),
     "mnewton": (FORCE[1], _NEWTON_TO_EV_PER_A * 1e-3),
     "mn": (FORCE[1], _NEWTON_TO_EV_PER_A * 1e-3),
+    "bar": (PRESSURE[1], 1 / EV_PER_A3_TO_BAR),
+    "atm": (PRESSURE[1], 1.01325 / EV_PER_A3_TO_BAR),
+    "kbar": (PRESSURE[1], 1e3 / EV_PER_A3_TO_BAR),
+    "pa": (PRESSURE[1], 1e-5 / EV_PER_A3_TO_BAR),
+    "mpa": (PRESSURE[1], 10 / EV_PER_A3_TO_BAR),
+    "gpa": (PRESSURE[1], 1e4 / EV_PER_A3_TO_BAR),
+    "au_p": (PRESSURE[1], HARTREE_TO_EV / BOHR_TO_A**3),
     "amu": ({MASS: 1}, 1.0),
     "m_e": ({MASS: 1}, _ELECTRON_AMU),
     "au_m": ({MASS: 1}, _ELECTRON_AMU),
@@ -70,7 +85,19 @@ _UNITS: dict[str, tuple[dict[str, int], float]] = {
     "rad": ({ANGLE: 1}, 180 / math.pi),
     "k": ({TEMPERATURE: 1}, 1.0),
     "k_temp": ({TEMPERATURE: 1}, 1.0),
+    "au_temp": ({TEMPERATURE: 1}, HARTREE_TO_EV / KB_EV_PER_K),
 }
+_ATOMIC = {
+    LENGTH: BOHR_TO_A,
+    ENERGY: HARTREE_TO_EV,
+    TIME: AU_TIME_TO_FS,
+    MASS: _ELECTRON_AMU,
+    ANGLE: 180 / math.pi,
+    TEMPERATURE: HARTREE_TO_EV / KB_EV_PER_K,
+}
+"""Factors of atomic units, which `internal_cp2k` and the names of quantities (`[length]`) stand
+for."""
+_UNITS |= {name: ({name: 1}, factor) for name, factor in _ATOMIC.items()}
 
 _TERM = re.compile(r"\s*([*/]?)\s*([A-Za-z_]+)\s*(?:\^\s*([+-]?\d+))?")
 
@@ -91,7 +118,9 @@ def unit_factor(
     """
     name, wanted = (quantity, {quantity: 1}) if isinstance(quantity, str) else quantity
     factor, dimensions, at = 1.0, Counter[str](), 0
-    text = text.strip()
+    text = text.strip("'\" ")
+    if text.lower() == "internal_cp2k":
+        return math.prod(_ATOMIC[dimension] ** power for dimension, power in wanted.items())
     while at < len(text):
         term = _TERM.match(text, at)
         if term is None or term[2].lower() not in _UNITS:

@@ -15,62 +15,79 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mld_ff.errors import InputError
+from mld_ff.sources.cp2k.read.index import FrameIndex
 from mld_ff.sources.cp2k.read.raw_frames import Damage, RawFrame, scan, shorten
-from mld_ff.trajectory import Floats, Ints
+from mld_ff.trajectory import Floats
 
-_STEP = re.compile(rb"\bi\s*=\s*(\d{1,18})(?!\d)")
-_TIME = re.compile(rb"\btime\s*=\s*([-+.\dEe]+)")
-_ENERGY = re.compile(rb"\bE\s*=\s*([-+.\dEeDd]+)")
+_NUMBER = rb"([-+.\dEeDd]+)"
+_XMOL = (
+    re.compile(rb"\bi\s*=\s*(\d{1,18})(?!\d)"),
+    re.compile(rb"\btime\s*=\s*" + _NUMBER),
+    re.compile(rb"\bE\s*=\s*" + _NUMBER),
+)
+_EXTENDED = (
+    re.compile(rb"\bStep\s*=\s*\"?(\d{1,18})(?!\d)"),
+    re.compile(rb"\bTime\s*=\s*\"?" + _NUMBER),
+    re.compile(rb"\bEnergy\s*=\s*\"?" + _NUMBER),
+)
+"""Step, time, energy in the comment line of both formats."""
+_LATTICE = re.compile(rb'\bLattice\s*=\s*"([^"]*)"')
+
+
+class XYZIndex(FrameIndex):
+    """Of a file of `read_xyz_index`."""
+
+    def frames(self, wanted: NDArray[np.bool_]) -> Iterator[tuple[Floats, int]]:
+        frames = scan(self.path, Damage())
+        last = int(np.flatnonzero(wanted)[-1])
+        for position in range(last + 1):
+            frame = next(frames, None)
+            if frame is None:
+                raise InputError(
+                    "the file has become shorter while it was read; start again", self.path
+                )
+            if wanted[position]:
+                yield _values(frame, self.labels, self.path), frame.line
 
 
 @dataclass(frozen=True)
-class XYZIndex:
-    """What frames a file holds: M complete frames of N atoms in file order."""
+class _Title:
+    """What the comment line of a frame says; NaN and None where it does not."""
 
-    path: Path
-    labels: list[bytes]
-    """First column of the first frame, (N,)."""
-    first_row: int
-    """Line number of the first atom of the first frame."""
-    step: Ints
-    time: Floats
-    """[fs], (M,); NaN where the comment line does not say."""
-    energy: Floats
-    """[hartree], (M,); NaN where the comment line does not say."""
-    damage: Damage
-
-    def current(self) -> NDArray[np.bool_]:
-        """Frames that no restart repeated, (M,): those whose step is below that of every later
-        frame.
-        """
-        current = np.ones(len(self.step), dtype=bool)
-        current[:-1] = self.step[:-1] < np.minimum.accumulate(self.step[:0:-1])[::-1]
-        return current
+    step: int
+    time: float
+    """[fs]."""
+    energy: float
+    """[hartree]."""
+    cell: Floats | None
+    """[Å], (3, 3)."""
 
 
-def read_index(path: Path) -> XYZIndex:
+def read_xyz_index(path: Path) -> XYZIndex:
     """Find the frames of a file. Raises InputError as `scan` does, and if there is no complete
     frame.
     """
     damage = Damage()
     labels: list[bytes] = []
     first_row = 0
-    numbers: list[tuple[int, float, float]] = []
+    titles: list[_Title] = []
     for frame in scan(path, damage):
-        if not numbers:
+        if not titles:
             labels, first_row = _labels(frame, path), frame.line + 2
-        numbers.append(_comment_numbers(frame, path))
-    if not numbers:
+        titles.append(_title(frame, path))
+    if not titles:
         raise InputError(*_no_frame(path, damage))
-    step, time, energy = zip(*numbers, strict=True)
+    cells = [title.cell for title in titles if title.cell is not None]
     return XYZIndex(
-        path,
-        labels,
-        first_row,
-        np.array(step, dtype=np.int64),
-        np.array(time),
-        np.array(energy),
-        damage,
+        path=path,
+        n_atoms=len(labels),
+        labels=labels,
+        first_row=first_row,
+        step=np.array([title.step for title in titles], dtype=np.int64),
+        time=np.array([title.time for title in titles]),
+        energy=np.array([title.energy for title in titles]),
+        cell=np.array(cells) if len(cells) == len(titles) else None,
+        damage=damage,
     )
 
 
@@ -90,11 +107,13 @@ def _no_frame(path: Path, damage: Damage) -> tuple[str, Path, int | None]:
     return "the file is empty; has CP2K begun to write it?", path, None
 
 
-def _comment_numbers(frame: RawFrame, path: Path) -> tuple[int, float, float]:
-    """Step, time [fs], energy [hartree] of a comment line such as ` i = 20, time = 10.000, E =
-    -17.2`.
+def _title(frame: RawFrame, path: Path) -> _Title:
+    """Of a comment line such as ` i = 20, time = 10.000, E = -17.2`, or since CP2K 2026.1, with
+    FORMAT EXTXYZ, `Lattice="…" … Step=20 Time=10.0 Energy=-17.2`.
     """
-    step = _STEP.search(frame.comment)
+    lattice = _LATTICE.search(frame.comment)
+    step_of, time_of, energy_of = _EXTENDED if lattice else _XMOL
+    step = step_of.search(frame.comment)
     if step is None:
         raise InputError(
             f"expected CP2K's ' i = STEP, time = …, E = …', found '{shorten(frame.comment)}';"
@@ -103,8 +122,19 @@ def _comment_numbers(frame: RawFrame, path: Path) -> tuple[int, float, float]:
             path,
             frame.line + 1,
         )
-    time, energy = _TIME.search(frame.comment), _ENERGY.search(frame.comment)
-    return int(step[1]), _float_or_nan(time), _float_or_nan(energy)
+    time, energy = time_of.search(frame.comment), energy_of.search(frame.comment)
+    cell = _cell(lattice[1], path, frame.line + 1) if lattice else None
+    return _Title(int(step[1]), _float_or_nan(time), _float_or_nan(energy), cell)
+
+
+def _cell(text: bytes, path: Path, line: int) -> Floats:
+    try:
+        cell = np.array(text.split()).astype(np.float64).reshape(3, 3)
+    except ValueError:
+        cell = np.zeros((3, 3))
+    if not abs(np.linalg.det(cell)) > 0:
+        raise InputError("expected the nine numbers of a cell after Lattice=", path, line)
+    return cell
 
 
 def _float_or_nan(match: re.Match[bytes] | None) -> float:
@@ -119,25 +149,6 @@ def _labels(frame: RawFrame, path: Path) -> list[bytes]:
     if any(len(row) != 4 for row in tokens):
         raise _problem(frame, [], path)
     return [row[0] for row in tokens]
-
-
-def read_frames(index: XYZIndex, wanted: NDArray[np.bool_]) -> Iterator[tuple[Floats, int]]:
-    """The numbers of the frames for which `wanted`, (M,), is True: (N, 3) in the unit of the file,
-    and the line.
-
-    Raises InputError, with its line, for anything that is not a finite number and for atoms in
-    another order.
-    """
-    frames = scan(index.path, Damage())
-    last = int(np.flatnonzero(wanted)[-1])
-    for position in range(last + 1):
-        frame = next(frames, None)
-        if frame is None:
-            raise InputError(
-                "the file has become shorter while it was read; start again", index.path
-            )
-        if wanted[position]:
-            yield _values(frame, index.labels, index.path), frame.line
 
 
 def _values(frame: RawFrame, labels: list[bytes], path: Path) -> Floats:
@@ -156,7 +167,7 @@ def _values(frame: RawFrame, labels: list[bytes], path: Path) -> Floats:
 
 def _problem(frame: RawFrame, labels: list[bytes], path: Path) -> InputError:
     """What is wrong with a frame: its first row that cannot be used."""
-    step = _comment_numbers(frame, path)[0]
+    step = _title(frame, path).step
     rows = enumerate(frame.rows)
     atom, problem = next(
         (atom, p) for atom, row in rows if (p := _row_problem(row, labels[atom : atom + 1]))

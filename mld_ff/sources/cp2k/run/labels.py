@@ -6,16 +6,17 @@ from pathlib import Path
 
 from mld_ff.errors import InputError
 from mld_ff.progress import Progress, no_progress
-from mld_ff.sources.cp2k import CP2KSource, open_cp2k
+from mld_ff.sources.cp2k import open_cp2k
 from mld_ff.sources.cp2k.run.inputs import Reference, write_labels
 from mld_ff.sources.cp2k.run.launch import find_cp2k
 from mld_ff.sources.cp2k.run.resume import run_reference
+from mld_ff.sources.source import FileSource
 from mld_ff.trajectory import Trajectory
 
 
 def label_with_cp2k(
     directory: Path, reference: Reference, frames: Trajectory, progress: Progress = no_progress
-) -> CP2KSource:
+) -> FileSource:
     """Write the input for the frames, run it or go on with it, and read what CP2K computed.
 
     Raises InputError that tells how to go on where CP2K is not installed and the labels are not
@@ -30,7 +31,8 @@ def label_with_cp2k(
         raise InputError(
             f"{frames.n_frames} frames wait for their forces in {directory}: {error}. Or let CP2K"
             " compute them elsewhere: copy that directory there, run `cp2k.psmp -i"
-            f" {reference.main} -o label.out` in it, copy it back, and give this command again"
+            f" {reference.main} -o label.out` in it (before release 2023.2 with `-E OLD_EVAL=1`),"
+            " copy it back, and give this command again"
         ) from None
     return open_cp2k(directory)
 

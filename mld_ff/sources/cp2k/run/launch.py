@@ -17,6 +17,9 @@ from mld_ff.subprocesses import stream
 CP2K_VARIABLE = "MLD_FF_CP2K"
 NAMES = ("cp2k.psmp", "cp2k.popt", "cp2k.ssmp", "cp2k")
 POLL_SECONDS = 0.5
+FIRST_WITH_EVAL = (2023, 2)
+"""Release that brought EVAL of &REFTRAJ (pull request 2981; 5401 dropped the words before)."""
+_RELEASE = re.compile(r"(\d+)(?:\.(\d+))?")
 
 
 def find_cp2k() -> list[str]:
@@ -42,6 +45,16 @@ def installed_version() -> str:
     return told[1] if told else ""
 
 
+def variables_of_release() -> dict[str, object]:
+    """What the CP2K that is installed needs an input to be told: since 2023.2 it knows EVAL, and
+    from 2026.2 on no longer what that replaced. Raises InputError if it does not tell its version.
+    """
+    found = _RELEASE.match(installed_version())
+    if found is None:
+        raise InputError(f"`{' '.join(find_cp2k())} --version` tells no version of CP2K")
+    return {"OLD_EVAL": int((int(found[1]), int(found[2] or 0)) < FIRST_WITH_EVAL)}
+
+
 def check(directory: Path | str) -> None:
     """Let CP2K check the syntax of an input of `write_reference` or `write_labels`, all its stages.
 
@@ -49,9 +62,11 @@ def check(directory: Path | str) -> None:
     """
     out = Path(directory)
     main, command = main_input(out), find_cp2k()
+    presets = _presets(variables_of_release())
     for stage in ("md", "relax", "label"):
         if (out / f"{stage}.inc").exists():
-            code, lines = stream([*command, "-E", f"RUN={stage}", "-c", main.name], out)
+            command_line = [*command, *presets, "-E", f"RUN={stage}", "-c", main.name]
+            code, lines = stream(command_line, out)
             if code or not any("SUCCESS" in line for line in lines):
                 raise EngineError(
                     f"CP2K does not accept {main} with RUN={stage}: {_complaint(lines)}"
@@ -65,7 +80,7 @@ def launch(
     well.
     """
     main, log = main_input(out), out / f"{stage}.out"
-    presets = [word for name, value in variables.items() for word in ("-E", f"{name}={value}")]
+    presets = _presets({**variables_of_release(), **variables})
     command = [*find_cp2k(), *presets, "-i", main.name]
     with log.open("a", encoding="utf-8") as words:
         start = words.tell()
@@ -85,6 +100,10 @@ def launch(
         with log.open(encoding="utf-8", errors="replace") as words:
             words.seek(start)
             raise EngineError(f"CP2K stopped in {log}: {_complaint(words.readlines())}")
+
+
+def _presets(variables: Mapping[str, object]) -> list[str]:
+    return [word for name, value in variables.items() for word in ("-E", f"{name}={value}")]
 
 
 def _complaint(lines: list[str]) -> str:

@@ -1,0 +1,67 @@
+"""The atoms that a calculation starts from: as its log prints them, else as its input has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mld_ff.errors import InputError
+from mld_ff.sources.cp2k.read.inputfile import Keyword, Section, is_true, parse_input
+from mld_ff.sources.cp2k.read.settings import first_cell
+from mld_ff.sources.cp2k.read.units import LENGTH, NUMBER, Quantity
+from mld_ff.trajectory import Floats
+
+Coordinates = tuple[list[bytes], Floats]
+"""Labels (N,) and positions (N, 3) [Å]."""
+
+
+def coordinates_of_input(file: Path) -> Coordinates | None:
+    """Of &COORD, or of the XYZ file that &TOPOLOGY names; None where the input has neither, or
+    repeats the atoms it names. Raises InputError for atoms without three numbers.
+    """
+    root = parse_input(file)
+    for subsystem in root.all("FORCE_EVAL", "SUBSYS"):
+        repeats = subsystem.get("TOPOLOGY", "MULTIPLE_UNIT_CELL")
+        if repeats and any(n != 1 for n in repeats.numbers(NUMBER, "")):
+            return None
+        for section in subsystem.all("COORD"):
+            if section.rows:
+                return _of_section(section, root)
+        name = subsystem.get("TOPOLOGY", "COORD_FILE_NAME|COORD_FILE")
+        if name is not None and (xyz := name.file.parent / name.text).is_file():
+            return _of_xyz(xyz)
+    return None
+
+
+def _of_section(section: Section, root: Section) -> Coordinates:
+    unit, scaled = section.get("UNIT"), section.get("SCALED")
+    atoms = [(label, row) for label, row in section.rows if label.upper() not in ("UNIT", "SCALED")]
+    labels = [label.encode() for label, _ in atoms]
+    if scaled is None or not is_true(scaled.value):
+        name = unit.text.strip("[]") if unit else "angstrom"
+        return labels, np.array([_three(row, LENGTH, name) for _, row in atoms])
+    cell = first_cell(root)
+    if cell is None:
+        raise InputError("SCALED coordinates need a cell", scaled.file, scaled.line)
+    return labels, np.array([_three(row, NUMBER, "") for _, row in atoms]) @ cell
+
+
+def _three(row: Keyword, quantity: Quantity, unit: str) -> list[float]:
+    """A molecule's name may follow."""
+    numbers = Keyword(" ".join(row.value.split()[:3]), row.file, row.line).numbers(quantity, unit)
+    if len(numbers) != 3:
+        raise InputError(f"expected an atom's position, found '{row.value}'", row.file, row.line)
+    return numbers
+
+
+def _of_xyz(file: Path) -> Coordinates | None:
+    lines = file.read_text(errors="replace").splitlines()
+    if not lines or not lines[0].strip().isdigit():
+        return None
+    labels, positions = list[bytes](), list[list[float]]()
+    for number, line in enumerate(lines[2 : 2 + int(lines[0])], 3):
+        label, _, rest = line.strip().partition(" ")
+        labels.append(label.encode())
+        positions.append(_three(Keyword(rest, file, number), LENGTH, "angstrom"))
+    return labels, np.array(positions)
