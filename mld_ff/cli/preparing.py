@@ -72,6 +72,7 @@ def reference(
                 "basis",
                 "cutoff_Ry",
                 "rel_cutoff_Ry",
+                "charge",
             ),
         ),
     ],
