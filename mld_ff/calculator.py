@@ -68,7 +68,7 @@ class Calculator(calculator.Calculator):  # type: ignore[misc]
             system = System(known, positions, cell, self.loss.cutoff_A)
             if self.fixed or not system.broken.any():
                 return system
-        self.topology = find_topology(symbols, positions, cell)
+        self.topology = find_topology(symbols, positions, cell, self.loss.topology_kind)
         return System(self.topology, positions, cell, self.loss.cutoff_A)
 
     def _evaluate(self, system: System) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import numpy as np
 from mld_ff.errors import InputError
 from mld_ff.files import read_json, write_atomically
 from mld_ff.geometry.system import System
-from mld_ff.geometry.topology import Topology
+from mld_ff.geometry.topology import Topology, TopologyKind
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.densities import DensityTerm, NeighbourSums
 from mld_ff.loss.evaluation import Evaluation
@@ -121,6 +121,11 @@ class AgentLoss:
         """Those of order 1 and 2, in which the angles are; every agent is the centre of each."""
         return tuple(t for t in self.channels if t.order)
 
+    @property
+    def topology_kind(self) -> TopologyKind:
+        """Of the systems that it is of: without molecules if its pairs are `any` two atoms."""
+        return "none" if any(t.name.startswith("any:") for t in self.free_terms) else "molecules"
+
     def channels_of(self, topology: Topology) -> list[dict[str, DensityTerm]]:
         """Channels of a system by species at the centre: the first of every species, the second, …
         together.
@@ -173,6 +178,11 @@ class AgentLoss:
                 f"the system holds {', '.join(unknown)}; the model knows only"
                 f" {', '.join(self.species)}"
             )
+        if self.topology_kind == "none" and not topology.no_molecules:
+            raise InputError(
+                "the model was learned without molecules, and the system has some: take it for"
+                " atoms alone, start_from(…, topology=loss.topology_kind)"
+            )
         loss = self if agent is None else self.agent(agent)
         by_path = {t.path: t for t in loss.bond_terms}
         by_name = {t.name: t for t in loss.free_terms}
@@ -181,7 +191,7 @@ class AgentLoss:
             for p, name in topology.bonded_names.items()
             if agent in (None, p[0], p[-1])
         }
-        free = [f"free:{a}-{b}" for a, b in topology.free if agent in (None, a, b)]
+        free = [name for pair, name in topology.free_names.items() if agent in (None, *pair)]
         terms |= {name: by_name.get(name) for name in free}
         if missing := [name for name, term in terms.items() if term is None]:
             molecules = ", ".join(f"{n} {formula}" for formula, n in topology.formulas().items())

@@ -1,6 +1,6 @@
 """Loss → the files that a stock LAMMPS runs: tables, embedded atoms, data file and input.
 
-It needs the MOLECULE package, and for collective losses MANYBODY.
+It needs the MOLECULE package where there are bonds, and for collective losses MANYBODY.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from itertools import combinations_with_replacement
 from pathlib import Path
 
 from mld_ff.engines.lammps.angular_densities import angular_densities, instance_file, instances
-from mld_ff.engines.lammps.data import atom_types, data_file
+from mld_ff.engines.lammps.data import atom_style, atom_types, data_file
 from mld_ff.engines.lammps.embedded_atoms import channel_file, embedded_atoms
 from mld_ff.engines.lammps.tables import (
     BOND_POINTS,
@@ -41,12 +41,14 @@ def export_lammps(
     A collective loss adds collective.1.eam, …: in each a channel of every species. Densities of
     order 1 and 2 add angles.1.adp, ….
 
-    settings: temperature, timestep and damping are written, for in.nvt to take. Returns the files.
+    settings: temperature, timestep and damping are written, for in.nvt to take; beside them the
+    atom style, atomic where nothing is bonded. Returns the files.
     Raises InputError if the model does not cover the system.
     """
     start.check(loss)
     topology = start.topology
-    variables = {
+    variables: dict[str, object] = {
+        "atoms": atom_style(topology),
         "T": settings.temperature_K,
         "dt": settings.timestep_fs * FS_TO_PS,
         "Tdamp": settings.damping_fs * FS_TO_PS,
@@ -56,7 +58,7 @@ def export_lammps(
         "forcefield.lmp": _force_field(loss, topology, [s for s, _ in atom_types(start)]),
         "system.data": data_file(start),
         "settings.lmp": "".join(
-            f"variable {name} index {value!r}\n" for name, value in variables.items()
+            f"variable {name} index {value}\n" for name, value in variables.items()
         ),
         "in.nvt": read_template("in.nvt"),
     }
