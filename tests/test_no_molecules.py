@@ -12,9 +12,9 @@ from ase import Atoms
 from ase.build import bulk
 from conftest import (
     energy_and_forces,
-    find_topology,
     frame_of,
     free_term,
+    invent,
     liquid,
     with_angles,
     with_channels,
@@ -29,6 +29,7 @@ from mld_ff.engines.start import start_from
 from mld_ff.engines.structure import write_structure
 from mld_ff.errors import InputError
 from mld_ff.geometry.system import lasting_topology
+from mld_ff.geometry.topology import find_topology
 from mld_ff.inference import Basis
 from mld_ff.loss.model import AgentLoss
 from mld_ff.report.structure import join_blocks, measure_blocks
@@ -167,6 +168,11 @@ def test_models_and_systems_of_different_kinds(few: Trajectory, salt: Trajectory
     loss = AgentLoss(("O", "H"), (replace(free_term(("O", "H")), name="any:O-H"),))
     with pytest.raises(InputError, match="was learned without molecules, and the system has some"):
         loss.terms_of(water.topology)
+    with pytest.raises(InputError, match="is of molecules, and the system has none: they were not"):
+        invent(few[0]).terms_of(start_from(few[0], topology="none").topology)
+    ions = [("Na", "Na"), ("Cl", "Na"), ("Cl", "Cl")]  # of a version that knew but `free`
+    old = AgentLoss(("Cl", "Na"), tuple(free_term(pair) for pair in ions))
+    assert energy_and_forces(old, salt)[0] != 0.0
 
 
 # --- report ---------------------------------------------------------------------------------------

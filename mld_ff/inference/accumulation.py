@@ -194,6 +194,8 @@ def _start(dataset: Dataset, layout: Layout | Accumulated, forms: Sequence[Centr
         check_same_kinds(topology, layout.survey.topology)
     else:
         terms = layout(dataset.firsts[0], topology, dataset.half_width)
+        if not terms:
+            raise InputError("the system is one atom, on which no other acts: nothing to fit")
     cutoff_A = max((t.reach_A for t in terms), default=0.0)
     if cutoff_A:
         check_cutoff(cutoff_A, dataset.half_width)

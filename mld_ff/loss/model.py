@@ -178,21 +178,20 @@ class AgentLoss:
                 f"the system holds {', '.join(unknown)}; the model knows only"
                 f" {', '.join(self.species)}"
             )
-        if self.topology_kind == "none" and not topology.no_molecules:
-            raise InputError(
-                "the model was learned without molecules, and the system has some: take it for"
-                " atoms alone, start_from(…, topology=loss.topology_kind)"
-            )
+        self._check_kind(topology)
         loss = self if agent is None else self.agent(agent)
         by_path = {t.path: t for t in loss.bond_terms}
-        by_name = {t.name: t for t in loss.free_terms}
+        by_pair = {t.species: t for t in loss.free_terms}
         terms: dict[str, PairTerm | None] = {
             name: by_path.get(p)
             for p, name in topology.bonded_names.items()
             if agent in (None, p[0], p[-1])
         }
-        free = [name for pair, name in topology.free_names.items() if agent in (None, *pair)]
-        terms |= {name: by_name.get(name) for name in free}
+        terms |= {
+            name: by_pair.get(pair)
+            for pair, name in topology.free_names.items()
+            if agent in (None, *pair)
+        }
         if missing := [name for name, term in terms.items() if term is None]:
             molecules = ", ".join(f"{n} {formula}" for formula, n in topology.formulas().items())
             raise InputError(
@@ -201,6 +200,19 @@ class AgentLoss:
                 f" {', '.join(t.name for t in loss.terms)}"
             )
         return {name: term for name, term in terms.items() if term is not None}
+
+    def _check_kind(self, topology: Topology) -> None:
+        """Raise InputError if either has molecules and the other none; where nothing is bonded,
+        both are the same."""
+        if self.topology_kind == "none" and topology.bonded:
+            raise InputError(
+                "the model was learned without molecules, and the system has some: take it for"
+                " atoms alone (topology=loss.topology_kind)"
+            )
+        if self.bond_terms and topology.no_molecules:
+            raise InputError(
+                f"the model is of molecules, and the system has none: {topology.no_molecules}"
+            )
 
     def evaluate(self, system: System) -> Evaluation:
         """Energy per term, forces and virial of a system, pairs in walls included.

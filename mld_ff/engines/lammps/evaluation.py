@@ -34,7 +34,7 @@ rerun {frames} dump x y z ix iy iz box yes
 """
 EXPORTED = (".table", ".eam", ".adp", ".lmp", ".data")
 """Suffixes of the files that it needs."""
-STYLES = {"table", "spline", "hybrid/overlay", "hybrid/scaled", "eam/he", "adp"}
+STYLES = {"table", "spline", "hybrid/overlay", "hybrid/scaled", "eam/he", "adp", "zero", "nocoeff"}
 """Words of the styles that exports use; LAMMPS has some that load programs."""
 COMMANDS = {"pair_style", "pair_coeff", "bond_style", "bond_coeff", "special_bonds", "comm_modify"}
 """All that forcefield.lmp is made of; LAMMPS has some that run programs."""
