@@ -26,8 +26,8 @@ class Calculator(calculator.Calculator):  # type: ignore[misc]
     numpy.
 
     `atoms.calc = Calculator("model.json")`. Where the model has molecules, they are found from
-    distances in the first atoms that it meets, and keep their bonds from then on; other elements, or a bond that would be
-    broken, let it look again. A calculation raises InputError for atoms that are not periodic along
+    distances in the first atoms that it meets, and keep their bonds from then on; other elements,
+    or a bond that would be broken, let it look again. A calculation raises InputError for atoms that are not periodic along
     all three vectors, a cell too small for the cutoff, and molecules that the model does not know.
     """
 
