@@ -32,6 +32,7 @@ from mld_ff.geometry.system import lasting_topology
 from mld_ff.geometry.topology import find_topology
 from mld_ff.inference import Basis
 from mld_ff.loss.model import AgentLoss
+from mld_ff.report.partners import compare_partners
 from mld_ff.report.structure import join_blocks, measure_blocks
 from mld_ff.sources.packing import replicate
 from mld_ff.sources.structures import read_structure
@@ -199,3 +200,12 @@ def test_coordination_and_angles_of_a_crystal() -> None:
     degrees = whole.angles["Cl", "Na", "Cl"]
     assert len(degrees) == pytest.approx(25 * 32 * 15, rel=0.01)
     assert (degrees > 135).mean() == pytest.approx(3 / 15, abs=0.01)
+
+
+def test_protons_are_counted_as_often_as_they_are_handed_on(few: Trajectory) -> None:
+    """... once in four frames 20 fs apart, whatever the frames in between."""
+    acid = with_proton_handed_on(few, 20)
+    even = replace(acid, time=10.0 * np.arange(40.0), step=20 * np.arange(40))
+    counted = compare_partners({"reference": even, "lammps": even[::2]}).statistics
+    for statistics in counted.values():
+        assert statistics["proton_changes_per_ps"].value == pytest.approx(1 / (19 * 0.02))

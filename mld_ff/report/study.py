@@ -24,6 +24,7 @@ from mld_ff.report.diffusion import compare_diffusion
 from mld_ff.report.distributions import compare_structure
 from mld_ff.report.heat import compare_heat
 from mld_ff.report.learned import plot_forces
+from mld_ff.report.partners import compare_partners
 from mld_ff.report.recomputed import RecomputedForces, compare_forces
 from mld_ff.report.runs import (
     LearnedRun,
@@ -195,7 +196,7 @@ def _add_dynamics(
     frames = {REFERENCE: reference} | {run.name: run.settled for run in runs}
     study.add(compare_heat(reference, source.logged_temperature, runs))
     kind = study.loss.topology_kind
-    study.add(compare_bonds(frames, kind))
+    study.add(compare_partners(frames) if kind == "none" else compare_bonds(frames, kind))
     if different := _different_masses(reference, runs):
         study.notes.append(different)
         return
