@@ -24,14 +24,16 @@ from openmm import app
 from mld_ff import Calculator, fit
 from mld_ff.engines.lammps.export import export_lammps
 from mld_ff.engines.openmm.export import export_openmm
+from mld_ff.engines.registry import ENGINES
 from mld_ff.engines.settings import Device
 from mld_ff.engines.start import start_from
 from mld_ff.engines.structure import write_structure
 from mld_ff.errors import InputError
-from mld_ff.geometry.system import lasting_topology
+from mld_ff.geometry.system import lasting_topology, systems
 from mld_ff.geometry.topology import find_topology
-from mld_ff.inference import Basis
+from mld_ff.inference import Basis, Dataset, Part, accumulate, read_shards, write_shard
 from mld_ff.loss.model import AgentLoss
+from mld_ff.pipeline import read_config
 from mld_ff.report.partners import compare_partners
 from mld_ff.report.structure import join_blocks, measure_blocks
 from mld_ff.sources.packing import replicate
@@ -118,6 +120,25 @@ def test_bonds_of_water_are_learned_as_any_pairs(few: Trajectory) -> None:
         assert 0.01 < term.coverage["shortest_A"] - term.wall_edge_A < 0.04
 
 
+def test_shards_know_that_there_are_no_molecules(few: Trajectory, tmp_path: Path) -> None:
+    dataset = Dataset.of(few, topology="none")
+    for k in (1, 2):
+        write_shard(accumulate(dataset, PAIRS.terms, part=Part(k, 2)), tmp_path / f"{k}.npz")
+    shards = read_shards([tmp_path / "1.npz", tmp_path / "2.npz"])
+    assert shards.survey.topology.no_molecules == "they were not asked for"
+    again = accumulate(few, shards)  # as `accumulate --like` does
+    assert again.survey.topology.kind == "none"
+
+
+def test_a_configuration_asks_for_no_molecules(tmp_path: Path) -> None:
+    file = tmp_path / "build.toml"
+    file.write_text('cp2k = "."\noutput = "out"\n[fit]\ntopology = "none"\n[run]\n')
+    assert read_config(file).basis.topology == "none"
+    file.write_text(file.read_text().replace("none", "atoms"))
+    with pytest.raises(InputError, match="the topology is 'atoms'; known: molecules, none"):
+        read_config(file)
+
+
 # --- engines --------------------------------------------------------------------------------------
 
 
@@ -126,6 +147,31 @@ def test_engines_compute_it(salt: Trajectory, loss_of_salt: AgentLoss) -> None:
     result = verify(loss_of_salt, salt, 1, device=device, per_term=False)
     assert set(result.engines) == {"openmm", "lammps"}
     assert result.passed
+
+
+def test_ranges_of_densities_may_differ(
+    salt: Trajectory, loss_of_salt: AgentLoss, tmp_path: Path
+) -> None:
+    """In LAMMPS all species share one grid of densities: here one of them has a range a hundred
+    times as wide.
+    """
+    start = start_from(salt, topology=loss_of_salt.topology_kind)
+    frame = start.engine_frames(salt)
+    wide, narrow = (t for t in loss_of_salt.channels if not t.order)
+    wider = replace(
+        wide,
+        coefficients=tuple(100 * c for c in wide.coefficients),
+        strength_eV=wide.strength_eV / 100**2,
+        rest=100 * wide.rest,
+        range=(-280.0, 5.0),
+        fade=10.0,
+    )
+    channels = wider, replace(narrow, range=(0.1, 1.4))
+    loss = replace(loss_of_salt, terms=(*loss_of_salt.free_terms, *channels))
+    export_lammps(loss, start, tmp_path)
+    _, forces = ENGINES["lammps"].evaluate(tmp_path, frame, Device())
+    (system,) = systems(start.topology, frame, loss.cutoff_A)
+    assert np.abs(forces[0] - loss.evaluate(system).forces).max() < 5e-5
 
 
 def test_lammps_needs_no_bonds(salt: Trajectory, loss_of_salt: AgentLoss, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from inspect import getattr_static
-from typing import Literal
+from typing import Literal, get_args
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.harmonics import ORDERS
@@ -150,6 +150,9 @@ class Basis:
                 f"{self.collective} channels of the collective loss are asked for; expected 0 or"
                 " more"
             )
+        if self.topology not in (None, *get_args(TopologyKind)):
+            known = ", ".join(get_args(TopologyKind))
+            raise InputError(f"the topology is {self.topology!r}; known: {known}")
         if self.accuracy and self.accuracy not in ACCURACIES:
             raise InputError(f"the accuracy is {self.accuracy!r}; known: {', '.join(ACCURACIES)}")
         self._check_channels()
