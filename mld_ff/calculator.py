@@ -22,13 +22,13 @@ from mld_ff.trajectory import Floats, half_width
 
 
 class Calculator(calculator.Calculator):  # type: ignore[misc]
-    """`energy` [eV], `forces` (N, 3) [eV/Å] and `stress` (6,) [eV/Å³] of periodic molecules,
-    computed in numpy.
+    """`energy` [eV], `forces` (N, 3) [eV/Å] and `stress` (6,) [eV/Å³] of periodic atoms in numpy.
 
-    `atoms.calc = Calculator("model.json")`. Molecules are found from distances in the first atoms
-    that it meets, and keep their bonds from then on; other elements, or a bond that would be
-    broken, let it look again. A calculation raises InputError for atoms that are not periodic along
-    all three vectors, a cell too small for the cutoff, and molecules that the model does not know.
+    `atoms.calc = Calculator("model.json")`. Where the model has molecules, they are found from
+    distances in the first atoms that it meets, and keep their bonds from then on; other elements,
+    or a bond that would be broken, let it look again. A calculation raises InputError for atoms
+    that are not periodic along all three vectors, a cell too small for the cutoff, and molecules
+    that the model does not know.
     """
 
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
@@ -68,7 +68,7 @@ class Calculator(calculator.Calculator):  # type: ignore[misc]
             system = System(known, positions, cell, self.loss.cutoff_A)
             if self.fixed or not system.broken.any():
                 return system
-        self.topology = find_topology(symbols, positions, cell)
+        self.topology = find_topology(symbols, positions, cell, self.loss.topology_kind)
         return System(self.topology, positions, cell, self.loss.cutoff_A)
 
     def _evaluate(self, system: System) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def _learn(source: FrameSource, config: Config, progress: Progress) -> AgentLoss
 
 def _export(loss: AgentLoss, frame: Trajectory, config: Config) -> None:
     md = config.md
-    start = start_from(frame, md.temperature_K, md.seed)
+    start = start_from(frame, md.temperature_K, md.seed, loss.topology_kind)
     for engine in config.engines:
         ENGINES[engine].export(loss, start, config.export_of(engine), md)
 

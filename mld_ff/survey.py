@@ -13,8 +13,8 @@ import numpy as np
 from mld_ff.errors import InputError
 from mld_ff.geometry.histogram import Histogram
 from mld_ff.geometry.pairs import BIN_A, check_cutoff, default_cutoff
-from mld_ff.geometry.system import Change, System, systems
-from mld_ff.geometry.topology import Topology, find_topology
+from mld_ff.geometry.system import Change, System, lasting_topology, systems
+from mld_ff.geometry.topology import Topology, TopologyKind
 from mld_ff.origin import Remedies
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, FrameSource, Ints, Trajectory
@@ -174,7 +174,7 @@ class Inspection:
         n = round(self.survey.cutoff_A / BIN_A) // round(width_A / BIN_A)
         counts = self.survey.distances[name].binned(width_A, n)
         edges = width_A * np.arange(n + 1)
-        a, b = name.removeprefix("free:").split("-")
+        a, b = name.partition(":")[2].split("-")
         n_a, n_b = topology.symbols.count(a), topology.symbols.count(b)
         pairs = n_a * (n_a - 1) / 2 if a == b else n_a * n_b
         shell = 4 / 3 * np.pi * np.diff(edges**3)
@@ -187,7 +187,8 @@ class Inspection:
             "frames": self.frames,
             "time_fs": list(self.time_fs),
             "atoms": {s: topology.symbols.count(s) for s in topology.species},
-            "molecules": topology.formulas(),
+            "molecules": {} if topology.no_molecules else topology.formulas(),
+            "no_molecules": topology.no_molecules,
             "cell_A": self.cell.tolist(),
             "density_g_per_cm3": self.density,
             "has": self.has,
@@ -260,19 +261,21 @@ def inspect(
     source: FrameSource,
     cutoff_A: float | None = None,
     progress: Progress = no_progress,
-    topology: Topology | None = None,
+    topology: Topology | TopologyKind | None = None,
 ) -> Inspection:
     """Read all frames once and tell what is there. Raises InputError on anything that cannot be
     read.
 
-    topology: that of the first frame of the run, where the source is a part of it.
+    topology: that of the run, where the source is a part of it; or whether there are molecules,
+    None to find out, which reads the frames once more.
     """
     survey: Survey | None = None
     done, volume, first = 0, 0.0, None
     for frames in source.chunks():
         if survey is None:
             first = frames[0]
-            topology = topology or find_topology(first.symbols, first.positions[0], first.cell[0])
+            if not isinstance(topology, Topology):
+                topology = lasting_topology(source, topology)
             survey = Survey(
                 topology, default_cutoff(source.half_width) if cutoff_A is None else cutoff_A
             )

@@ -40,13 +40,10 @@ class EngineResult:
     """Of the first frame."""
     terms_eV: dict[str, float]
     """Energy of every term of the first frame, from an export of that term alone."""
+    force_tolerance_eV_per_A: float
+    """The engine's own in the largest of the cells."""
     terms_force_difference_eV_per_A: dict[str, float] = field(default_factory=dict)
     """The largest of every term on the first frame, from the same exports."""
-
-    @property
-    def force_tolerance_eV_per_A(self) -> float:
-        """The engine's own."""
-        return ENGINES[self.engine].force_tolerance_eV_per_A
 
     @property
     def energy_tolerance(self) -> float:
@@ -67,7 +64,6 @@ class EngineResult:
         return {
             **vars(self),
             "passed": self.passed,
-            "force_tolerance_eV_per_A": self.force_tolerance_eV_per_A,
         }
 
 
@@ -119,7 +115,7 @@ def verify(
             f"{min(source.n_frames, n_frames)} frames are asked for; at least one is needed"
         )
     frames = spread_frames(source, n_frames)
-    start = start_from(frames[0])
+    start = start_from(frames[0], topology=loss.topology_kind)
     start.check(loss)
     frames = start.engine_frames(frames)
     every = systems(start.topology, frames, loss.cutoff_A)
@@ -179,6 +175,7 @@ class _Check:
             relative_energy_difference=float(np.nan_to_num(relative, nan=np.inf).max()),
             energy_eV=float(energies[0]),
             terms_eV=terms,
+            force_tolerance_eV_per_A=max(map(self.engine.force_tolerance, frames.cell)),
             terms_force_difference_eV_per_A=terms_difference,
         )
 

@@ -186,7 +186,7 @@ def another(option: str, type_: Any, default: Any) -> tuple[list[str], Any]:
         return [f"--{option}", "openmm"], "openmm"
     if option == "channels":
         return [f"--{option}", "2,1,1"], (2, 1, 1)
-    if option == "collective-spacing":
+    if option in ("spacing", "collective-spacing"):
         return [f"--{option}", "0.8"], 0.8
     if option in OTHER_TEXTS:
         text = OTHER_TEXTS[option]

@@ -21,7 +21,8 @@ from mld_ff.production.simulation import run
 from mld_ff.report import Study, compare_runs, write_report
 from mld_ff.report.recomputed import compare_forces
 from mld_ff.report.summary import observables_table
-from mld_ff.sources.cp2k import CP2KSource, open_cp2k
+from mld_ff.sources.cp2k import open_cp2k
+from mld_ff.sources.source import FileSource
 from mld_ff.trajectory import Trajectory
 
 
@@ -138,7 +139,7 @@ def test_report_of_a_run_from_a_frame_of_the_reference(
 
 
 @pytest.fixture
-def dense(ran: Path, monkeypatch: pytest.MonkeyPatch) -> CP2KSource:
+def dense(ran: Path, monkeypatch: pytest.MonkeyPatch) -> FileSource:
     """A source like CP2K's with the frames of the run itself, all that it takes to compare
     everything.
     """
@@ -155,7 +156,7 @@ def every_24th_step(frames: Trajectory, _: int) -> Trajectory:
 
 
 def test_study_of_a_run_beside_itself(
-    dense: CP2KSource, ran: Path, explored: ExponentScan, monkeypatch: pytest.MonkeyPatch
+    dense: FileSource, ran: Path, explored: ExponentScan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is left out, and nothing differs by more than errors: a tenth less of the same
     frames.

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import bulk, fcc111, molecule
 from ase.neighborlist import build_neighbor_list, get_connectivity_matrix
 from conftest import CUBE, TRICLINIC, frame_of, liquid, named_pairs, shuffled, topology_of
 from hypothesis import given, settings
@@ -132,11 +132,35 @@ def test_ion_in_its_shell_of_water_is_no_molecule(ion: str, partner: str, distan
     ],
     ids=["diamond", "ZnS"],
 )
-def test_network_is_refused(crystal: Atoms) -> None:
+def test_network_is_no_molecule(crystal: Atoms) -> None:
+    symbols, x, cell = crystal.get_chemical_symbols(), crystal.positions, crystal.cell[:]
     with pytest.raises(
-        InputError, match=r"512 of 512 atoms hang together .* a network or a metal has no molecules"
+        InputError,
+        match=r"512 of 512 atoms hang together .* no molecules.*; choose --topology none",
     ):
-        find_topology(crystal.get_chemical_symbols(), crystal.positions, crystal.cell[:])
+        find_topology(symbols, x, cell, "molecules")
+    topology = find_topology(symbols, x, cell)
+    assert topology.no_molecules.startswith("bonds connect 512 of 512 atoms with their own")
+    assert not len(topology.bonds) and not topology.bonded and topology.kind == "none"
+
+
+NANOPARTICLE = bulk("Pt", "fcc", a=3.92, cubic=True) * 3
+
+
+@pytest.mark.parametrize(
+    ("atoms", "cell", "why"),
+    [
+        (bulk("Pt", "fcc", a=3.92), 1.0, "bonds connect 1 of 1 atoms with their own"),
+        (fcc111("Pt", (2, 2, 3), vacuum=8.0), 1.0, "bonds connect 12 of 12 atoms"),
+        (NANOPARTICLE, 2.5, "metals are bonded to each other"),
+        (bulk("NaCl", "rocksalt", a=5.64, cubic=True) * 2, 1.0, "no two atoms are bonded"),
+    ],
+    ids=["one atom", "slab", "nanoparticle", "salt"],
+)
+def test_metals_and_salts_have_no_molecules(atoms: Atoms, cell: float, why: str) -> None:
+    topology = find_topology(atoms.get_chemical_symbols(), atoms.positions, cell * atoms.cell[:])
+    assert topology.no_molecules.startswith(why)
+    assert all(name.startswith("any:") for name in topology.free_names.values())
 
 
 def test_pairs_of_a_frame_are_each_named_once(few: Trajectory) -> None:

@@ -24,7 +24,7 @@ from mld_ff.cli.options import (
 )
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import LONGEST_A
-from mld_ff.inference import SUFFIX, Basis, Part
+from mld_ff.inference import SUFFIX, Basis, Dataset, Part
 from mld_ff.inference.exponents import EXPONENTS, parse_exponents
 from mld_ff.progress import Progress
 
@@ -42,12 +42,13 @@ def inspect(
             " width of the cell if that is shorter.",
         ),
     ] = None,
+    basis: Annotated[Basis, basis_options(Basis(), ("topology",))],
     reading: Annotated[Reading, READING],
     progress: Progress,
 ) -> Answer:
     """Tell what a CP2K run holds and how good its forces are."""
     source = reading.open(cp2k_dir, require_forces=False)
-    inspection = survey.inspect(source, cutoff, progress)
+    inspection = survey.inspect(source, cutoff, progress, basis.topology)
     data = {**inspection.to_dict(), "notes": source.notes, "source": source.origin.to_dict()}
     return Answer(data, text.inspection_text(inspection, source))
 
@@ -116,9 +117,11 @@ def accumulate(
         raise InputError(f"{like} tells the functions: leave out the options that choose them")
     if output.suffix != SUFFIX:
         raise InputError(f"give it a name that ends in {SUFFIX}", output)
-    layout = inference.read_shard(like) if like else (basis or Basis()).terms
+    functions = basis or Basis()
+    layout = inference.read_shard(like) if like else functions.terms
     sources = [reading.open(run) for run in runs]
-    sums = inference.accumulate(sources, layout, progress, processes, Part.parse(part))
+    dataset = Dataset.of(sources, progress, processes, functions.topology)
+    sums = inference.accumulate(dataset, layout, part=Part.parse(part))
     inference.write_shard(sums, output)
     size, notes = output.stat().st_size, notes_of(sources)
     data = {

@@ -210,6 +210,6 @@ def basis_options(default: Basis, only: tuple[str, ...] = ()) -> Options:
     return Options(default, only, names, types)
 
 
-PAIRS = ("kind", "exponents", "spacing_A", "bond_degree", "cutoff_A")
+PAIRS = ("kind", "exponents", "spacing_A", "bond_degree", "cutoff_A", "topology")
 """Fields of a Basis that choose functions of pairs."""
 BASIS = basis_options(Basis())

@@ -73,6 +73,7 @@ def reference(
                 "basis",
                 "cutoff_Ry",
                 "rel_cutoff_Ry",
+                "charge",
             ),
         ),
     ],

@@ -40,11 +40,12 @@ def inspection_text(inspection: Inspection, source: FileSource) -> str:
     if not source.origin.is_dynamics:
         span = f"one by one ({source.origin.remedies.one_by_one})"
     cell = "; ".join(" ".join(f"{x:g}" for x in row) for row in inspection.cell)
-    molecules = counted(topology.formulas())
+    why = topology.no_molecules
+    molecules = f"no molecules, as {why}" if why else f"molecules {counted(topology.formulas())}"
     facts = [
         ["files", ", ".join(source.origin.files)],
         ["frames", f"{inspection.frames}, {span}"],
-        ["atoms", f"{counted(Counter(topology.symbols))}; molecules {molecules}"],
+        ["atoms", f"{counted(Counter(topology.symbols))}; {molecules}"],
         ["cell", f"{cell} Å"],
         ["density", f"{inspection.density:.3f} g/cm³"],
         ["has", ", ".join(k for k, v in inspection.has.items() if v) or "positions only"],
@@ -102,6 +103,8 @@ def fit_text(d: Mapping[str, Any], model: Path, notes: Sequence[str]) -> str:
         f"{model}: {d['n_coefficients']} coefficients from {d['frames_train']} frames, "
         f"tested on {d['frames_test']}"
     ]
+    if why := d.get("no_molecules"):
+        told.append(f"  no molecules, any two atoms are a pair: {why}")
     pairs = d.get("relative_rmse_pairs", {})
     for s, e in d["relative_rmse"].items():
         alone = f"pairs alone {pairs[s]:.3f}, and " if s in pairs else ""

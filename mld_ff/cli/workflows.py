@@ -66,7 +66,7 @@ def refine(
         Reference,
         Options(
             REFINING.reference,
-            only=("method", "functional", "basis", "cutoff_Ry", "rel_cutoff_Ry"),
+            only=("method", "functional", "basis", "cutoff_Ry", "rel_cutoff_Ry", "charge"),
             names={"basis": "dft_basis", "cutoff_Ry": "grid_cutoff"},
         ),
     ],

@@ -11,6 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from mld_ff.engines.settings import DEFAULT_MD, MD, Device, ManyBody
 from mld_ff.trajectory import Floats, Trajectory
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from mld_ff.engines.start import Start
     from mld_ff.loss.model import AgentLoss
 
+SMALL_CELL_A = 12.5
+"""That of 64 waters."""
 TRAJECTORY = "trajectory.dcd"
 """What every session writes: positions [Å] in float32, molecules whole, and cells."""
 
@@ -114,7 +118,7 @@ class Engine:
     """Compute a session. Raises EngineError, with the engine's own words, if it stops or warns."""
     files: RunFiles
     force_tolerance_eV_per_A: float
-    """By how much a force may differ from numpy's."""
+    """By how much a force may differ from numpy's, in cells up to SMALL_CELL_A."""
     collective_us_per_atom: float
     """CPU time [µs] of an atom and step of a collective loss (tests/benchmarks/README.md: six
     channels per species, 1,536 atoms), by which `fastest` chooses.
@@ -126,6 +130,8 @@ class Engine:
     """Fields of `Device` that it has a choice of."""
     precision: str = ""
     """What it computes in, if it has no choice."""
+    rounds_positions: bool = False
+    """Whether it keeps positions in float32, whose rounding grows with the cell."""
     many_body_ways: Callable[[Device], tuple[ManyBody, ...]] | None = None
     """In which ways it can compute densities on a device, the faster first; None if there is no
     choice.
@@ -134,6 +140,12 @@ class Engine:
     """As the engine writes it. Raises InputError if the engine is not there."""
     devices: Callable[[], list[Device]] = lambda: [Device()]
     """That it can compute on here, each of which `mld-ff doctor` tries."""
+
+    def force_tolerance(self, cell: Floats) -> float:
+        """By how much [eV/Å] a force may differ from numpy's in a cell (3, 3) [Å]."""
+        longest_A = float(np.linalg.norm(cell, axis=1).max())
+        growth = max(longest_A / SMALL_CELL_A, 1.0) if self.rounds_positions else 1.0
+        return self.force_tolerance_eV_per_A * growth
 
     def chosen(self, device: Device) -> Device:
         """Of a device, what this engine has a choice of."""

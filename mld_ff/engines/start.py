@@ -9,7 +9,7 @@ import numpy as np
 
 from mld_ff.engines.residues import to_parmed
 from mld_ff.geometry.pairs import check_cutoff
-from mld_ff.geometry.topology import Topology, find_topology
+from mld_ff.geometry.topology import Topology, TopologyKind, topology_of
 from mld_ff.loss.model import AgentLoss
 from mld_ff.trajectory import Floats, Ints, Trajectory
 from mld_ff.units import AMU_A2_PER_FS2_TO_EV, KB_EV_PER_K
@@ -52,23 +52,29 @@ class Start:
         )
 
 
-def start_from(frame: Trajectory, temperature_K: float = 300.0, seed: int = 1) -> Start:
+def start_from(
+    frame: Trajectory,
+    temperature_K: float = 300.0,
+    seed: int = 1,
+    topology: TopologyKind | None = None,
+) -> Start:
     """Bring one frame of any source into the form that engines want.
 
     Velocities are drawn from the Maxwell–Boltzmann distribution at `temperature_K` where the frame
-    has none; their centre of mass is set at rest.
+    has none; their centre of mass is set at rest. topology: that of the model
+    (`AgentLoss.topology_kind`), None to find out from the frame.
     """
-    in_source = find_topology(frame.symbols, frame.positions[0], frame.cell[0])
+    in_source = topology_of(frame, topology)
     order = in_source.molecule_order
-    topology = in_source.select(order)
-    frame = _engine_form(frame, order, topology)
+    own = in_source.select(order)
+    frame = _engine_form(frame, order, own)
     velocities = frame.velocities
     if velocities is None:
         velocities = _maxwell_boltzmann(frame.masses, temperature_K, seed)[None]
     at_rest = (
         velocities - np.einsum("fpc,p->fc", velocities, frame.masses)[:, None] / frame.masses.sum()
     )
-    return Start(topology, replace(frame, velocities=at_rest), order)
+    return Start(own, replace(frame, velocities=at_rest), order)
 
 
 def _engine_form(frames: Trajectory, order: Ints, topology: Topology) -> Trajectory:

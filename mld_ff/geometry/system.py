@@ -12,8 +12,20 @@ from functools import cached_property
 import numpy as np
 
 from mld_ff.geometry.pairs import NO_PAIRS, Pairs, both_ways, minimum_image, neighbour_pairs
-from mld_ff.geometry.topology import Path, Topology
-from mld_ff.trajectory import Floats, Trajectory
+from mld_ff.geometry.topology import (
+    Path,
+    Topology,
+    TopologyKind,
+    topology_of,
+    without_molecules,
+)
+from mld_ff.trajectory import Floats, FrameSource, Trajectory, spread_frames
+
+FRAMES_FOR_PARTNERS = 100
+"""So many frames, spread evenly, tell whether protons change their partners."""
+MOST_CHANGED = 0.1
+"""In more frames than this fraction bonds are not those of the first: no force field with fixed
+bonds describes the system."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +114,13 @@ class System:
         return pairs if cutoff_A >= self.reach_A else pairs[pairs.r < cutoff_A]
 
     def pairs(self, cutoff_A: float) -> Iterator[tuple[str, Pairs]]:
-        """All pairs by name: `bonded:…` at any distance, `free:A-B` closer than `cutoff_A`."""
+        """All pairs by name: `bonded:…` at any distance, `free:A-B` or `any:A-B` closer than
+        `cutoff_A`.
+        """
         for path, pairs in self.bonded.items():
             yield self.topology.bonded_names[path], pairs
-        for a, b in self.free if cutoff_A > 0 else ():
-            yield f"free:{a}-{b}", self.free_within((a, b), cutoff_A)
+        for species in self.free if cutoff_A > 0 else ():
+            yield self.topology.free_names[species], self.free_within(species, cutoff_A)
 
     # --- bonds that break -------------------------------------------------------------------------
 
@@ -179,3 +193,25 @@ def systems(topology: Topology, frames: Trajectory, reach_A: float = 0.0) -> Ite
 def changes(topology: Topology, frames: Trajectory) -> list[Change]:
     """All bonds of `topology` that the frames break."""
     return [change for system in systems(topology, frames) for change in system.changes]
+
+
+def lasting_topology(source: FrameSource, kind: TopologyKind | None = None) -> Topology:
+    """Of the first frame, if molecules last: none where protons change their partners in more than
+    MOST_CHANGED of the frames, and no other bond breaks, as it would in frames that do not belong
+    together. kind: None to find out. Reads the source once, or only its beginning where that tells.
+    Raises InputError as `find_topology`.
+    """
+    topology = topology_of(next(source.chunks(1)), kind)
+    if kind is not None or topology.no_molecules or not topology.is_hydrogen.any():
+        return topology
+    handed = other = 0
+    frames = spread_frames(source, FRAMES_FOR_PARTNERS)
+    for system in systems(topology, frames):
+        protons = {c.atoms[0] for c in system.changes if len(c.atoms) == 3}
+        stretched = [c for c in system.changes if len(c.atoms) == 2]
+        handed += bool(protons)
+        other += any(not protons & set(change.atoms) for change in stretched)
+    if other or handed <= MOST_CHANGED * frames.n_frames:
+        return topology
+    why = f"protons are with new partners in {handed} of {frames.n_frames} frames"
+    return without_molecules(topology.symbols, why)

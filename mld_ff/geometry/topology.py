@@ -1,6 +1,7 @@
 """Molecules, bonds and the relations between pairs of atoms, found from distances.
 
 A pair is `bonded` when at most three bonds connect it inside a molecule, and `free` otherwise.
+Where molecules do not stay, or there are none, nothing is bonded, and `any` two atoms are a pair.
 Bonded pairs are told apart by the elements along the shortest path of bonds: ("O", "H") is a bond,
 ("H", "O", "H") the two hydrogens of a water.
 """
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement
+from typing import Literal
 
 import numpy as np
 from ase.data import atomic_numbers, covalent_radii
@@ -20,11 +22,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mld_ff.errors import InputError
+from mld_ff.geometry.networks import LARGEST_MOLECULE, why_no_molecules
 from mld_ff.geometry.pairs import Pairs, minimum_image, neighbour_pairs
 from mld_ff.names import check_species, shown
 from mld_ff.trajectory import Floats, Ints, Trajectory
 
 Path = tuple[str, ...]
+TopologyKind = Literal["molecules", "none"]
+"""Whether bonds are fixed and make molecules, or there are none."""
 
 BOND_FACTOR = 1.25
 """Two atoms of the first frame are bonded below this multiple of the sum of their covalent radii
@@ -40,10 +45,6 @@ nothing: their covalent radii reach the first shell of a solution.
 BROKEN_FACTOR = 1.6
 """A bond is reported as broken beyond this multiple of the sum of the covalent radii."""
 MAX_BONDS_APART = 3
-LARGEST_MOLECULE = 500
-"""Beyond this many atoms a `molecule` is a network or a metal, for which bonded terms make no
-sense.
-"""
 
 
 def _rank(symbol: str) -> tuple[bool, str]:
@@ -61,9 +62,16 @@ class Topology:
     symbols: tuple[str, ...]
     bonds: Ints
     """(B, 2), i < j."""
+    no_molecules: str = ""
+    """Why molecules are not told apart, a sentence without its end; then there are no bonds."""
 
     def __post_init__(self) -> None:
         check_species(self.symbols)
+
+    @property
+    def kind(self) -> TopologyKind:
+        """Whether there are molecules that stay."""
+        return "none" if self.no_molecules else "molecules"
 
     @property
     def n_atoms(self) -> int:
@@ -130,7 +138,9 @@ class Topology:
         bonds = np.sort(place[self.bonds], axis=1).reshape(-1, 2)
         bonds = bonds[bonds[:, 0] >= 0]
         return Topology(
-            tuple(self.symbols[i] for i in atoms), bonds[np.lexsort((bonds[:, 1], bonds[:, 0]))]
+            tuple(self.symbols[i] for i in atoms),
+            bonds[np.lexsort((bonds[:, 1], bonds[:, 0]))],
+            self.no_molecules,
         )
 
     def formulas(self) -> dict[str, int]:
@@ -203,6 +213,17 @@ class Topology:
             for a, b in combinations_with_replacement(self.species, 2)
             if (same[a] if a == b else count[a] * count[b]) > bonded[frozenset((a, b))]
         ]
+
+    @cached_property
+    def free_names(self) -> dict[tuple[str, str], str]:
+        """Term name of every pair of species in `free`: `free:O-H`, or `any:O-H` without
+        molecules."""
+        return {pair: self.free_name(*pair) for pair in self.free}
+
+    def free_name(self, a: str, b: str) -> str:
+        """Term name of two species in their order in `species`, whether such pairs are there or
+        not."""
+        return f"{'any' if self.no_molecules else 'free'}:{a}-{b}"
 
     @cached_property
     def bonded_codes(self) -> Ints:
@@ -288,13 +309,44 @@ def _hydrogens_bind_once(near: Pairs, hydrogen: np.ndarray) -> np.ndarray:
     return np.asarray(happy[0] & happy[1])
 
 
-def find_topology(symbols: Sequence[str], positions: Floats, cell: Floats) -> Topology:
+def without_molecules(symbols: Sequence[str], why: str) -> Topology:
+    """Atoms that nothing bonds. why: as in `Topology.no_molecules`."""
+    _radii(symbols)  # which no other than elements have
+    return Topology(tuple(symbols), np.zeros((0, 2), np.int64), why)
+
+
+def find_topology(
+    symbols: Sequence[str], positions: Floats, cell: Floats, kind: TopologyKind | None = None
+) -> Topology:
     """Bonds and molecules of one frame from distances.
 
     symbols (N,), positions (N, 3) [Å], cell (3, 3) [Å]. A hydrogen has one bond: to the nearest
-    heavy atom, or to a hydrogen where there is none. The IONS have no bond. Raises InputError for
-    networks and metals, which have no molecules.
+    heavy atom, or to a hydrogen where there is none. The IONS have no bond. kind: None to find
+    out; networks, metals and salts have no molecules. Raises InputError where molecules are asked
+    for and there is one of more than LARGEST_MOLECULE atoms.
     """
+    if kind == "none":
+        return without_molecules(symbols, "they were not asked for")
+    near = _bonds(symbols, positions, cell)
+    bonds = np.sort(np.stack([near.i, near.j], axis=1), axis=1)
+    bonds = bonds[np.lexsort((bonds[:, 1], bonds[:, 0]))]
+    topology = Topology(tuple(symbols), bonds.astype(np.int64).reshape(-1, 2))
+    if kind is None:
+        why = why_no_molecules(symbols, topology.molecule_index, near)
+        return without_molecules(symbols, why) if why else topology
+    largest = max(len(atoms) for atoms in topology.molecules)
+    if largest > LARGEST_MOLECULE:
+        raise InputError(
+            f"{largest} of {len(symbols)} atoms hang together by bonds shorter than {BOND_FACTOR}"
+            f" times the sum of covalent radii (at most {LARGEST_MOLECULE} are taken for a"
+            " molecule): a network or a metal has no molecules, and bonded terms would make no"
+            " sense for it; choose --topology none"
+        )
+    return topology
+
+
+def _bonds(symbols: Sequence[str], positions: Floats, cell: Floats) -> Pairs:
+    """The pairs that are bonds."""
     radii = _radii(symbols)
     near = neighbour_pairs(positions, cell, 2 * BOND_FACTOR * float(radii.max()))
     hydrogen = np.array([s == "H" for s in symbols])
@@ -306,21 +358,9 @@ def find_topology(symbols: Sequence[str], positions: Floats, cell: Floats) -> To
     near = near[near.r < limit]
     ion = np.array([s in IONS for s in symbols])
     near = near[~ion[near.i] & ~ion[near.j]]
-    near = near[_hydrogens_bind_once(near, hydrogen)]
-    bonds = np.sort(np.stack([near.i, near.j], axis=1), axis=1)
-    bonds = bonds[np.lexsort((bonds[:, 1], bonds[:, 0]))]
-    topology = Topology(tuple(symbols), bonds.astype(np.int64).reshape(-1, 2))
-    largest = max(len(atoms) for atoms in topology.molecules)
-    if largest > LARGEST_MOLECULE:
-        raise InputError(
-            f"{largest} of {len(symbols)} atoms hang together by bonds shorter than {BOND_FACTOR}"
-            f" times the sum of covalent radii (at most {LARGEST_MOLECULE} are taken for a"
-            " molecule): a network or a metal has no molecules, and bonded terms would make no"
-            " sense for it"
-        )
-    return topology
+    return near[_hydrogens_bind_once(near, hydrogen)]
 
 
-def topology_of(frames: Trajectory) -> Topology:
+def topology_of(frames: Trajectory, kind: TopologyKind | None = None) -> Topology:
     """Of the first frame; see `find_topology`."""
-    return find_topology(frames.symbols, frames.positions[0], frames.cell[0])
+    return find_topology(frames.symbols, frames.positions[0], frames.cell[0], kind)

@@ -9,14 +9,14 @@ species its own).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import check_cutoff
-from mld_ff.geometry.system import System, systems
+from mld_ff.geometry.system import MOST_CHANGED, System, systems
 from mld_ff.geometry.topology import Topology
 from mld_ff.inference.dataset import WHOLE, Dataset, Part, Source, check_same_kinds
 from mld_ff.inference.design import Form, design_matrix, molecules_matrix
@@ -34,9 +34,6 @@ cell in any frame."""
 Centred = tuple[DensityTerm, Floats]
 """The sums of a collective term, and their means (A,)."""
 
-MOST_CHANGED = 0.1
-"""More frames than this fraction with broken bonds: no force field with fixed bonds describes the
-system."""
 MOLECULE_WEIGHT = 3.0
 """Of squared errors of forces on whole molecules beside those of forces on atoms, where a
 collective loss is fitted. Forces inside molecules are the largest, but those on whole molecules
@@ -156,8 +153,8 @@ class Accumulated:
             raise InputError(
                 f"bonds break in {self.left_out} of {self.frames} frames, first at step"
                 f" {change.step} ({change.time_fs:g} fs): {change.what}. A force field with fixed"
-                " bonds cannot describe this; fit a part of the run without reactions, or check"
-                " that cell and positions belong together"
+                " bonds cannot describe this; fit a part of the run without reactions, or without"
+                " fixed bonds (--topology none), or check that cell and positions belong together"
             )
 
 
@@ -178,6 +175,8 @@ def accumulate(
     frames or bonds that keep breaking, or are not of one system.
     """
     dataset = Dataset.of(source, progress, processes)
+    if isinstance(layout, Accumulated):
+        dataset = replace(dataset, topology=layout.survey.topology.kind)
     total = _start(dataset, layout, forms)
     shared = total.terms, total.survey.cutoff_A, tuple(forms)
     ranges, n_blocks = dataset.part(part), len(total.frames_per_block)
@@ -201,6 +200,8 @@ def _start(dataset: Dataset, layout: Layout | Accumulated, forms: Sequence[Centr
         check_same_kinds(topology, layout.survey.topology)
     else:
         terms = layout(dataset.firsts[0], topology, dataset.half_width)
+        if not terms:
+            raise InputError("the system is one atom, on which no other acts: nothing to fit")
     cutoff_A = max((t.reach_A for t in terms), default=0.0)
     if cutoff_A:
         check_cutoff(cutoff_A, dataset.half_width)

@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from inspect import getattr_static
-from typing import Literal
+from typing import Literal, get_args
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.harmonics import ORDERS
 from mld_ff.geometry.histogram import Histogram
 from mld_ff.geometry.pairs import BIN_A, default_cutoff, minimum_image
-from mld_ff.geometry.topology import Path, Topology
+from mld_ff.geometry.topology import Path, Topology, TopologyKind
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.limits import CUTOFFS_A, HIGHEST_POWER
@@ -26,6 +26,11 @@ same structure.
 """
 SHORTEST_CUTOFF_A = 2.0
 SPACINGS_A = (0.05, 1.0)
+SPACING_A = 0.4
+"""Between knots of free pairs. Half of it lowers errors by less than 0.2 % (water, by a network and
+by DFT) and changes no structure, and OpenMM's CPU platform takes longer."""
+SPACING_WITH_BONDS_A = 0.2
+"""Where bonds are among these pairs."""
 AUTO = -1
 ORDER_NAMES = {1: "vector", 2: "quadrupole"}
 """Of the terms of densities by their order, where they are not of one species."""
@@ -74,9 +79,9 @@ class Basis:
     """Functions of free pairs: cubic B-splines, or power laws with a smooth end."""
     exponents: tuple[float, ...] = (3.0,)
     """n of the invariants r^-n of power laws."""
-    spacing_A: float = 0.4
-    """Between knots of splines. Half of it lowers errors by less than 0.2 % (water, by a network
-    and by DFT) and changes no structure, and OpenMM's CPU platform takes longer.
+    spacing_A: float | None = None
+    """Between knots of splines. If not given, 0.4 Å, and 0.2 Å without molecules, where bonds are
+    splines too.
     """
     bond_degree: int = 4
     """Of the polynomials of bonded terms; 2 is harmonic."""
@@ -102,6 +107,10 @@ class Basis:
     fast for 2,1,1 to 4 Å, balanced for 2,2,2 and best for 4,6,6 to 5 Å. If not given, balanced
     beside splines, pairs beside power laws.
     """
+    topology: TopologyKind | None = None
+    """Whether bonds are fixed and make molecules, or there are none and any two atoms are a pair.
+    If not given, none for networks, metals and salts, and where protons change partners.
+    """
     channels: tuple[int, ...] = ()
     """Channels of densities found together, instead of a collective loss: how many numbers for each
     species, vectors, and quadrupoles, as 2,2,2; the last two are the angles. If not given, what
@@ -123,11 +132,9 @@ class Basis:
             raise InputError("the exponent 0 is no invariant: r^0 is the same for every pair")
         if not 1 <= self.bond_degree <= 8:
             raise InputError(f"the degree of bonded terms is {self.bond_degree}; expected 1 to 8")
-        if not SPACINGS_A[0] <= self.spacing_A <= SPACINGS_A[1]:
-            raise InputError(
-                f"the knot spacing is {self.spacing_A} Å; expected {SPACINGS_A[0]} to"
-                f" {SPACINGS_A[1]} Å"
-            )
+        low, high = SPACINGS_A
+        if self.spacing_A is not None and not low <= self.spacing_A <= high:
+            raise InputError(f"the knot spacing is {self.spacing_A} Å; expected {low} to {high} Å")
         if not all(abs(n) <= HIGHEST_POWER for n in self.exponents):
             raise InputError(
                 f"the exponents are {list(self.exponents)}; expected numbers between"
@@ -143,6 +150,9 @@ class Basis:
                 f"{self.collective} channels of the collective loss are asked for; expected 0 or"
                 " more"
             )
+        if self.topology not in (None, *get_args(TopologyKind)):
+            known = ", ".join(get_args(TopologyKind))
+            raise InputError(f"the topology is {self.topology!r}; known: {known}")
         if self.accuracy and self.accuracy not in ACCURACIES:
             raise InputError(f"the accuracy is {self.accuracy!r}; known: {', '.join(ACCURACIES)}")
         self._check_channels()
@@ -186,7 +196,11 @@ class Basis:
         )
         cutoff_A = on_grid(self.cutoff_A or longest)
         bonded = [self._bonded(path, frame, topology) for path in topology.bonded]
-        free = [self._free(species, cutoff_A) for species in topology.free]
+        usual_A = SPACING_WITH_BONDS_A if topology.no_molecules else SPACING_A
+        spacing_A = on_grid(self.spacing_A or usual_A)
+        options = FreeOptions(cutoff_A, spacing_A, self.exponents)
+        kind = free_kinds()[self.kind]
+        free = [kind.blank(name, pair, options) for pair, name in topology.free_names.items()]
         return (*bonded, *free)
 
     def _check_used(self) -> None:
@@ -217,10 +231,6 @@ class Basis:
             path=path,
             r0_A=round(float(r.mean()), 4),
         )
-
-    def _free(self, species: tuple[str, str], cutoff_A: float) -> PairTerm:
-        options = FreeOptions(cutoff_A, on_grid(self.spacing_A), self.exponents)
-        return free_kinds()[self.kind].blank("free:" + "-".join(species), species, options)
 
     @property
     def has_densities(self) -> bool:

@@ -10,7 +10,8 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from mld_ff.errors import InputError
-from mld_ff.geometry.topology import Topology, topology_of
+from mld_ff.geometry.system import lasting_topology
+from mld_ff.geometry.topology import Topology, TopologyKind, without_molecules
 from mld_ff.inference.parallel import spread
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import FrameSource, Trajectory, concatenate
@@ -74,6 +75,8 @@ class Dataset:
     only_train: int = 0
     """So many of the sources, the last ones, are never for testing: of the atoms of the first in
     the same order, their frames spread over the blocks for training."""
+    topology: TopologyKind | None = None
+    """Whether there are molecules; None to find out."""
 
     def __post_init__(self) -> None:
         others = self.sources[len(self.sources) - self.only_train :]
@@ -88,11 +91,17 @@ class Dataset:
         return self.sources[: len(self.sources) - self.only_train]
 
     @classmethod
-    def of(cls, source: Source, progress: Progress = no_progress, processes: int = 1) -> Dataset:
+    def of(
+        cls,
+        source: Source,
+        progress: Progress = no_progress,
+        processes: int = 1,
+        topology: TopologyKind | None = None,
+    ) -> Dataset:
         if isinstance(source, Dataset):
             return source
         sources = tuple(source) if isinstance(source, Sequence) else (source,)
-        return cls(sources, progress, processes)
+        return cls(sources, progress, processes, topology=topology)
 
     @property
     def n_frames(self) -> int:
@@ -125,8 +134,12 @@ class Dataset:
 
     @cached_property
     def topologies(self) -> list[Topology]:
-        """Of the first frame of each. Raises InputError if their kinds of pairs differ."""
-        tested = [topology_of(first) for first in self.firsts[: len(self.tested)]]
+        """Of each, all without molecules if one is. Raises InputError if their kinds of pairs
+        differ.
+        """
+        tested = [lasting_topology(source, self.topology) for source in self.tested]
+        if why := next((t.no_molecules for t in tested if t.no_molecules), ""):
+            tested = [without_molecules(t.symbols, why) for t in tested]
         for topology in tested:
             check_same_kinds(topology, tested[0])
         return tested + [tested[0]] * self.only_train
@@ -224,7 +237,7 @@ def _block_range(block: int, n_frames: int, n_blocks: int) -> tuple[int, int]:
 
 def check_same_kinds(topology: Topology, expected: Topology) -> None:
     """Raise InputError unless two systems have the same kinds of pairs, by the same names."""
-    kinds, there = ((t.species, t.bonded_names, t.free) for t in (topology, expected))
+    kinds, there = ((t.species, t.bonded_names, t.free_names) for t in (topology, expected))
     if kinds != there:
         here, other = (
             ", ".join(f"{n} {f}" for f, n in t.formulas().items()) for t in (topology, expected)

@@ -62,7 +62,7 @@ def gather(
     source: Source, basis: Basis, progress: Progress = no_progress, processes: int = 1
 ) -> Accumulated:
     """What `fit` solves: one pass over the frames, two with densities."""
-    dataset = Dataset.of(source, progress, processes)
+    dataset = Dataset.of(source, progress, processes, basis.topology)
     forms = centred_sums(dataset, basis) if basis.has_densities else []
     return accumulate(dataset, basis.terms, forms=forms)
 
@@ -84,7 +84,8 @@ def fit(
     there is. data: what `gather` gave, if that has been done. Raises InputError on data that cannot
     be used.
     """
-    basis, dataset = basis or Basis(), Dataset.of(source, progress, processes)
+    basis = basis or Basis()
+    dataset = Dataset.of(source, progress, processes, basis.topology)
     data = data or gather(dataset, basis)
     problem = Problem.of(data)
     collective: CollectiveFit | None = None
@@ -166,7 +167,8 @@ def _finished(
             coverage=_coverage(term, seen, each[:, here]),
         )
         pull = partial(strongest_pull, channels, term.species)
-        finished.append(filled.walled(seen, pull, has_angles(channels)))
+        bounded = has_angles(channels) or bool(survey.topology.no_molecules)
+        finished.append(filled.walled(seen, pull, bounded))
     return tuple(finished)
 
 
@@ -188,6 +190,7 @@ def _coverage(term: PairTerm, seen: Histogram, each: Floats) -> dict[str, Any]:
 def _told(fit: Fit) -> Fit:
     """The fit whose loss says where it comes from and how good it is."""
     problem, data, species = fit.problem, fit.data, fit.loss.species
+    topology = data.survey.topology
     names = {f"{t.name} {c}" for t in fit.loss.terms for c in t.coefficient_names}
     exported = names - set(problem.undetermined)
     quality, temperatures = data.survey.forces, data.survey.temperatures
@@ -212,7 +215,8 @@ def _told(fit: Fit) -> Fit:
         "net_force_eV_per_A": quality.net_force,
         "force_noise_eV_per_A": quality.noise,
         "warnings": [text for text in warnings if text],
-        "molecules": data.survey.topology.formulas(),
+        "molecules": topology.formulas() if not topology.no_molecules else {},
+        "no_molecules": topology.no_molecules,
         "temperature_K": float(np.mean(temperatures)) if temperatures else None,
     }
     return replace(fit, loss=replace(fit.loss, provenance=provenance))

@@ -58,6 +58,7 @@ def write_shard(data: Accumulated, file: Path | str) -> None:
         "filled": filled.tolist(),
         "symbols": topology.symbols,
         "bonds": topology.bonds.tolist(),
+        "no_molecules": topology.no_molecules,
         "cutoff_A": survey.cutoff_A,
         "forces": {
             k: v.tolist() if isinstance(v, np.ndarray) else v
@@ -115,7 +116,11 @@ def _from_stored(head: dict[str, Any], stored: Any) -> Accumulated:
         k: np.array(v) if isinstance(v, list) else v for k, v in head["forces"].items()
     }
     survey = Survey(
-        Topology(tuple(head["symbols"]), np.array(head["bonds"], np.int64).reshape(-1, 2)),
+        Topology(
+            tuple(head["symbols"]),
+            np.array(head["bonds"], np.int64).reshape(-1, 2),
+            str(head.get("no_molecules", "")),
+        ),
         head["cutoff_A"],
         {
             name: Histogram(**{**h, "counts": np.array(h["counts"], np.int64)})

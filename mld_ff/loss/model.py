@@ -23,7 +23,7 @@ import numpy as np
 from mld_ff.errors import InputError
 from mld_ff.files import read_json, write_atomically
 from mld_ff.geometry.system import System
-from mld_ff.geometry.topology import Topology
+from mld_ff.geometry.topology import Topology, TopologyKind
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.densities import DensityTerm, NeighbourSums
 from mld_ff.loss.evaluation import Evaluation
@@ -121,6 +121,11 @@ class AgentLoss:
         """Those of order 1 and 2, in which the angles are; every agent is the centre of each."""
         return tuple(t for t in self.channels if t.order)
 
+    @property
+    def topology_kind(self) -> TopologyKind:
+        """Of the systems that it is of: without molecules if its pairs are `any` two atoms."""
+        return "none" if any(t.name.startswith("any:") for t in self.free_terms) else "molecules"
+
     def channels_of(self, topology: Topology) -> list[dict[str, DensityTerm]]:
         """Channels of a system by species at the centre: the first of every species, the second, …
         together.
@@ -173,16 +178,20 @@ class AgentLoss:
                 f"the system holds {', '.join(unknown)}; the model knows only"
                 f" {', '.join(self.species)}"
             )
+        self._check_kind(topology)
         loss = self if agent is None else self.agent(agent)
         by_path = {t.path: t for t in loss.bond_terms}
-        by_name = {t.name: t for t in loss.free_terms}
+        by_pair = {t.species: t for t in loss.free_terms}
         terms: dict[str, PairTerm | None] = {
             name: by_path.get(p)
             for p, name in topology.bonded_names.items()
             if agent in (None, p[0], p[-1])
         }
-        free = [f"free:{a}-{b}" for a, b in topology.free if agent in (None, a, b)]
-        terms |= {name: by_name.get(name) for name in free}
+        terms |= {
+            name: by_pair.get(pair)
+            for pair, name in topology.free_names.items()
+            if agent in (None, *pair)
+        }
         if missing := [name for name, term in terms.items() if term is None]:
             molecules = ", ".join(f"{n} {formula}" for formula, n in topology.formulas().items())
             raise InputError(
@@ -191,6 +200,19 @@ class AgentLoss:
                 f" {', '.join(t.name for t in loss.terms)}"
             )
         return {name: term for name, term in terms.items() if term is not None}
+
+    def _check_kind(self, topology: Topology) -> None:
+        """Raise InputError if either has molecules and the other none; where nothing is bonded,
+        both are the same."""
+        if self.topology_kind == "none" and topology.bonded:
+            raise InputError(
+                "the model was learned without molecules, and the system has some: take it for"
+                " atoms alone (topology=loss.topology_kind)"
+            )
+        if self.bond_terms and topology.no_molecules:
+            raise InputError(
+                f"the model is of molecules, and the system has none: {topology.no_molecules}"
+            )
 
     def evaluate(self, system: System) -> Evaluation:
         """Energy per term, forces and virial of a system, pairs in walls included.

@@ -28,7 +28,7 @@ def start_at(
     without a force beyond CONTACT_EV_PER_A. A frame that was moved says so in its source. Raises
     what `openmm_system` raises.
     """
-    start = start_from(frame, temperature_K, seed)
+    start = start_from(frame, temperature_K, seed, loss.topology_kind)
     if minimize is False or (minimize is None and frame.velocities is not None):
         return start
     from mld_ff.engines.openmm.minimization import relaxed

@@ -16,7 +16,7 @@ from mld_ff.engines.registry import ENGINES, engine_named
 from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
 from mld_ff.geometry.system import systems
-from mld_ff.geometry.topology import find_topology
+from mld_ff.geometry.topology import topology_of
 from mld_ff.loss.model import AgentLoss
 from mld_ff.origin import Origin
 from mld_ff.production.record import read_record
@@ -159,7 +159,7 @@ def excursions(loss: AgentLoss, source: FrameSource, most: int = 200) -> dict[st
     every, at, topology = math.ceil(source.n_frames / most), 0, None
     by_name = {t.name: t for t in loss.channels}
     for frames in source.chunks():
-        topology = topology or find_topology(frames.symbols, frames.positions[0], frames.cell[0])
+        topology = topology or topology_of(frames, loss.topology_kind)
         for system in systems(topology, frames[-at % every :: every], loss.cutoff_A):
             for name, rho in loss.densities(system).items():
                 outside[name] += int((by_name[name].beyond(rho) > 0).sum())

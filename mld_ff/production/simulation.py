@@ -57,7 +57,7 @@ def run(
     settings, device, out = settings or MD(), device or Device(), Path(directory)
     chosen = engine_named(engine)
     computed_on = find_engine(engine, device)  # what is missing is said before anything is written
-    start = start_from(frame, settings.temperature_K, settings.seed)
+    start = start_from(frame, settings.temperature_K, settings.seed, loss.topology_kind)
     record = _new_record(loss, chosen, computed_on, settings, start, int(frame.step[0]))
     earlier = _earlier_run(out, record, loss, resume)
     checkpoint = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mld_ff.geometry.pairs import minimum_image
-from mld_ff.geometry.topology import Topology, find_topology
+from mld_ff.geometry.topology import Topology, TopologyKind, topology_of
 from mld_ff.report.comparison import Comparison
 from mld_ff.report.plots import Band
 from mld_ff.report.runs import LearnedRun
@@ -23,11 +23,11 @@ FEWEST_AFTER_START = 10
 """The reference must hold this many frames from the common start on."""
 
 
-def compare_bonds(frames: Mapping[str, Trajectory]) -> Comparison:
+def compare_bonds(frames: Mapping[str, Trajectory], kind: TopologyKind) -> Comparison:
     """Mean and deviation of O–H bonds (of another kind, where there are none) against time."""
     comparison = Comparison()
     first = frames[REFERENCE]
-    topology = find_topology(first.symbols, first.positions[0], first.cell[0])
+    topology = topology_of(first, kind)
     kinds = [path for path in topology.bonded if len(path) == 2]
     if not kinds:
         return comparison
@@ -36,7 +36,7 @@ def compare_bonds(frames: Mapping[str, Trajectory]) -> Comparison:
     curves: dict[str, list[Band]] = {}
     for name, every in frames.items():
         t = every[every.time - every.time[0] <= common]
-        pairs = find_topology(t.symbols, t.positions[0], t.cell[0]).bonded[shown]
+        pairs = topology_of(t, kind).bonded[shown]
         r = _lengths(t, pairs)
         time = (t.time - t.time[0]) * FS_TO_PS
         curves[name] = [(time, r.mean(axis=1)), (time, r.std(axis=1))]
@@ -77,7 +77,7 @@ class _Stretch:
 
 
 def compare_same_start(
-    reference: Trajectory, runs: Sequence[LearnedRun], seed: int = 1
+    reference: Trajectory, runs: Sequence[LearnedRun], kind: TopologyKind, seed: int = 1
 ) -> Comparison:
     """The paper's figure 5: bonds to hydrogens drawn at random, all runs from the same positions
     and velocities as the reference.
@@ -88,7 +88,7 @@ def compare_same_start(
     chosen = [run for run in runs if began is not None and starts[run.name] == began]
     if left_out := [run for run in runs if run not in chosen]:
         comparison.notes.append(_why_left_out(left_out, len(runs)))
-    topology = find_topology(reference.symbols, reference.positions[0], reference.cell[0])
+    topology = topology_of(reference, kind)
     pairs = _random_hydrogens(topology, seed)
     if began is None or not len(pairs):
         return comparison

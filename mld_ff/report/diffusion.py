@@ -11,7 +11,7 @@ import numpy as np
 from MDAnalysis.analysis.msd import EinsteinMSD
 from MDAnalysis.coordinates.memory import MemoryReader
 
-from mld_ff.geometry.topology import Topology, find_topology
+from mld_ff.geometry.topology import Topology, TopologyKind, topology_of
 from mld_ff.report.comparison import Comparison
 from mld_ff.report.plots import Band
 from mld_ff.report.statistics import UNKNOWN, Statistic, evenly_spaced
@@ -34,7 +34,7 @@ CAPTION = (
 )
 
 
-def compare_diffusion(frames: Mapping[str, Trajectory]) -> Comparison:
+def compare_diffusion(frames: Mapping[str, Trajectory], kind: TopologyKind) -> Comparison:
     """Over the same lags: displacements are not yet proportional to the time in runs as short as
     the reference's.
     """
@@ -54,7 +54,7 @@ def compare_diffusion(frames: Mapping[str, Trajectory]) -> Comparison:
     curves: dict[str, list[Band]] = {name: [] for name in frames}
     formulas: list[str] = []
     for name, t in frames.items():
-        paths = molecule_paths(find_topology(t.symbols, t.positions[0], t.cell[0]), t)
+        paths = molecule_paths(topology_of(t, kind), t)
         formulas = list(paths)
         statistics = comparison.statistics.setdefault(name, {})
         for formula, path in paths.items():

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mld_ff.geometry.topology import TopologyKind
 from mld_ff.progress import Progress
 from mld_ff.report.comparison import Comparison, Drawing, rounded
 from mld_ff.report.plots import Band, plot_bonded, plot_radial_distributions
@@ -26,17 +27,21 @@ BOND_BIN_A = 0.01
 
 
 def compare_structure(
-    frames: Mapping[str, Trajectory], cutoff_A: float | None, progress: Progress
+    frames: Mapping[str, Trajectory],
+    cutoff_A: float | None,
+    kind: TopologyKind,
+    progress: Progress,
 ) -> Comparison:
     """Distances to the cutoff (None: the default for the reference's cell), angles, hydrogen
-    bonds.
+    bonds; without molecules coordination numbers instead of the latter.
     """
     comparison = Comparison()
     wholes: dict[str, Structure] = {}
     for done, (name, every) in enumerate(frames.items()):
         progress("structure", done, len(frames))
         some = spread(every, FRAMES_FOR_STRUCTURE)
-        blocks = measure_blocks(some, cutoff_A)
+        shells = wholes[REFERENCE].shells if wholes else None
+        blocks = measure_blocks(some, cutoff_A, kind, shells)
         wholes[name] = join_blocks(blocks)
         reference = None if name == REFERENCE else wholes[REFERENCE].inspection
         comparison.statistics[name] = structure_statistics(blocks, reference)
@@ -63,7 +68,7 @@ def _note(comparison: Comparison, name: str, inspection: Inspection, n_frames: i
 def _draw_radial_distributions(
     comparison: Comparison, inspections: Mapping[str, Inspection]
 ) -> None:
-    free = [n for n in inspections[REFERENCE].survey.distances if n.startswith("free:")]
+    free = [n for n in inspections[REFERENCE].survey.distances if not n.startswith("bonded:")]
     if not free:
         return
     figure = plot_radial_distributions(inspections)
@@ -96,7 +101,9 @@ def _draw_angles(
     comparison: Comparison, angles: Mapping[str, Mapping[tuple[str, ...], Floats]]
 ) -> None:
     curves: dict[str, list[Band]] = {name: [] for name in angles}
-    paths = list(angles[REFERENCE])
+    paths = [
+        path for path in angles[REFERENCE] if all(path in of_run for of_run in angles.values())
+    ]
     for path in paths:
         every = np.concatenate([of_run[path].ravel() for of_run in angles.values()])
         low, high = np.quantile(every, (RAREST_ANGLES, 1 - RAREST_ANGLES)).tolist()

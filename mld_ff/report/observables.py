@@ -10,13 +10,15 @@ from mld_ff.trajectory import Floats
 
 COMPARED_FROM_A = 2.0
 """Radial distribution functions are compared from here to the cutoff."""
+PROMINENCE = 0.1
+"""Of peaks and minima that are more than noise."""
 
 
 def first_peak(r: Floats, g: Floats) -> tuple[float, float] | None:
     """Place [Å] and height of the first peak of g(r) above 1, by a parabola through its top; None
     if there is none.
     """
-    tops, _ = find_peaks(g, height=1.0, prominence=0.1)
+    tops, _ = find_peaks(g, height=1.0, prominence=PROMINENCE)
     if not len(tops):
         return None
     k = int(tops[0])

@@ -24,13 +24,15 @@ from mld_ff.units import KB_EV_PER_K
 
 Band = tuple[Floats, ...]
 """x and y of a curve, and the standard error of y where it is known."""
+HIGHEST_SHOWN = 8.0
+"""Of g(r)."""
 SMOOTHED = 0.025
 """Running means are taken over this fraction of a series."""
 
 
 def plot_radial_distributions(inspections: Mapping[str, Inspection]) -> Figure:
-    """g(r) of every free term, reference and runs."""
-    names = [n for n in inspections[REFERENCE].survey.distances if n.startswith("free:")]
+    """g(r) of every free term, reference and runs; peaks of bonds among them are cut off."""
+    names = [n for n in inspections[REFERENCE].survey.distances if not n.startswith("bonded:")]
     figure, axes = panels(len(names))
     for axis, name in zip(axes, names, strict=True):
         for label, inspection in inspections.items():
@@ -45,7 +47,7 @@ def plot_radial_distributions(inspections: Mapping[str, Inspection]) -> Figure:
             title=name,
             xlabel="r [Å]",
             ylabel="g(r)",
-            ylim=(0, None),
+            ylim=(0, min(axis.get_ylim()[1], HIGHEST_SHOWN)),
             xlim=(1, inspections[REFERENCE].survey.cutoff_A),
         )
     legend_above(figure, axes[0])

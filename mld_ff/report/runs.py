@@ -11,7 +11,7 @@ import numpy as np
 
 from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
-from mld_ff.geometry.topology import Topology, find_topology
+from mld_ff.geometry.topology import Topology, topology_of
 from mld_ff.loss.model import AgentLoss
 from mld_ff.production.record import RunRecord, read_record
 from mld_ff.production.results import read_log, read_run
@@ -83,7 +83,7 @@ def check_comparable(run: LearnedRun, reference: Trajectory, expected: Topology)
     expected: the topology of the reference.
     """
     frames = run.frames
-    topology = find_topology(frames.symbols, frames.positions[0], frames.cell[0])
+    topology = topology_of(frames, expected.kind)
     if _composition(topology) != _composition(expected):
         raise InputError(
             f"holds {topology.formulas()}, the reference {expected.formulas()}: nothing to compare",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import MDAnalysis
 import numpy as np
@@ -15,14 +16,16 @@ from MDAnalysis.coordinates.memory import MemoryReader
 from MDAnalysis.lib.distances import calc_angles
 
 from mld_ff.geometry.pairs import default_cutoff
-from mld_ff.geometry.topology import Path, Topology, find_topology
+from mld_ff.geometry.topology import Path, Topology, TopologyKind, topology_of
 from mld_ff.inference.problem import jackknife_error
 from mld_ff.report.comparison import DISTANCES
+from mld_ff.report.coordination import Shells, first_shells, measure_shells
 from mld_ff.report.observables import measure
 from mld_ff.report.statistics import FEWEST_FRAMES, N_BLOCKS, Statistic, block_error, spread
 from mld_ff.survey import Inspection, inspect, joined
 from mld_ff.trajectory import Floats, Trajectory
 
+Key = TypeVar("Key")
 FRAMES_FOR_BONDS = 200
 """Hydrogen bonds are counted in at most this many frames, spread evenly."""
 WATER = {
@@ -43,9 +46,14 @@ class Structure:
 
     inspection: Inspection
     angles: dict[Path, Floats]
-    """Bond angles [degrees] by the elements A-B-C, (F, number of such angles)."""
+    """Bond angles [degrees] by the elements A-B-C, (F, number of such angles); without bonds, all
+    of all frames in one row."""
     hydrogen_bonds: Floats
     """Per molecule in some of the frames; empty where nothing can form any."""
+    coordination: dict[str, Floats] = field(default_factory=dict)
+    """Without bonds: neighbours of every atom of A that are B, by `A-B`, (F number of A,)."""
+    shells: Shells = field(default_factory=dict)
+    """What was taken for neighbours."""
 
     def observables(self, reference: Inspection | None = None) -> dict[str, float]:
         """Averages over the frames, by name. reference: for mean |Δg|."""
@@ -55,6 +63,8 @@ class Structure:
             name = "angle:" + "-".join(path)
             values[f"{name} mean_deg"] = float(degrees.mean())
             values[f"{name} std_deg"] = float(degrees.std())
+        for name, counted in self.coordination.items():
+            values[f"coordination:{name}"] = float(counted.mean())
         if len(self.hydrogen_bonds):
             values["hydrogen_bonds_per_molecule"] = float(self.hydrogen_bonds.mean())
         only_water = list(self.inspection.survey.topology.formulas()) == ["H2O"]
@@ -62,25 +72,40 @@ class Structure:
         return {short.get(name, name): value for name, value in values.items()}
 
 
-def measure_blocks(frames: Trajectory, cutoff_A: float | None = None) -> list[Structure]:
+def measure_blocks(
+    frames: Trajectory,
+    cutoff_A: float | None = None,
+    kind: TopologyKind | None = None,
+    shells: Shells | None = None,
+) -> list[Structure]:
     """The structure of N_BLOCKS contiguous blocks, or of all frames where they are too few for
     errors.
 
     cutoff_A: of distances between molecules; None for what the cell allows, at most the default.
+    kind: whether there are molecules, None to find out. shells: where there are none, those of the
+    reference; None for the frames' own.
     """
     n_blocks = N_BLOCKS if frames.n_frames >= FEWEST_FRAMES else 1
     cutoff_A = default_cutoff(frames.half_width) if cutoff_A is None else cutoff_A
-    topology = find_topology(frames.symbols, frames.positions[0], frames.cell[0])
+    topology = topology_of(frames, kind)
     rows = np.array_split(np.arange(frames.n_frames), n_blocks)
+    inspections = [inspect(frames[block], cutoff_A, topology=topology) for block in rows]
+    if topology.no_molecules:
+        shells = first_shells(joined(inspections)) if shells is None else shells
+        blocks = []
+        for block, inspection in zip(rows, inspections, strict=True):
+            numbers, of_block = measure_shells(topology, frames[block], shells)
+            blocks.append(Structure(inspection, of_block, np.zeros(0), numbers, shells))
+        return blocks
     angles = measure_angles(topology, frames)
     bonds = np.array_split(count_hydrogen_bonds(topology, frames), n_blocks)
     return [
         Structure(
-            inspect(frames[block], cutoff_A, topology=topology),
+            inspection,
             {path: degrees[block] for path, degrees in angles.items()},
             bonds_of_block,
         )
-        for block, bonds_of_block in zip(rows, bonds, strict=True)
+        for block, inspection, bonds_of_block in zip(rows, inspections, bonds, strict=True)
     ]
 
 
@@ -88,9 +113,17 @@ def join_blocks(blocks: Sequence[Structure]) -> Structure:
     """The structure of all frames of the blocks; nothing is measured again."""
     return Structure(
         joined([b.inspection for b in blocks]),
-        {path: np.concatenate([b.angles[path] for b in blocks]) for path in blocks[0].angles},
+        _joined([b.angles for b in blocks]),
         np.concatenate([b.hydrogen_bonds for b in blocks]),
+        _joined([b.coordination for b in blocks]),
+        blocks[0].shells,
     )
+
+
+def _joined(each: Sequence[Mapping[Key, Floats]]) -> dict[Key, Floats]:
+    """What blocks hold of each kind, those that lack it left out."""
+    every = dict.fromkeys(key for of_block in each for key in of_block)
+    return {key: np.concatenate([b[key] for b in each if key in b]) for key in every}
 
 
 def structure_statistics(

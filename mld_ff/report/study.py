@@ -24,6 +24,7 @@ from mld_ff.report.diffusion import compare_diffusion
 from mld_ff.report.distributions import compare_structure
 from mld_ff.report.heat import compare_heat
 from mld_ff.report.learned import plot_forces
+from mld_ff.report.partners import compare_partners
 from mld_ff.report.recomputed import RecomputedForces, compare_forces
 from mld_ff.report.runs import (
     LearnedRun,
@@ -157,7 +158,7 @@ def compare_runs(
     """
     runs, loss = read_learned_runs(directories)
     reference = source.read()
-    topology = topology_of(reference)
+    topology = topology_of(reference, loss.topology_kind)
     for run in runs:
         check_comparable(run, reference, topology)
     study = Study(
@@ -173,7 +174,7 @@ def compare_runs(
         study.notes += _check_scan(scan, loss)
     frames = {REFERENCE: reference} | {run.name: run.settled for run in runs}
     study.notes += _too_short(frames)
-    study.add(compare_structure(frames, cutoff_A, progress))
+    study.add(compare_structure(frames, cutoff_A, topology.kind, progress))
     if not source.origin.is_dynamics:
         study.notes.append(_one_by_one(source.origin))
     else:
@@ -194,13 +195,14 @@ def _add_dynamics(
     """What only consecutive frames tell; how fast atoms move, only where masses are the same."""
     frames = {REFERENCE: reference} | {run.name: run.settled for run in runs}
     study.add(compare_heat(reference, source.logged_temperature, runs))
-    study.add(compare_bonds(frames))
+    kind = study.loss.topology_kind
+    study.add(compare_partners(frames) if kind == "none" else compare_bonds(frames, kind))
     if different := _different_masses(reference, runs):
         study.notes.append(different)
         return
-    study.add(compare_same_start(reference, runs, seed))
+    study.add(compare_same_start(reference, runs, kind, seed))
     progress("dynamics", 1, 3)
-    study.add(compare_diffusion(frames))
+    study.add(compare_diffusion(frames, kind))
     progress("dynamics", 2, 3)
     study.add(compare_vibrations(reference, runs))
     progress("dynamics", 3, 3)
@@ -254,7 +256,7 @@ def _too_short(frames: Mapping[str, Trajectory]) -> list[str]:
 def _compare_with_forces(loss: AgentLoss, frames: Trajectory) -> Comparison:
     """Forces that the loss gives in some frames of the reference, against the reference's own."""
     assert frames.forces is not None
-    every = systems(topology_of(frames), frames, loss.cutoff_A)
+    every = systems(topology_of(frames, loss.topology_kind), frames, loss.cutoff_A)
     learned = np.array([loss.evaluate(system).forces for system in every])
     pairs: dict[str, tuple[Floats, Floats]] = {}
     for species in loss.species:

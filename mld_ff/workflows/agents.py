@@ -242,7 +242,7 @@ def learn(
     another result.
     """
     out = Path(directory)
-    start = start_from(frame, settings.temperature_K, settings.seed)
+    start = start_from(frame, settings.temperature_K, settings.seed, loss.topology_kind)
     for species in start.topology.species:  # what is missing is said before anything runs
         loss.terms_of(start.topology, species)
     loss.terms_of(start.topology)

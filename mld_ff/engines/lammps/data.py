@@ -5,9 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from mld_ff.engines.start import Start
+from mld_ff.geometry.topology import Topology
 from mld_ff.units import A_PER_FS_TO_A_PER_PS
 
-TITLE = "LAMMPS data file written by mld_ff (units metal, atom_style molecular)"
+TITLE = "LAMMPS data file written by mld_ff (units metal, atom_style {style})"
+
+
+def atom_style(topology: Topology) -> str:
+    """Atomic where nothing is bonded, which any LAMMPS knows; else molecular."""
+    return "molecular" if topology.bonded else "atomic"
 
 
 def atom_types(start: Start) -> list[tuple[str, float]]:
@@ -18,16 +24,17 @@ def atom_types(start: Start) -> list[tuple[str, float]]:
 
 
 def data_file(start: Start) -> str:
-    """Atom_style molecular; every bonded pair is a bond of the type of its term."""
+    """Every bonded pair is a bond of the type of its term."""
+    style = atom_style(start.topology)
     bonds = [
         (k, i, j)
         for k, pairs in enumerate(start.topology.bonded.values(), 1)
         for i, j in pairs.tolist()
     ]
-    lines = [TITLE, "", *_header(start, len(bonds))]
+    lines = [TITLE.format(style=style), "", *_header(start, len(bonds))]
     lines += ["", "Masses", ""]
     lines += [f"{k} {mass:.10g}  # {s}" for k, (s, mass) in enumerate(atom_types(start), 1)]
-    lines += ["", "Atoms  # molecular", "", *_atoms(start)]
+    lines += ["", f"Atoms  # {style}", "", *_atoms(start)]
     lines += ["", "Velocities", "", *_velocities(start)]
     if bonds:
         lines += ["", "Bonds", ""]
@@ -52,7 +59,7 @@ def _atoms(start: Start) -> list[str]:
     types = [type_of[kind] for kind in zip(topology.symbols, frame.masses.tolist(), strict=True)]
     atoms = zip(topology.molecule_index + 1, types, frame.positions[0], strict=True)
     return [
-        f"{k} {molecule} {kind} {x:.10f} {y:.10f} {z:.10f}"
+        f"{k} {f'{molecule} ' if topology.bonded else ''}{kind} {x:.10f} {y:.10f} {z:.10f}"
         for k, (molecule, kind, (x, y, z)) in enumerate(atoms, 1)
     ]
 

@@ -19,7 +19,7 @@ from mld_ff.trajectory import Floats, Trajectory
 
 EVALUATE = """\
 units metal
-atom_style molecular
+atom_style {style}
 boundary p p p
 read_data system.data
 include forcefield.lmp
@@ -34,7 +34,7 @@ rerun {frames} dump x y z ix iy iz box yes
 """
 EXPORTED = (".table", ".eam", ".adp", ".lmp", ".data")
 """Suffixes of the files that it needs."""
-STYLES = {"table", "spline", "hybrid/overlay", "hybrid/scaled", "eam/he", "adp"}
+STYLES = {"table", "spline", "hybrid/overlay", "hybrid/scaled", "eam/he", "adp", "zero", "nocoeff"}
 """Words of the styles that exports use; LAMMPS has some that load programs."""
 COMMANDS = {"pair_style", "pair_coeff", "bond_style", "bond_coeff", "special_bonds", "comm_modify"}
 """All that forcefield.lmp is made of; LAMMPS has some that run programs."""
@@ -49,7 +49,7 @@ def evaluate(
     Frames must be in engine form (`Start.engine_frames`). Raises EngineError if LAMMPS stops or
     warns.
     """
-    _check_files(Path(directory), frames)
+    style = _atom_style(Path(directory), frames)
     _check_commands(Path(directory) / "forcefield.lmp")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -59,14 +59,15 @@ def evaluate(
         text = "".join(dump.frames_text(frames))
         (work / "frames.lammpstrj").write_text(text, encoding="ascii")
         (work / "in.evaluate").write_text(
-            EVALUATE.format(out="forces.lammpstrj", frames="frames.lammpstrj")
+            EVALUATE.format(style=style, out="forces.lammpstrj", frames="frames.lammpstrj")
         )
         launch(work, "in.evaluate", {}, device)
         log = (work / "log.lammps").read_text(encoding="utf-8", errors="replace")
         return _energies(log), dump.vectors(work / "forces.lammpstrj")
 
 
-def _check_files(directory: Path, frames: Trajectory) -> None:
+def _atom_style(directory: Path, frames: Trajectory) -> str:
+    """Of the data file. Raises InputError unless it is of the atoms of the frames."""
     data = directory / "system.data"
     if not data.is_file():
         raise InputError("no such file; write it with `mld-ff export --engine lammps`", data)
@@ -75,6 +76,7 @@ def _check_files(directory: Path, frames: Trajectory) -> None:
     if atoms is None or int(atoms[1]) != frames.n_atoms:
         number = atoms[1] if atoms else "no"
         raise InputError(f"holds {number} atoms, the frames {frames.n_atoms}", data)
+    return "atomic" if re.search(r"^Atoms  # atomic$", text, re.MULTILINE) else "molecular"
 
 
 def _check_commands(file: Path) -> None:

@@ -1,6 +1,6 @@
 """Loss → the files that a stock LAMMPS runs: tables, embedded atoms, data file and input.
 
-It needs the MOLECULE package, and for collective losses MANYBODY.
+It needs the MOLECULE package where there are bonds, and for collective losses MANYBODY.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from itertools import combinations_with_replacement
 from pathlib import Path
 
 from mld_ff.engines.lammps.angular_densities import angular_densities, instance_file, instances
-from mld_ff.engines.lammps.data import atom_types, data_file
+from mld_ff.engines.lammps.data import atom_style, atom_types, data_file
 from mld_ff.engines.lammps.embedded_atoms import channel_file, embedded_atoms
 from mld_ff.engines.lammps.tables import (
     BOND_POINTS,
     NOTHING,
+    PAIR_INNER_A,
     PAIR_POINTS,
     bond_table,
     bond_terms,
@@ -28,6 +29,9 @@ from mld_ff.geometry.topology import Topology
 from mld_ff.loss.model import AgentLoss
 from mld_ff.units import FS_TO_PS
 
+LONGEST_SKIN_A = 1.0
+"""Of neighbour lists that in.nvt speaks of."""
+
 
 def export_lammps(
     loss: AgentLoss,
@@ -36,30 +40,33 @@ def export_lammps(
     settings: MD = DEFAULT_MD,
 ) -> list[Path]:
     """Write pair.table, bond.table, forcefield.lmp, system.data, settings.lmp and in.nvt (units
-    metal).
+    metal); no table of what is not there.
 
     A collective loss adds collective.1.eam, …: in each a channel of every species. Densities of
     order 1 and 2 add angles.1.adp, ….
 
-    settings: temperature, timestep and damping are written, for in.nvt to take. Returns the files.
+    settings: temperature, timestep and damping are written, for in.nvt to take; beside them the
+    atom style, atomic where nothing is bonded. Returns the files.
     Raises InputError if the model does not cover the system.
     """
     start.check(loss)
     topology = start.topology
-    variables = {
+    variables: dict[str, object] = {
+        "atoms": atom_style(topology),
         "T": settings.temperature_K,
         "dt": settings.timestep_fs * FS_TO_PS,
         "Tdamp": settings.damping_fs * FS_TO_PS,
     }
     texts = {
-        "pair.table": pair_table(loss, topology),
         "forcefield.lmp": _force_field(loss, topology, [s for s, _ in atom_types(start)]),
         "system.data": data_file(start),
         "settings.lmp": "".join(
-            f"variable {name} index {value!r}\n" for name, value in variables.items()
+            f"variable {name} index {value}\n" for name, value in variables.items()
         ),
         "in.nvt": read_template("in.nvt"),
     }
+    if loss.cutoff_A:
+        texts["pair.table"] = pair_table(loss, topology)
     if topology.bonded:
         texts["bond.table"] = bond_table(loss, topology)
     for k, channels in enumerate(loss.channels_of(topology), 1):
@@ -89,14 +96,16 @@ def _bonds(loss: AgentLoss, topology: Topology) -> list[str]:
     terms = bond_terms(loss, topology)
     lines = [f"bond_style table spline {BOND_POINTS}", f"special_bonds lj/coul {factor} 1.0 1.0"]
     lines += [f"bond_coeff {k} bond.table {term.name}" for k, term in enumerate(terms, 1)]
-    # LAMMPS warns if atoms are not communicated as far as 1.5 times the longest bond
+    # LAMMPS warns if atoms are not communicated as far as 1.5 times the longest bond and a skin
     reach = 1.5 * max(term.r0_A for term in terms) + BIN_A
     if reach > loss.cutoff_A:
-        lines.append(f"comm_modify cutoff {reach:.6g}")
+        lines.append(f"comm_modify cutoff {reach + LONGEST_SKIN_A:.6g}")
     return lines
 
 
 def _pairs(loss: AgentLoss, topology: Topology, types: list[str]) -> list[str]:
+    if not loss.cutoff_A:  # a single molecule: bonds are all there is
+        return [f"pair_style zero {PAIR_INNER_A!r} nocoeff", "pair_coeff * *"]
     free, n_channels = free_terms(loss, topology), len(loss.channels_of(topology))
     angular = instances(loss)
     styles = [f"table spline {PAIR_POINTS}", *["eam/he"] * n_channels, *["adp"] * len(angular)]

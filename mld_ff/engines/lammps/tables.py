@@ -57,10 +57,10 @@ def bond_table(loss: AgentLoss, topology: Topology) -> str:
 def free_terms(loss: AgentLoss, topology: Topology) -> dict[tuple[str, str], FreeTerm]:
     """Terms of the free pairs that the system holds, by species."""
     terms, by_species = loss.terms_of(topology), {}
-    for a, b in topology.free:
-        term = terms[f"free:{a}-{b}"]
+    for pair, name in topology.free_names.items():
+        term = terms[name]
         assert isinstance(term, FreeTerm)
-        by_species[a, b] = term
+        by_species[pair] = term
     return by_species
 
 

@@ -160,7 +160,7 @@ def _unknown(loss: AgentLoss, start: Start) -> dict[str, tuple[str, str]]:
     another box may.
     """
     known = {term.name for term in loss.free_terms}
-    pairs = {
-        f"free:{a}-{b}": (a, b) for a, b in combinations_with_replacement(start.topology.species, 2)
-    }
+    topology = start.topology
+    every = combinations_with_replacement(topology.species, 2)
+    pairs = {topology.free_name(a, b): (a, b) for a, b in every}
     return {name: pair for name, pair in pairs.items() if name not in known}

@@ -12,9 +12,8 @@ from ase.geometry import cell_to_cellpar
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import default_cutoff
-from mld_ff.geometry.system import changes
-from mld_ff.geometry.topology import Topology, topology_of
-from mld_ff.inference.accumulation import MOST_CHANGED
+from mld_ff.geometry.system import MOST_CHANGED, changes
+from mld_ff.geometry.topology import Topology, TopologyKind, topology_of
 from mld_ff.inference.dataset import check_same_kinds
 from mld_ff.loss.model import AgentLoss
 from mld_ff.progress import Progress, no_progress
@@ -38,12 +37,18 @@ class Equilibrium:
     Raises InputError if they do not belong together.
     """
 
-    def __init__(self, sources: Sequence[FrameSource], progress: Progress = no_progress) -> None:
+    def __init__(
+        self,
+        sources: Sequence[FrameSource],
+        progress: Progress = no_progress,
+        kind: TopologyKind | None = None,
+    ) -> None:
+        """kind: whether there are molecules."""
         self.progress = progress
         contents = [_read(source) for source in sources]
         self.runs = [frames for frames, _, _ in contents]
         """Positions of every run."""
-        self.topologies = [topology_of(frames) for frames in self.runs]
+        self.topologies = [topology_of(frames, kind) for frames in self.runs]
         self.start = _sound(contents[0][1], self.topologies[0])
         """The last sound frame of the first, from which runs of a model start."""
         _check_alike(self.runs, self.topologies)
@@ -91,7 +96,7 @@ class Equilibrium:
         return self._radial(first), self._radial(second)
 
     def _radial(self, parts: Sequence[Trajectory]) -> dict[str, Floats]:
-        each = [radial_distributions(inspect(p, self.cutoff_A, self.progress)) for p in parts]
+        each = [radial_distributions(self._inspect(part)) for part in parts]
         weighed = list(zip(self.weights, each, strict=True))
         return {name: sum(w * g[name] for w, g in weighed) for name in each[0]}
 
@@ -104,13 +109,15 @@ class Equilibrium:
         """Mean |Δg| of a run to these, by kind of free pair."""
         first, second = self.halves
         whole = {name: (g + second[name]) / 2 for name, g in first.items()}
-        inspection = inspect(frames, self.cutoff_A, self.progress)
-        return _mean_abs_dg(radial_distributions(inspection), whole)
+        return _mean_abs_dg(radial_distributions(self._inspect(frames)), whole)
+
+    def _inspect(self, frames: Trajectory) -> Inspection:
+        return inspect(frames, self.cutoff_A, self.progress, self.topologies[0].kind)
 
 
 def radial_distributions(inspection: Inspection) -> dict[str, Floats]:
     """g(r) of every kind of free pair."""
-    names = [name for name in inspection.survey.distances if name.startswith("free:")]
+    names = [name for name in inspection.survey.distances if not name.startswith("bonded:")]
     return {name: inspection.radial_distribution(name, WIDTH_A)[1] for name in names}
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from mld_ff.engines.registry import find_engine
 from mld_ff.engines.settings import Device
 from mld_ff.errors import CheckFailed, InputError, check_positive
-from mld_ff.geometry.topology import topology_of
+from mld_ff.geometry.topology import TopologyKind, topology_of
 from mld_ff.inference import Dataset, fit
 from mld_ff.inference.errors import Errors, measure
 from mld_ff.inference.fitting import Fit
@@ -138,8 +138,8 @@ class _Work:
             check_dynamics(number, run)
         self.settings, self.progress = settings, progress
         self.sources = tuple(runs)
-        self.dataset = _to_fit(runs, labels, progress)
-        self.reference = Equilibrium(runs, progress)
+        self.dataset = _to_fit(runs, labels, settings.basis.topology, progress)
+        self.reference = Equilibrium(runs, progress, self.dataset.topologies[0].kind)
         self.responses = dict[int, Response]()
         """By round."""
         self.errors = dict[int, Errors]()
@@ -167,7 +167,10 @@ class _Work:
 
 
 def _to_fit(
-    runs: Sequence[FrameSource], labels: Sequence[FrameSource], progress: Progress
+    runs: Sequence[FrameSource],
+    labels: Sequence[FrameSource],
+    kind: TopologyKind | None,
+    progress: Progress,
 ) -> Dataset:
     """The frames with forces: runs that have some, and labels, which only train beside them."""
     with_forces = tuple(run for run in runs if next(run.chunks(1)).forces is not None)
@@ -177,8 +180,9 @@ def _to_fit(
             " (--labels)"
         )
     if with_forces and labels:
-        return Dataset((*with_forces, *labels), progress, only_train=len(labels))
-    return Dataset(with_forces or tuple(labels), progress)
+        every = (*with_forces, *labels)
+        return Dataset(every, progress, only_train=len(labels), topology=kind)
+    return Dataset(with_forces or tuple(labels), progress, topology=kind)
 
 
 def _model(k: int, where: Path, work: _Work) -> AgentLoss:
@@ -256,7 +260,9 @@ def _response(where: Path, work: _Work, progress: Progress) -> Response:
     asked = work.settings.pressure_bar is not None
     ideal = work.reference.ideal_pressure if asked else None
     try:
-        return Response.of(loss, frames, topology_of(work.reference.start), ideal, progress)
+        return Response.of(
+            loss, frames, topology_of(work.reference.start, loss.topology_kind), ideal, progress
+        )
     except InputError as error:
         raise CheckFailed(
             f"the run in {where / 'run'} cannot be averaged ({error}): learn more frames (`mld-ff"

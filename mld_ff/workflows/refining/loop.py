@@ -155,7 +155,7 @@ def refine(
     if last.quiet:
         loss, errors = AgentLoss.load(where / MODEL), (last.rmse_meV_per_A, last.relative_rmse)
     else:
-        fitted = fit(_dataset(source, labels, progress), settings.basis)
+        fitted = fit(_dataset(source, labels, settings, progress), settings.basis)
         loss, of_fit = fitted.loss, fitted.errors
         errors = of_fit.rmse_meV_per_A, of_fit.relative_rmse
     loss.save(out / MODEL)
@@ -175,7 +175,7 @@ def _round(
         progress(f"round {k}: {what}", done, total)
 
     # after a kill the same fit is made again: equal frames give equal numbers
-    fitted = fit(_dataset(source, labels, tell), settings.basis)
+    fitted = fit(_dataset(source, labels, settings, tell), settings.basis)
     loss = fitted.loss
     loss.save(where / MODEL)
     starts = spread_frames(source, STARTS)
@@ -208,8 +208,11 @@ def _round(
     )
 
 
-def _dataset(source: FrameSource, labels: Sequence[Trajectory], progress: Progress) -> Dataset:
-    return Dataset((source, *labels), progress, only_train=len(labels))
+def _dataset(
+    source: FrameSource, labels: Sequence[Trajectory], settings: Settings, progress: Progress
+) -> Dataset:
+    kind = settings.basis.topology
+    return Dataset((source, *labels), progress, only_train=len(labels), topology=kind)
 
 
 def _start(starts: Trajectory, k: int) -> Trajectory:
@@ -299,7 +302,7 @@ def _labels(
     asked = concatenate(parts)
     labelled = concatenate(list(label(where / LABELS, reference, asked, progress).chunks()))
     check_labels(where / LABELS, asked, labelled, known)
-    topology = topology_of(known)
+    topology = topology_of(known, AgentLoss.load(where / MODEL).topology_kind)
     keep, left_out = [], []
     for f in range(1, labelled.n_frames):
         assert labelled.forces is not None
@@ -320,7 +323,7 @@ def _labels(
 
 def _rmse(loss: AgentLoss, frames: Trajectory, first: Trajectory) -> float:
     """Of the forces [eV/Å]; `first` is the frame that tells who is bonded to whom."""
-    every = systems(topology_of(first), frames, loss.cutoff_A)
+    every = systems(topology_of(first, loss.topology_kind), frames, loss.cutoff_A)
     forces = [loss.evaluate(system).forces for system in every]
     assert frames.forces is not None
     return float(np.sqrt(((np.array(forces) - frames.forces) ** 2).mean()))

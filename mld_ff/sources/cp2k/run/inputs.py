@@ -58,6 +58,8 @@ class Reference:
     """Of DFT's real-space grid."""
     rel_cutoff_Ry: float = 50.0
     """Of DFT: which grid a Gaussian is mapped to, CP2K's REL_CUTOFF."""
+    charge: int = 0
+    """Of the cell, in e: 1 for an excess proton in water."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -92,9 +94,12 @@ class Reference:
 
     @property
     def method_values(self) -> dict[str, object]:
-        if self.method != "dft":
+        if self.method == "nnp":
             return {}
+        if self.method == "xtb":
+            return {"CHARGE": self.charge}
         return {
+            "CHARGE": self.charge,
             "FUNCTIONAL": self.functional,
             "POTENTIAL": FUNCTIONALS[self.functional],
             "BASIS": self.basis,
@@ -167,6 +172,8 @@ def filled(template: str, values: Mapping[str, object]) -> str:
 
 
 def _describable(reference: Reference, frame: Trajectory) -> None:
+    if reference.method == "nnp" and reference.charge:
+        raise InputError("the network knows neutral water only: choose the method xtb or dft")
     others = sorted(set(frame.symbols) - {"H", "O"})
     if reference.method == "nnp" and (
         others or frame.symbols.count("H") != 2 * frame.symbols.count("O")
