@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+UNCONVERGED = "SCF not converged"
+"""Reason in `Origin.frames_dropped`."""
+
 
 @dataclass(frozen=True)
 class Remedies:
@@ -110,4 +113,4 @@ class Origin:
         return told
 
 
-__all__ = ["Origin", "Remedies"]
+__all__ = ["UNCONVERGED", "Origin", "Remedies"]

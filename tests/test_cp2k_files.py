@@ -56,6 +56,14 @@ def test_directory_without_output(tmp_path: Path) -> None:
     assert "; there is nothing. " in message(tmp_path)
 
 
+def test_runs_in_directories_below_are_named(run: Callable[[str], Path], tmp_path: Path) -> None:
+    runs = [run("argon"), run("npt")]
+    (tmp_path / "notes").mkdir()
+    assert message(tmp_path).endswith(
+        f"; there is nothing. But there are in {runs[0]}, {runs[1]}: give one of them"
+    )
+
+
 def test_no_such_file(tmp_path: Path) -> None:
     assert message(tmp_path / "x") == f"{tmp_path / 'x'}: no such file or directory"
     assert (

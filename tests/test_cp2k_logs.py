@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ase.geometry import cell_to_cellpar
 from conftest import present
-from cp2k_output import BOHR_A, DATA, HARTREE_EV, edit, message, unpacked
+from cp2k_output import BOHR_A, HARTREE_EV, edit, message, unpacked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -288,82 +288,6 @@ def test_logs_of_other_runs_are_not_used(run: Callable[[str], Path]) -> None:
     assert "relax.out: not used, it is of RUN_TYPE GEO_OPT, not MD." in source.notes
     assert "older: not used, its energies are not those of the frames." in source.notes
     assert [name for name in source.origin.files if "." not in name] == ["output"]
-
-
-# --- names ----------------------------------------------------------------------------------------
-
-
-def test_files_that_a_filename_calls_otherwise(run: Callable[[str], Path]) -> None:
-    """`&FORCES FILENAME nvt.force` prints PROJ-nvt.force-frc-1.xyz."""
-    directory = run("argon")
-    expected = read_cp2k(directory).forces
-    other = directory / "argon-nvt.force-frc-1.xyz"
-    (directory / "argon-frc-1.xyz").rename(other)
-    source = open_cp2k(directory)
-    assert "argon-nvt.force-frc-1.xyz was taken as forces." in source.notes
-    assert source.read().forces == pytest.approx(expected)
-    named = open_cp2k(directory, forces=other)  # completes what is found
-    assert named.read().forces == pytest.approx(expected)
-    edit(other, "E = ", "E = 1", count=100)
-    assert (
-        message(directory)
-        == f"{other}: its name is not that of argon-pos-1.xyz, nor are the energies in its comment"
-        " lines; put each run into its own directory, or name what belongs together with --file"
-        " ROLE=FILE"
-    )
-
-
-def test_input_by_any_name_and_project_by_filename(run: Callable[[str], Path]) -> None:
-    directory = run("argon")
-    (directory / "argon.inp").rename(directory / "cp2k.in")
-    assert read_cp2k(directory).cell[0, 0, 0] == 13
-    (directory / "argon-pos-1.xyz").rename(directory / "argon-traj-pos-1.xyz")
-    edit(directory / "cp2k.in", "&TRAJECTORY", "&TRAJECTORY\n FILENAME traj")
-    assert read_cp2k(directory).n_frames == 9
-
-
-# --- other formats --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("name", "digits"), [("ndcd", 1e-5), ("npdb", 6e-4)])
-def test_positions_as_dcd_and_pdb(name: str, digits: float) -> None:
-    """Of a run at constant volume that began like that of `npti`; velocity Verlet in between."""
-    frames = read_cp2k(DATA / name)
-    assert frames.step.tolist() == [0, 2, 4, 6]
-    assert frames.symbols == ("Ar", "Ar", "Ne", "Ne")
-    assert frames.masses[2:].tolist() == [21, 21]
-    assert frames.cell[0].diagonal() == pytest.approx([13, 13.1, 13.2])
-    assert frames.positions[0, 3] == pytest.approx([4, 4, 4], abs=digits)
-    assert frames.forces is not None
-    moved = frames.positions[1] - frames.positions[0]
-    assert np.abs(moved).max() < 0.1 < 1e3 * np.abs(moved).max()
-
-
-def test_extended_xyz_of_2026(run: Callable[[str], Path]) -> None:
-    """FORMAT EXTXYZ: the cell stands in the comment line, with step, time and energy."""
-    directory = run("argon")
-    expected = read_cp2k(directory)
-    (directory / "argon.inp").unlink()
-    for name, column in (("pos", "pos"), ("frc", "force")):
-        file = directory / f"argon-{name}-1.xyz"
-        lines = file.read_text().splitlines(keepends=True)
-        for k in range(1, len(lines), 5):
-            numbers = lines[k].replace(",", "").split()
-            lines[k] = (
-                'Lattice="13.0000000000 0.0000000000 0.0000000000 0.0000000000 13.0000000000'
-                ' 0.0000000000 0.0000000000 0.0000000000 13.0000000000"'
-                f' Properties=species:S:1:{column}:R:3 pbc="T T T" Step={numbers[2]}'
-                f" Time={numbers[5]} Energy={numbers[8]}\n"
-            )
-        file.write_text("".join(lines))
-    frames = read_cp2k(directory)
-    assert (frames.positions == expected.positions).all()
-    assert frames.forces == pytest.approx(expected.forces)
-    assert (frames.cell == expected.cell).all()
-    assert (frames.step == expected.step).all() and (frames.time == expected.time).all()
-    assert frames.energy == pytest.approx(expected.energy)
-    edit(directory / "argon-pos-1.xyz", "13.0000000000 0.0", "thirteen 0.0")
-    assert "argon-pos-1.xyz:2: expected the nine numbers of a cell" in message(directory)
 
 
 # --- stress ---------------------------------------------------------------------------------------

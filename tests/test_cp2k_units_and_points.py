@@ -88,6 +88,8 @@ def test_frames_far_apart_do_not_tell_units(tmp_path: Path) -> None:
     assert np.abs(present(source.read().forces)).max() < 30
     rng = np.random.default_rng(3)
     assert unit_by_comparison("forces", *rng.standard_normal((2, 50, 3))) is None
+    (tmp_path / "orca.inp").write_text("! B3LYP def2-SVP\n* xyz 0 1\n*\n")
+    assert "No file says the unit of forces" in open_cp2k(tmp_path).notes[0]
     (tmp_path / "a.inp").write_text(
         "&MOTION\n&PRINT\n&FORCES\nUNIT 'eV*angstrom^-1'\n&END\n&END\n&END"
     )

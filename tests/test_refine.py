@@ -16,7 +16,7 @@ from conftest import COLD_K, EXAMPLE, TEACHER_BASIS, Teacher, evaluate, present,
 from mld_ff.engines.settings import MD
 from mld_ff.errors import CheckFailed, InputError
 from mld_ff.loss.model import AgentLoss
-from mld_ff.origin import Origin
+from mld_ff.origin import UNCONVERGED, Origin
 from mld_ff.sources.cp2k.run.launch import CP2K_VARIABLE
 from mld_ff.trajectory import Trajectory
 from mld_ff.units import HARTREE_PER_BOHR_TO_EV_PER_A
@@ -257,18 +257,20 @@ def test_labels_of_another_method_are_refused(
         continued(refined, cold_water, lambda *given: teacher(*given)[:-1])
 
 
-def test_a_label_of_monstrous_forces_is_not_learned(
+def test_labels_of_monstrous_forces_and_without_convergence_are_not_learned(
     refined: tuple[Path, Refinement], cold_water: Trajectory, teacher: Teacher, tmp_path: Path
 ) -> None:
     def monstrous(*given: Any) -> Trajectory:
         labelled = teacher(*given)
         assert labelled.forces is not None
         labelled.forces[-1, 5] = 50.0
-        return labelled
+        origin = replace(labelled.origin, frames_dropped={UNCONVERGED: 1})
+        return replace(labelled, origin=origin)[np.array([0, *range(2, labelled.n_frames)])]
 
     (told,) = refine(
         cold_water, as_killed(refined, tmp_path / "monstrous"), SETTINGS, 1, monstrous
     ).rounds
     labels = present(told.labels)
-    assert labels.labelled == number_labelled(refined) - 1
-    assert "a force of 86.6 eV/Å" in labels.left_out[0]
+    assert labels.labelled == number_labelled(refined) - 2
+    assert labels.left_out[0].endswith("ps: its self-consistent field did not converge")
+    assert "a force of 86.6 eV/Å" in labels.left_out[1]

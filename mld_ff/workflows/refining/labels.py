@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mld_ff.errors import CheckFailed, InputError
+from mld_ff.origin import UNCONVERGED
 from mld_ff.progress import Progress
 from mld_ff.sources.cp2k.run.inputs import Reference
 from mld_ff.trajectory import FrameSource, Trajectory
@@ -27,13 +28,19 @@ interruption.
 
 
 def check_labels(where: Path, asked: Trajectory, labelled: Trajectory, known: Trajectory) -> None:
-    """Raise unless these are forces of the frames asked for, by the method of the source."""
-    if labelled.forces is None or labelled.n_frames != asked.n_frames:
+    """Raise unless these are forces of the frames asked for, by the method of the source.
+
+    Labels tell by their step, from 1, of which frame they are; those may be missing whose
+    self-consistent field did not converge, but for the first.
+    """
+    lost = labelled.origin.frames_dropped.get(UNCONVERGED, 0)
+    which = labelled.step - 1
+    if labelled.forces is None or labelled.n_frames + lost != asked.n_frames or which[0] != 0:
         raise InputError(
             f"holds {labelled.n_frames} frames with forces; {asked.n_frames} were to be labelled",
             where,
         )
-    if np.abs(labelled.positions - asked.positions).max() > 1e-4:
+    if np.abs(labelled.positions - asked.positions[which]).max() > 1e-4:
         raise InputError(
             "holds labels of other frames than those asked for: remove it, or label them again",
             where,

@@ -303,7 +303,12 @@ def _labels(
     labelled = concatenate(list(label(where / LABELS, reference, asked, progress).chunks()))
     check_labels(where / LABELS, asked, labelled, known)
     topology = topology_of(known, AgentLoss.load(where / MODEL).topology_kind)
-    keep, left_out = [], []
+    which, keep = (labelled.step - 1).tolist(), []
+    left_out = [
+        f"{one.run} at {one.time_ps:g} ps: its self-consistent field did not converge"
+        for k, one in enumerate(picked.frames, 1)
+        if k not in which
+    ]
     for f in range(1, labelled.n_frames):
         assert labelled.forces is not None
         force, cap = largest_force(labelled.forces[f]), FORCE_CAP * picked.largest_force_eV_per_A
@@ -316,7 +321,7 @@ def _labels(
         if what is None:
             keep.append(f)
         else:
-            one = picked.frames[f - 1]
+            one = picked.frames[which[f] - 1]
             left_out.append(f"{one.run} at {one.time_ps:g} ps: {what}")
     return replace(labelled, velocities=None)[np.array(keep, np.int64)], left_out
 

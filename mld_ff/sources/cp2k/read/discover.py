@@ -120,12 +120,29 @@ class RunFiles:
         """What to say where there are none."""
         names = [file.name for file in self.present]
         there = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+        runs = self._directories_with_runs()
         return InputError(
             f"no positions of CP2K found: sought {SOUGHT} (each also .gz, .bz2, .xz; positions also"
-            f" .dcd, .pdb); there is {there or 'nothing'}. CP2K prints positions with &MOTION /"
-            " &PRINT / &TRAJECTORY; name a file with another name with --file positions=FILE",
+            f" .dcd, .pdb); there is {there or 'nothing'}. "
+            + (
+                f"But there are in {', '.join(runs[:10])}: give one of them"
+                if runs
+                else "CP2K prints positions with &MOTION / &PRINT / &TRAJECTORY; name a file with"
+                " another name with --file positions=FILE"
+            ),
             self.where,
         )
+
+    def _directories_with_runs(self) -> list[str]:
+        """Those one level below that hold positions."""
+        if self.where is None or not self.where.is_dir():
+            return []
+        below = sorted(place for place in self.where.iterdir() if place.is_dir())
+        return [
+            str(place)
+            for place in below
+            if any(role_of(file) == "positions" for file in place.iterdir())
+        ]
 
 
 def _recognised(present: list[Path], named: Mapping[str, Path]) -> dict[str, list[Path]]:

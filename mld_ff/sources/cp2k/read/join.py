@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mld_ff.errors import InputError
+from mld_ff.origin import UNCONVERGED
 from mld_ff.sources.cp2k.read.index import FrameIndex
 from mld_ff.sources.cp2k.read.runinfo import Cells
 from mld_ff.trajectory import Ints
@@ -136,7 +137,7 @@ def _converged(steps: Ints, unconverged: set[int], positions: Path, losses: _Los
     lost = int(failed.sum())
     losses.add(
         lost,
-        "SCF not converged",
+        UNCONVERGED,
         f"{_frames(lost)} dropped whose self-consistent field did not converge, by CP2K's log.",
     )
     return np.asarray(steps[~failed])

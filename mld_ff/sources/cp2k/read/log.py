@@ -32,7 +32,7 @@ _SAME_LENGTH = 5e-7
 """Lengths in bohr have seven digits before release 8: what the vectors say in Å is not worse."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Calculation:
     """One calculation of energy and forces."""
 
@@ -52,7 +52,7 @@ class Calculation:
     """As CP2K prints it, positive under pressure, without the atoms' motion [eV/Å³], (3, 3)."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Log:
     """What a log holds; None where it does not say."""
 

@@ -71,12 +71,13 @@ def tables_of_logs(logs: Sequence[Log]) -> list[Table]:
 
 
 def tables_of_files(files: Sequence[Path]) -> list[Table]:
-    """Of files such as `PROJ-forces-1_20.xyz`, whose last number is the step."""
+    """Of files such as `PROJ-forces-1_20.xyz`, whose last number is the step; one by another name
+    is of step 0."""
     found = {}
     for file in files:
         match = _STEP_OF_FILE.fullmatch(file.name)
-        if match:
-            found[int(match[1])] = Table(file, _first_head(file), int(match[1]), np.nan)
+        step = int(match[1]) if match else 0
+        found[step] = Table(file, _first_head(file), step, np.nan)
     return [found[step] for step in sorted(found)]
 
 

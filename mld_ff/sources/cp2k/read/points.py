@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mld_ff.errors import InputError
-from mld_ff.origin import Origin
+from mld_ff.origin import UNCONVERGED, Origin
 from mld_ff.sources.cp2k.read.advice import FORCES_SECTION, REMEDIES
 from mld_ff.sources.cp2k.read.content import role_by_content
 from mld_ff.sources.cp2k.read.coordinates import Coordinates, coordinates_of_input
@@ -179,7 +179,7 @@ class CP2KPoints(FileSource):
             )
         self._lose(
             len(kept) - len(sound),
-            "SCF not converged",
+            UNCONVERGED,
             "whose self-consistent field did not converge",
         )
         return sound

@@ -54,6 +54,8 @@ def find_settings(files: RunFiles, logs: Sequence[Log], notes: list[str]) -> Run
     different things.
     """
     read = {file: read_settings(file) for file in files.inputs}
+    if "input" not in files.named:  # another program's may have the same suffix, and says nothing
+        read = {f: s for f, s in read.items() if repr(s) != repr(RunSettings())}
     if files.project and "input" not in files.named:
         matching = {f: s for f, s in read.items() if s.is_of(files.project)}
         exact = {f: s for f, s in matching.items() if s.project is not None}
