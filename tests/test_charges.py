@@ -202,6 +202,9 @@ def test_charges_of_other_species_and_beside_a_collective_loss(salt: Trajectory)
         Basis(collective=2, charges="learn")
     with pytest.raises(InputError, match=r"has a charge of \+32 e"):
         fit(salt[:8], Basis(accuracy="pairs", charges="Na=2,Cl=-1"))
+    sodium = salt[:8].select_atoms(np.arange(32))
+    with pytest.raises(InputError, match=r"^no charges of Na but zero leave everything neutral"):
+        fit(sodium, Basis(accuracy="pairs", charges="learn"))
 
 
 def test_a_box_that_is_not_neutral(salt_loss: AgentLoss) -> None:

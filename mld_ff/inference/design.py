@@ -11,6 +11,7 @@ import numpy as np
 from scipy.linalg import block_diag, null_space
 from scipy.sparse import csr_array
 
+from mld_ff.errors import InputError
 from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology
 from mld_ff.inference.normal_equations import Indices
@@ -141,14 +142,21 @@ class ChargeForm(Form):
     @classmethod
     def of(cls, term: ChargeTerm, topologies: Sequence[Topology], molecules: bool = False) -> Self:
         """Without any block; for systems that the charges have to leave neutral, and, if wanted,
-        all of their molecules but single atoms."""
+        all of their molecules but single atoms. Raises InputError if none but zero do."""
         n, counts = len(term.species), []
         for topology in topologies:
             own = of_species(term, topology)
             counts.append(own.sum(axis=0))
             kinds = [atoms for atoms in topology.kinds if molecules and len(atoms) > 1]
             counts += [own[atoms].sum(axis=0) for atoms in kinds]
+            if any(term.coefficients):
+                term.of_atoms(topology)
         neutral = null_space(np.array(counts))
+        if not neutral.size:
+            raise InputError(
+                f"no charges of {', '.join(term.species)} but zero leave everything neutral that"
+                " has to be: use --charges none"
+            )
         return cls(term, np.zeros(n), np.zeros((0, n, n)), np.zeros(0), neutral)
 
     @property
