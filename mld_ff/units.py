@@ -35,5 +35,7 @@ A_PER_FS_TO_NM_PER_PS = 100.0
 A_PER_FS_TO_A_PER_PS = 1000.0
 EV_PER_A_TO_KJ_PER_MOL_PER_NM: float = EV_TO_KJ_PER_MOL / A_TO_NM
 EV_TO_MEV = 1e3
+E2_PER_A_TO_EV: float = HARTREE_TO_EV * BOHR_TO_A
+"""Energy of two charges of 1 e at 1 Å."""
 EV_PER_A3_TO_BAR: float = elementary_charge * 1e30 / 1e5
 AMU_PER_A3_TO_G_PER_CM3: float = atomic_mass * 1e27

@@ -1,5 +1,6 @@
 # What the tags above cannot say. ForceField.createSystem runs this at its end and lends it its
-# own variables; FREE, BONDED and UNKNOWN stand above.
+# own variables; FREE, BONDED, UNKNOWN and CHARGES stand
+# above.
 import itertools
 import warnings
 from collections import Counter
@@ -46,6 +47,22 @@ for i, j in pairs:
     bonded[paths[i, j]].addBond(i, j)
 for force in bonded.values():
     sys.addForce(force)
+
+if CHARGES:
+    charged = openmm.NonbondedForce()
+    charged.setName("charge")
+    for symbol in symbols:
+        charge, cutoff, tolerance, group = CHARGES[symbol]
+        charged.addParticle(charge, 1.0, 0.0)
+    for i, j in pairs:
+        charged.addException(i, j, 0.0, 1.0, 0.0)
+    charged.setNonbondedMethod(charged.PME if periodic else charged.NoCutoff)
+    charged.setExceptionsUsePeriodicBoundaryConditions(periodic)
+    charged.setUseDispersionCorrection(False)
+    charged.setCutoffDistance(cutoff)
+    charged.setEwaldErrorTolerance(tolerance)
+    charged.setForceGroup(group)
+    sys.addForce(charged)
 
 count, inside = Counter(symbols), Counter(frozenset((path[0], path[-1])) for path in paths.values())
 for name, (a, b) in UNKNOWN.items():

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from mld_ff.errors import InputError
 from mld_ff.geometry.harmonics import harmonic_slopes, harmonics
 from mld_ff.geometry.system import System
-from mld_ff.inference.design import Form
+from mld_ff.inference.design import DensityForm
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.evaluation import Evaluation
 from mld_ff.loss.model import AgentLoss
@@ -167,7 +167,7 @@ def test_features_make_up_the_forces(frame: Trajectory, order: int) -> None:
     a = np.array(term.coefficients)
     mean = np.random.default_rng(0).normal(size=len(a)) if order == 0 else np.zeros(len(a))
     term = replace(term, rest=float(a @ mean), range=(-1e6, 1e6), fade=1.0)
-    form = Form.blank(term, mean, 1)
+    form = DensityForm.of(term, mean)
     system = System(topology_of(frame), frame.positions[0], frame.cell[0], 4.0)
     features, deviation = form.features(system)
     one, other = form.products

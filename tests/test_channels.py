@@ -14,11 +14,12 @@ from mld_ff.configuration.toml import read_config
 from mld_ff.errors import InputError
 from mld_ff.geometry.system import systems
 from mld_ff.inference import Basis, fit, parse_channels
-from mld_ff.inference.channels import LADDER, ChannelsProblem
+from mld_ff.inference.channels import ChannelsProblem
 from mld_ff.inference.dataset import Dataset
 from mld_ff.inference.fitting import Fit
-from mld_ff.inference.sampling import centred_sums
-from mld_ff.loss.densities import NeighbourSums
+from mld_ff.inference.ladder import LADDER
+from mld_ff.inference.sampling import blank_forms
+from mld_ff.loss.densities import DensityTerm, NeighbourSums
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import Term
 from mld_ff.trajectory import Trajectory
@@ -49,7 +50,9 @@ def truth(frames: Trajectory) -> AgentLoss:
     terms: list[Term] = [
         replace(t, coefficients=tuple(0.1 * rng.normal(size=len(t.coefficients)))) for t in pairs
     ]
-    for number, (sums, mean) in enumerate(centred_sums(Dataset.of(frames), BASIS)):
+    for number, form in enumerate(blank_forms(Dataset.of(frames), BASIS)):
+        sums, mean = form.term, form.mean
+        assert isinstance(sums, DensityTerm)
         a = rng.normal(size=len(sums.coefficients))
         channel = replace(
             sums,

@@ -27,12 +27,12 @@ from mld_ff.engines.start import start_from
 from mld_ff.errors import EngineError, InputError
 from mld_ff.geometry.system import System
 from mld_ff.inference import Accumulated, Basis, accumulate, fit, parse_rank
-from mld_ff.inference.basis import AUTO
 from mld_ff.inference.collective import Channels, CollectiveProblem, channel_terms
 from mld_ff.inference.dataset import Dataset
-from mld_ff.inference.design import molecules_matrix
+from mld_ff.inference.design import DensityForm, molecules_matrix
 from mld_ff.inference.problem import Problem
-from mld_ff.inference.sampling import centred_sums
+from mld_ff.inference.sampling import blank_forms
+from mld_ff.inference.words import AUTO
 from mld_ff.loss.model import AgentLoss
 from mld_ff.production.results import excursions
 from mld_ff.trajectory import Trajectory
@@ -48,7 +48,7 @@ COARSE = Basis(
 
 @pytest.fixture(scope="module")
 def coarse(few: Trajectory) -> Accumulated:
-    return accumulate(few, COARSE.terms, forms=centred_sums(Dataset.of(few), COARSE))
+    return accumulate(few, COARSE.terms, forms=blank_forms(Dataset.of(few), COARSE))
 
 
 def test_design_and_channels_are_the_loss(few: Trajectory, coarse: Accumulated) -> None:
@@ -57,6 +57,7 @@ def test_design_and_channels_are_the_loss(few: Trajectory, coarse: Accumulated) 
     """
     topology, x, cell = topology_of(few[0]), few.positions[0], few.cell[0]
     form, other = coarse.forms
+    assert isinstance(form, DensityForm)
     assert form.term.name == "collective:O" and other.term.name == "collective:H"
     half = np.random.default_rng(2).normal(size=(len(form.mean), len(form.mean)))
     strengths, vectors = np.linalg.eigh(half + half.T)

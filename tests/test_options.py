@@ -39,6 +39,7 @@ FIELDS = {
 """Of options that are called otherwise than their field without its unit."""
 UNITS = ("_A", "_K", "_Ry", "_bar", "_fs", "_ps")
 OTHER_TEXTS = {"functional": "PBE", "dft-basis": "TZVP", "basis": "TZVP", "collective": "6"}
+OTHER_TEXTS |= {"charges": "learn"}
 
 
 @dataclass(frozen=True)

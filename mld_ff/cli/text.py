@@ -121,11 +121,27 @@ def fit_text(d: Mapping[str, Any], model: Path, notes: Sequence[str]) -> str:
         told.append(_curve_table(d["collective"]).text)
     if "channels" in d:
         told.append(_ladder_table(d["channels"]).text)
+    if "charges_e" in d:
+        told.append(_charges(d))
     if d["weakly_determined"]:
         told.append(f"resting on the ridge more than on data: {', '.join(d['weakly_determined'])}")
     if d["undetermined"]:
         told.append(f"not determined by the data and left at zero: {', '.join(d['undetermined'])}")
     return lines(*told, *noted(notes), *(f"warning: {w}" for w in d["warnings"]))
+
+
+def _charges(d: Mapping[str, Any]) -> str:
+    """Charges, and what they bring."""
+    own, errors = d["charges"], d["charges"]["errors_e"]
+    each = [
+        f"{s} {q:+.4f}" + (f" ± {errors[s]:.4f}" if s in errors else "")
+        for s, q in d["charges_e"].items()
+    ]
+    return (
+        f"  charges{' (given)' if own['given'] else ''}: {', '.join(each)} e; without them"
+        f" {own['unseen_meV_per_A_without']:.1f} instead of {own['unseen_meV_per_A']:.1f} meV/Å"
+        " unseen"
+    )
 
 
 def _curve_table(collective: Mapping[str, Any]) -> Table:

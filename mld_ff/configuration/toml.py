@@ -14,7 +14,7 @@ from mld_ff.engines.registry import ENGINES, engines_with
 from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
 from mld_ff.inference import Basis
-from mld_ff.inference.basis import AUTO
+from mld_ff.inference.words import AUTO
 
 SECTIONS: dict[str, type[Any]] = {"fit": Basis, "match": Match, "run": MD}
 KEYS = {"cp2k", "output", "engines", "platform", "precision", "processes", "skip_ps", *SECTIONS}

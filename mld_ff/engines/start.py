@@ -37,8 +37,11 @@ class Start:
         return _engine_form(frames, self.order, self.topology)
 
     def check(self, loss: AgentLoss) -> None:
-        """Raise InputError unless the model covers the system and its cutoff fits into the cell."""
+        """Raise InputError unless the model covers the system, which its charges leave neutral, and
+        its cutoff fits into the cell."""
         loss.terms_of(self.topology)
+        if loss.charges:
+            loss.charges.of_atoms(self.topology)
         if loss.cutoff_A:
             check_cutoff(loss.cutoff_A, self.frame.half_width)
 
@@ -50,6 +53,15 @@ class Start:
         return to_parmed(
             self.topology, frame.positions[0], frame.cell[0], frame.masses, self.frame.velocities[0]
         )
+
+    def charged(self, loss: AgentLoss) -> parmed.Structure:
+        """`structure`, whose atoms have the model's charges. Raises InputError as `check` does."""
+        self.check(loss)
+        structure = self.structure
+        if loss.charges:
+            for atom, charge in zip(structure, loss.charges.of_atoms(self.topology), strict=True):
+                atom.charge = float(charge)
+        return structure
 
 
 def start_from(

@@ -1,7 +1,7 @@
 """Inference: from a stream of frames to the loss, by linear least squares on normal equations."""
 
 from mld_ff.inference.accumulation import Accumulated, accumulate
-from mld_ff.inference.basis import Basis, parse_channels, parse_rank
+from mld_ff.inference.basis import Basis
 from mld_ff.inference.dataset import Dataset, Part
 from mld_ff.inference.design import design_matrix
 from mld_ff.inference.exponents import ExponentScan, scan
@@ -9,6 +9,7 @@ from mld_ff.inference.fitting import Fit, fit, gather, solve
 from mld_ff.inference.normal_equations import NormalEquations
 from mld_ff.inference.problem import Problem
 from mld_ff.inference.shards import SUFFIX, read_shard, read_shards, write_shard
+from mld_ff.inference.words import parse_channels, parse_rank
 
 __all__ = [
     "SUFFIX",

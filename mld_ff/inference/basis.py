@@ -13,7 +13,9 @@ from mld_ff.geometry.harmonics import ORDERS
 from mld_ff.geometry.histogram import Histogram
 from mld_ff.geometry.pairs import BIN_A, default_cutoff, minimum_image
 from mld_ff.geometry.topology import Path, Topology, TopologyKind
+from mld_ff.inference.words import AUTO, LEARN, LEARNED, NONE, OF_SALTS, parse_charges
 from mld_ff.loss.bonds import BondTerm
+from mld_ff.loss.charges import ChargeTerm
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.limits import CUTOFFS_A, HIGHEST_POWER
 from mld_ff.loss.model import KINDS
@@ -24,14 +26,16 @@ LONGEST_CUTOFF_A = 5.5
 """Beyond this, pairs cost time and add nothing to water: 5.5 and 6.2 Å give the same errors and the
 same structure.
 """
+LONGEST_BESIDE_CHARGES_A = 6.2
+"""Molten salt, unseen: 4.1 meV/Å to 5.5 Å, 1.9 to 6.2 Å."""
 SHORTEST_CUTOFF_A = 2.0
 SPACINGS_A = (0.05, 1.0)
 SPACING_A = 0.4
 """Between knots of free pairs. Half of it lowers errors by less than 0.2 % (water, by a network and
 by DFT) and changes no structure, and OpenMM's CPU platform takes longer."""
-SPACING_WITH_BONDS_A = 0.2
-"""Where bonds are among these pairs."""
-AUTO = -1
+FINE_SPACING_A = 0.2
+"""Where bonds are among these pairs, and beside charges: molten salt errs by 2 instead of 12
+meV/Å."""
 ORDER_NAMES = {1: "vector", 2: "quadrupole"}
 """Of the terms of densities by their order, where they are not of one species."""
 Distances = Mapping[tuple[str, str], Histogram]
@@ -54,6 +58,7 @@ a word. There are as many quadrupoles as vectors, since LAMMPS takes one of each
 Water, unseen, by a network: 69, 54 and 46 meV/Å; by DFT 75, 62 and 55.
 """
 DEFAULT_ACCURACY = "balanced"
+NO_CHANNELS = (0, 0, 0)
 MOST_PRODUCTS = 2500
 """Of functions of densities with angles. Where there are more kinds of pairs than those of water,
 knots stand further apart, by WIDER_A each time: the sums over all products would not fit into
@@ -80,14 +85,14 @@ class Basis:
     exponents: tuple[float, ...] = (3.0,)
     """n of the invariants r^-n of power laws."""
     spacing_A: float | None = None
-    """Between knots of splines. If not given, 0.4 Å, and 0.2 Å without molecules, where bonds are
-    splines too.
+    """Between knots of splines. If not given, 0.4 Å; 0.2 Å beside charges, and without molecules,
+    where bonds are splines too.
     """
     bond_degree: int = 4
     """Of the polynomials of bonded terms; 2 is harmonic."""
     cutoff_A: float | None = None
-    """Of free pairs. If not given, 5.5 Å, or half the smallest width of the cell if that is
-    shorter.
+    """Of free pairs. If not given, 5.5 Å, beside charges 6.2 Å, or half the smallest width of the
+    cell if that is shorter.
     """
     collective: int = 0
     """Channels for each species of a loss quadratic in sums over neighbours, without angles and
@@ -115,6 +120,12 @@ class Basis:
     """Channels of densities found together, instead of a collective loss: how many numbers for each
     species, vectors, and quadrupoles, as 2,2,2; the last two are the angles. If not given, what
     `accuracy` says.
+    """
+    charges: str = OF_SALTS
+    """Charges that act at all distances, one for each element: learn, none, or given ones, as
+    Na=1,Cl=-1. molecules learns those that leave every molecule of several atoms neutral by itself,
+    so that the model runs in other mixtures. salts learns them for splines of single atoms of
+    several elements only (molten NaCl errs by 2 instead of 90 meV/Å).
     """
 
     def __post_init__(self) -> None:
@@ -157,6 +168,12 @@ class Basis:
             raise InputError(f"the accuracy is {self.accuracy!r}; known: {', '.join(ACCURACIES)}")
         self._check_channels()
         self._check_densities()
+        if self.charges not in (OF_SALTS, NONE) and self.collective:
+            raise InputError(
+                "charges come beside channels, not beside a collective loss: ask for one of the two"
+            )
+        if self.charges not in (OF_SALTS, NONE, *LEARNED):
+            parse_charges(self.charges)
 
     def _check_densities(self) -> None:
         cutoff_A, spacing_A = self.collective_cutoff_A, self.collective_spacing_A
@@ -191,17 +208,19 @@ class Basis:
         `frame`.
         """
         self._check_used()
-        longest = default_cutoff(
-            frame.half_width if half_width_A is None else half_width_A, LONGEST_CUTOFF_A
-        )
-        cutoff_A = on_grid(self.cutoff_A or longest)
+        half_width_A = frame.half_width if half_width_A is None else half_width_A
+        cutoff_A = self.pair_cutoff(topology, half_width_A)
         bonded = [self._bonded(path, frame, topology) for path in topology.bonded]
-        usual_A = SPACING_WITH_BONDS_A if topology.no_molecules else SPACING_A
-        spacing_A = on_grid(self.spacing_A or usual_A)
-        options = FreeOptions(cutoff_A, spacing_A, self.exponents)
+        options = FreeOptions(cutoff_A, on_grid(self.spacing(topology)), self.exponents)
         kind = free_kinds()[self.kind]
         free = [kind.blank(name, pair, options) for pair, name in topology.free_names.items()]
         return (*bonded, *free)
+
+    def pair_cutoff(self, topology: Topology, half_width_A: float) -> float:
+        """Of free pairs of a system [Å] in cells of that half width."""
+        charged = self.charges_of(topology) != NONE
+        longest_A = LONGEST_BESIDE_CHARGES_A if charged else LONGEST_CUTOFF_A
+        return on_grid(self.cutoff_A or default_cutoff(half_width_A, longest_A))
 
     def _check_used(self) -> None:
         """Raise InputError for a setting that changes nothing beside the others."""
@@ -234,8 +253,42 @@ class Basis:
 
     @property
     def has_densities(self) -> bool:
-        """Whether there is more than pairs."""
+        """Whether there are channels."""
         return bool(self.collective or self.channel_numbers)
+
+    def spacing(self, topology: Topology) -> float:
+        """Between knots of splines of a system [Å]."""
+        if self.spacing_A is not None:
+            return self.spacing_A
+        charged = self.charges_of(topology) != NONE
+        return FINE_SPACING_A if charged or topology.no_molecules else SPACING_A
+
+    def charges_of(self, topology: Topology) -> str:
+        """What is asked for of the charges of a system: one of LEARNED, NONE, or given ones."""
+        if self.charges != OF_SALTS:
+            return self.charges
+        single = not len(topology.bonds) and not topology.no_molecules
+        salt = single and len(topology.species) > 1
+        return LEARN if salt and self.kind == DEFAULT_KIND and not self.collective else NONE
+
+    def charge_term(self, topology: Topology, half_width_A: float) -> ChargeTerm | None:
+        """The term of charges, zero where they are to be learned; None without. Raises InputError
+        unless given ones are those of the species."""
+        asked = self.charges_of(topology)
+        if asked == NONE:
+            return None
+        species = topology.species
+        given = dict.fromkeys(species, 0.0) if asked in LEARNED else parse_charges(asked)
+        if {*given} != {*species}:
+            raise InputError(
+                f"charges of {', '.join(given)} are given; the system holds {', '.join(species)}"
+            )
+        return ChargeTerm(
+            name="charge",
+            species=species,
+            coefficients=tuple(given[s] for s in species),
+            cutoff_A=self.pair_cutoff(topology, half_width_A),
+        )
 
     @property
     def channel_numbers(self) -> tuple[int, ...]:
@@ -339,32 +392,6 @@ def free_kinds() -> dict[str, type[FreeTerm]]:
         and getattr_static(kind, "blank") is not getattr_static(FreeTerm, "blank")
     }
     return dict(sorted(kinds.items(), key=lambda item: item[0] != DEFAULT_KIND))
-
-
-def parse_rank(value: object) -> int:
-    """Rank from what a user writes: a number, or `auto`. Raises InputError."""
-    if value == "auto":
-        return AUTO
-    try:
-        rank = int(str(value))
-    except ValueError:
-        rank = -1
-    if rank < 0 or isinstance(value, bool):
-        raise InputError(
-            f"collective is the number of channels for each species, or auto; found {value!r}"
-        )
-    return rank
-
-
-def parse_channels(value: object) -> tuple[int, ...]:
-    """Channels of order 0, 1 and 2 from what a user writes, `2,2,2`. Raises InputError."""
-    try:
-        return tuple(int(word) for word in str(value).split(","))
-    except ValueError:
-        raise InputError(
-            "channels are three numbers, of order 0 for each species, of order 1 and of order 2:"
-            f" 2,2,2; found {value!r}"
-        ) from None
 
 
 def on_grid(length_A: float) -> float:

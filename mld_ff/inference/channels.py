@@ -13,14 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import block_diag, cho_factor, cho_solve
 from scipy.optimize import minimize
 
-from mld_ff.geometry.harmonics import ORDERS
-from mld_ff.inference.basis import CHANNELS_CUTOFF_A
 from mld_ff.inference.collective import (
     BOTH,
     Channels,
@@ -32,32 +29,25 @@ from mld_ff.inference.collective import (
     unit_variance,
     variance,
 )
-from mld_ff.inference.design import Form
+from mld_ff.inference.design import ChargeForm, DensityForm, Form
 from mld_ff.inference.normal_equations import Indices
 from mld_ff.inference.problem import RIDGE_SLACK, RIDGES
 from mld_ff.trajectory import Floats
 
 OPTIONS = {"maxiter": 1500, "maxfun": 3000, "maxcor": 30, "ftol": 1e-9, "gtol": 1e-9}
 """Of L-BFGS: 4 s of one core for water. It remembers 30 steps."""
-LADDER = ((2, 1, 1), (2, 2, 2), (3, 3, 3), (4, 6, 6))
-"""Channels of each order whose errors and costs are told beside those of every fit."""
-COST_OF_NUMBERS, COST_OF_TENSORS = 2.4, 7.3
-"""Of a style with densities to 5 Å, in units of a step of pairs to 5.5 Å (water, 192 atoms, one
-core: 0.55 and 1.65 ms of 0.23 ms; to 4 Å half of that)."""
 PAIRED_SLACK = 1.05
 """A vector and a quadrupole of one sign take one `adp` together, those of two signs two: by this
 factor the squared error may be larger where signs are paired (water, one of each beside two
 numbers: 64.6 meV/Å unseen with one sign, 64.8 with two).
 """
+FLAT = 1e-10
+"""Curvatures of the error below this part of the largest are none: channels of one sign and order
+may turn into each other."""
+LEAST_CHARGE = 0.1
+"""[e] that a search begins with at least, root mean square."""
 SCALE = 1e3
 """Of the error, which is in parts of that of no force at all, for these tolerances."""
-
-
-def cost(of_numbers: int, of_tensors: int, cutoff_A: float) -> float:
-    """Time of a step in LAMMPS with so many styles of densities, each going over all neighbours, in
-    units of that of the pairs, whose cutoff is 5.5 Å."""
-    styles = COST_OF_NUMBERS * of_numbers + COST_OF_TENSORS * of_tensors
-    return 1 + styles * (cutoff_A / CHANNELS_CUTOFF_A) ** 3
 
 
 @dataclass(frozen=True)
@@ -86,28 +76,43 @@ class OfForm:
     """Coefficients (A, R) of R densities of variance one."""
     start: Floats
     """(K, R)."""
+    offset: Floats
+    """What is given of the channels' coefficients, (K, A)."""
+
+    def vectors(self, z: Floats) -> Floats:
+        """Coefficients (K, A) of channels z (K, R)."""
+        return np.asarray(self.offset + z @ self.unit.T)
 
     def coefficients(self, z: Floats) -> Floats:
         """Of the form's products, for channels z (K, R)."""
         a, b = self.form.products
-        vectors = z @ self.unit.T
+        vectors = self.vectors(z)
         return np.asarray(
             (self.signs[:, None] * vectors[:, a] * vectors[:, b]).sum(axis=0)
             * np.where(a == b, 1, 2)
         )
+
+    def jacobian(self, z: Floats) -> Floats:
+        """Of the coefficients by z, (products, K R)."""
+        a, b = self.form.products
+        vectors, unit = self.vectors(z), self.unit
+        turned = vectors[:, a, None] * unit[b] + vectors[:, b, None] * unit[a]
+        both = self.signs[:, None, None] * turned * np.where(a == b, 1, 2)[:, None]
+        return np.asarray(both.transpose(1, 0, 2).reshape(len(a), -1))
 
     def gradient(self, z: Floats, by_coefficients: Floats) -> Floats:
         """By z (K, R), of what has a gradient by the coefficients."""
         a, b = self.form.products
         matrix = np.zeros((len(self.unit), len(self.unit)))
         matrix[a, b] = matrix[b, a] = by_coefficients
-        return np.asarray(2 * self.signs[:, None] * (z @ self.unit.T @ matrix @ self.unit))
+        return np.asarray(2 * self.signs[:, None] * (self.vectors(z) @ matrix @ self.unit))
 
     def channels(self, z: Floats, second: Floats) -> Channels:
         """With densities of variance one, strongest first; second: moment of the
         sums, (A, A)."""
-        vectors = z @ self.unit.T
+        vectors = self.vectors(z)
         size = np.einsum("ka,ab,kb->k", vectors, second, vectors)
+        size = np.maximum(size, np.finfo(float).tiny)
         order = np.argsort(-size)
         size = np.maximum(size, np.finfo(float).tiny)
         unit = vectors / np.sqrt(size)[:, None]
@@ -140,15 +145,12 @@ class ChannelsProblem(CollectiveProblem):
         """So many channels for a form of order 0, 1, 2, those that minimise the training error."""
         train = self.pairs.train
         reduced = self.reduced(train, self.ridge)
-        whole = parts(self._forms_alone(reduced), self._sizes)
+        whole = parts(self.forms_alone(reduced), self._sizes)
         forms = list(zip(self.forms, whole, strict=True))
         own = [diagonal(form, coefficients, train) for form, coefficients in forms]
-        free = [
-            np.arange(len(c.strengths))[: wanted[f.term.order]]
-            for f, c in zip(self.forms, own, strict=True)
-        ]
+        free = [_strongest(f, c, wanted) for f, c in zip(self.forms, own, strict=True)]
         best = self._minimised(reduced, own, free)
-        paired = self._paired(own, wanted)
+        paired = self._paired(own, free, wanted)
         if all(map(np.array_equal, free, paired)):
             return best
         other = self._minimised(reduced, own, paired)
@@ -161,6 +163,11 @@ class ChannelsProblem(CollectiveProblem):
         """From those of the forms' own channels that stand at these places, with their signs."""
         train = self.pairs.train
         every = [self._begin(*one, train) for one in zip(self.forms, own, places, strict=True)]
+        best = zip(every, self._search(reduced, every), strict=True)
+        return self._with_pairs(tuple(o.channels(z, variance(o.form, train)) for o, z in best))
+
+    def _search(self, reduced: Reduced, every: Sequence[OfForm]) -> list[Floats]:
+        """The channels (K, R) of every form with the least error, from where they begin."""
         sizes = [o.start.size for o in every]
 
         def split(z: Floats) -> list[Floats]:
@@ -175,11 +182,38 @@ class ChannelsProblem(CollectiveProblem):
             return SCALE * value, SCALE * np.concatenate(by_z)
 
         start = np.concatenate([o.start.ravel() for o in every])
-        best = minimize(error, start, jac=True, method="L-BFGS-B", options=OPTIONS).x
-        channels = tuple(
-            o.channels(x, variance(o.form, train)) for o, x in zip(every, split(best), strict=True)
-        )
-        return self._with_pairs(channels)
+        if not start.size:
+            return split(start)
+        return split(minimize(error, start, jac=True, method="L-BFGS-B", options=OPTIONS).x)
+
+    def without_charges(self) -> ChannelsProblem | None:
+        """The same without charges; None if nothing but pairs is left."""
+        forms = tuple(form for form in self.forms if isinstance(form, DensityForm))
+        n = self.n_pairs + sum(len(form.products[0]) for form in forms)
+        if not forms:
+            return None
+        return replace(self, forms=forms, equations=self.equations.select(np.arange(n)))
+
+    def charges_without_each(self, fit: CollectiveFit) -> Floats:
+        """Charges (B, A) without each of the training blocks in turn, everything else free too.
+
+        By one step of Gauss and Newton each, from the best: searches would take longer than all
+        else in a fit, and are not told from it (molten salt: errors differ by less than 1 %).
+        """
+        train, every = self.pairs.train, []
+        for form, own in zip(self.forms, fit.refit.channels, strict=True):
+            every.append(self._begin(form, own, np.arange(len(own.strengths)), train))
+        coefficients = np.concatenate([o.coefficients(o.start) for o in every])
+        by_z = block_diag(*(o.jacobian(o.start) for o in every))
+        charges = []
+        for b in train if len(train) > 1 else ():
+            reduced = self.reduced(self.pairs.without(b), self.ridge)
+            _, slope = reduced.error(coefficients)
+            curvature = by_z.T @ reduced.gram @ by_z
+            step = np.linalg.pinv(curvature, rcond=FLAT, hermitian=True) @ (by_z.T @ slope)
+            moved = every[-1].start - parts(step, [o.start.size for o in every])[-1]
+            charges.append(every[-1].vectors(moved)[0])
+        return np.array(charges)
 
     def reduced(self, blocks: Sequence[int], ridge: float) -> Reduced:
         """What some blocks say of the forms; in units of the power of the forces."""
@@ -195,63 +229,9 @@ class ChannelsProblem(CollectiveProblem):
         moment = moment[n:] - gram[n:, :n] @ best[:, -1]
         return Reduced((of_forms + of_forms.T) / 2 / power, moment / power)
 
-    def told(self, fit: CollectiveFit) -> dict[str, Any]:
-        """How the channels came about, for people."""
-        whole = self._forms_alone(self.reduced(self.pairs.train, self.ridge))
-        beside = self._pairs_beside(whole, self.pairs.train, self.ridge)
-        limit = self._errors(np.concatenate([beside, whole]))
-        numbers = [len(channels.strengths) for channels in fit.refit.channels]
-        names = [form.term.name for form in self.forms]
-        return {
-            "channels": {
-                "numbers": dict(zip(names, numbers, strict=True)),
-                "by_order": list(self._by_order(fit)),
-                "cutoff_A": self.forms[0].term.cutoff_A,
-                "ridge": self.ridge,
-                "curve": self.ladder(fit),
-                "unseen_meV_per_A_whole_forms": limit["unseen_meV_per_A"],
-                "unseen_relative_rmse_molecules_whole_forms": limit[
-                    "unseen_relative_rmse_molecules"
-                ],
-            }
-        }
-
-    def ladder(self, fit: CollectiveFit) -> list[dict[str, Any]]:
-        """Error on the test blocks over cost: pairs alone, what LADDER names, and this fit."""
-        of_pairs = self._pairs_beside(np.zeros(sum(self._sizes)), self.pairs.train, self.ridge)
-        alone = np.concatenate([of_pairs, np.zeros(sum(self._sizes))])
-        rows: list[dict[str, Any]] = []
-        rows.append({"channels": [0, 0, 0], "cost": 1.0, **self._errors(alone)})
-        own, orders = self._by_order(fit), {form.term.order for form in self.forms}
-        steps = [n for n in LADDER if n != own and {k for k, few in enumerate(n) if few} <= orders]
-        fits: dict[tuple[int, ...], CollectiveFit] = {n: self.minimised(n) for n in steps}
-        fits[own] = fit
-        for numbers, one in fits.items():
-            errors = self._errors(self.coefficients(one.refit))
-            rows.append({"channels": list(numbers), "cost": self._cost(one), **errors})
-        return sorted(rows, key=lambda row: row["cost"])
-
-    def _cost(self, fit: CollectiveFit) -> float:
-        """One style for every channel of order 0, of all species together, and one for a vector and
-        a quadrupole of one sign together."""
-        numbers = 0
-        tensors = np.zeros(2, np.int64)  # of either sign
-        for form, channels in zip(self.forms, fit.refit.channels, strict=True):
-            if form.term.order == 0:
-                numbers = max(numbers, len(channels.strengths))
-            else:
-                of_signs = [len(places) for places in _by_sign(channels.strengths)]
-                tensors = np.maximum(tensors, of_signs)
-        return cost(numbers, int(tensors.sum()), self.forms[0].term.cutoff_A)
-
-    def _by_order(self, fit: CollectiveFit) -> tuple[int, ...]:
-        most = [0 for _ in ORDERS]
-        for form, channels in zip(self.forms, fit.refit.channels, strict=True):
-            most[form.term.order] = max(most[form.term.order], len(channels.strengths))
-        return tuple(most)
-
-    def _errors(self, coefficients: Floats) -> dict[str, float]:
-        """On the test blocks, of atoms and of molecules, as normal equations know them."""
+    def errors(self, coefficients: Floats) -> dict[str, float]:
+        """Of coefficients of pairs and forms on the test blocks, of atoms and of molecules, as
+        normal equations know them."""
         test = self.pairs.test
         squares = self.equations.residual(test, coefficients)
         power = self.equations.power_bs[list(test)].sum(axis=0)
@@ -274,7 +254,7 @@ class ChannelsProblem(CollectiveProblem):
         solution = np.linalg.lstsq(normal, scale[:, None] * right, rcond=None)[0]
         return np.asarray(scale[:, None] * solution)
 
-    def _pairs_beside(self, forms: Floats, blocks: Sequence[int], ridge: float) -> Floats:
+    def pairs_beside(self, forms: Floats, blocks: Sequence[int], ridge: float) -> Floats:
         """Best coefficients of pairs (P,) beside given ones of the forms (Q,)."""
         n = self.n_pairs
         gram, moment = self._summed(blocks)
@@ -282,7 +262,7 @@ class ChannelsProblem(CollectiveProblem):
         return self._pairs_for(gram[:n, :n], left[:, None], ridge)[:, 0]
 
     @staticmethod
-    def _forms_alone(reduced: Reduced) -> Floats:
+    def forms_alone(reduced: Reduced) -> Floats:
         """Coefficients of the whole forms (Q,); zero for those that occur in none of the data."""
         occurs = np.flatnonzero(np.diag(reduced.gram) > 0)
         gram = reduced.gram[np.ix_(occurs, occurs)]
@@ -293,50 +273,65 @@ class ChannelsProblem(CollectiveProblem):
         return forms
 
     def _error_of_forms(self, unseen: Sequence[int], blocks: Sequence[int], ridge: float) -> float:
-        forms = self._forms_alone(self.reduced(blocks, ridge))
-        both = np.concatenate([self._pairs_beside(forms, blocks, ridge), forms])
+        forms = self.forms_alone(self.reduced(blocks, ridge))
+        both = np.concatenate([self.pairs_beside(forms, blocks, ridge), forms])
         return float(self.equations.residual(unseen, both)[list(BOTH)].sum())
 
-    def _paired(self, own: Sequence[Channels], wanted: Sequence[int]) -> list[Indices]:
+    def _paired(
+        self, own: Sequence[Channels], free: Sequence[Indices], wanted: Sequence[int]
+    ) -> list[Indices]:
         """Places of the strongest of the forms' own channels where every vector has a quadrupole of
         its sign, as far as there are as many: of the signs with which pairs add up to most."""
         most = max(wanted[1:])
-        orders = [form.term.order for form in self.forms]
+        orders = [form.term.order if isinstance(form, DensityForm) else 0 for form in self.forms]
         together = np.zeros((2, most))
         for order, channels in zip(orders, own, strict=True):
-            for s, strengths in enumerate(_by_sign(channels.strengths)):
+            for s, strengths in enumerate(by_sign(channels.strengths)):
                 if order and wanted[order]:
                     few = np.abs(channels.strengths[strengths[:most]])
                     together[s, : len(few)] += few
         strongest = np.argsort(-together, axis=None, kind="stable")[:most]
         numbers = np.bincount(strongest // max(most, 1), minlength=2)
         places: list[Indices] = []
-        for order, channels in zip(orders, own, strict=True):
-            every: Indices = np.arange(len(channels.strengths))
+        for order, channels, chosen in zip(orders, own, free, strict=True):
             if order:
-                signs = zip(_by_sign(channels.strengths), numbers, strict=True)
-                every = np.sort(np.concatenate([of_sign[:n] for of_sign, n in signs]))
-            places.append(every[: wanted[order]])
+                signs = zip(by_sign(channels.strengths), numbers, strict=True)
+                paired = np.sort(np.concatenate([of_sign[:n] for of_sign, n in signs]))
+                chosen = paired[: wanted[order]]
+            places.append(chosen)
         return places
 
     def _begin(self, form: Form, own: Channels, places: Indices, blocks: Sequence[int]) -> OfForm:
         """From some of the channels that a whole form has, strongest first."""
         unit, back = unit_variance(form, blocks)
         strengths, vectors = own.strengths[places], own.vectors[:, places]
+        if isinstance(form, ChargeForm):
+            if form.given.any():
+                return OfForm(form, np.ones(1), unit, np.zeros((1, 0)), form.given[None])
+            strengths = np.maximum(strengths, LEAST_CHARGE**2)  # nothing leads away from none
         start = np.sqrt(np.abs(strengths))[:, None] * (vectors.T @ back)
-        return OfForm(form, np.sign(strengths), unit, start)
+        return OfForm(form, np.sign(strengths), unit, start, np.zeros((len(start), len(unit))))
 
     def _with_pairs(self, channels: tuple[Channels, ...]) -> CollectiveFit:
         """The best pairs beside channels that stay as they are, and without each block in turn."""
         train = self.pairs.train
         alone = Refit(np.zeros(self.n_pairs), channels)
         forms = self.coefficients(alone)[self.n_pairs :]
-        refit = replace(alone, pairs=self._pairs_beside(forms, train, self.ridge))
+        refit = replace(alone, pairs=self.pairs_beside(forms, train, self.ridge))
         without = [self.pairs.without(b) for b in train] if len(train) > 1 else [list(train)]
-        each = np.array([self._pairs_beside(forms, others, self.ridge) for others in without])
+        each = np.array([self.pairs_beside(forms, others, self.ridge) for others in without])
         return CollectiveFit(self, max(len(c.strengths) for c in channels), refit, each)
 
 
-def _by_sign(strengths: Floats) -> tuple[Indices, Indices]:
+def _strongest(form: Form, own: Channels, wanted: Sequence[int]) -> Indices:
+    """Places of the strongest channels, so many as are wanted of that order; of charges that of the
+    largest strength, as only positive ones are squares of charges."""
+    every: Indices = np.arange(len(own.strengths))
+    if isinstance(form, DensityForm):
+        return every[: wanted[form.term.order]]
+    return np.argsort(-own.strengths, kind="stable")[:1]
+
+
+def by_sign(strengths: Floats) -> tuple[Indices, Indices]:
     """Places of the positive ones, and of the negative ones."""
     return np.flatnonzero(strengths > 0), np.flatnonzero(strengths < 0)

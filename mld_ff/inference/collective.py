@@ -20,10 +20,10 @@ import numpy as np
 from scipy.linalg import block_diag, solve
 
 from mld_ff.inference.accumulation import Accumulated
-from mld_ff.inference.basis import AUTO
-from mld_ff.inference.design import Form
+from mld_ff.inference.design import DensityForm, Form
 from mld_ff.inference.normal_equations import NormalEquations
 from mld_ff.inference.problem import RIDGE_SLACK, Problem
+from mld_ff.inference.words import AUTO
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.trajectory import Floats
 from mld_ff.units import EV_TO_MEV
@@ -82,6 +82,12 @@ class CollectiveFit:
     refit: Refit
     jackknife: Floats
     """Coefficients of pairs by the last stage without each training block in turn, (B, P)."""
+
+    @property
+    def densities(self) -> list[tuple[DensityForm, Channels]]:
+        """The forms of densities and their channels."""
+        forms = zip(self.problem.forms, self.refit.channels, strict=True)
+        return [(form, own) for form, own in forms if isinstance(form, DensityForm)]
 
 
 @dataclass(frozen=True)
@@ -261,9 +267,10 @@ class CollectiveProblem:
     def _prior(self, gram: Floats) -> Floats:
         """What the ridge of the forms weighs, (Q, Q): every function by its own size in `gram`, and
         neighbouring functions of a density alike."""
-        smooth = self._smoothness
-        rough = np.trace(gram) / max(np.trace(smooth), np.finfo(float).tiny) * smooth
-        return np.asarray(np.diag(np.diag(gram)) + rough)
+        smooth, sizes = self._smoothness, np.diag(gram)
+        compared = np.diag(smooth) > 0
+        rough = sizes[compared].sum() / max(np.trace(smooth), np.finfo(float).tiny) * smooth
+        return np.asarray(np.diag(sizes) + rough)
 
     @cached_property
     def _smoothness(self) -> Floats:
@@ -277,7 +284,7 @@ class CollectiveProblem:
         return projection.T @ gram @ projection, projection.T @ moment
 
 
-def channel_terms(form: Form, channels: Channels) -> list[DensityTerm]:
+def channel_terms(form: DensityForm, channels: Channels) -> list[DensityTerm]:
     """Terms of the channels, strongest first: `collective:O:1`, …; their sampled ranges are still
     to be found.
     """
@@ -329,12 +336,14 @@ def variance(form: Form, blocks: Sequence[int]) -> Floats:
 
 
 def unit_variance(form: Form, blocks: Sequence[int]) -> tuple[Floats, Floats]:
-    """Densities of variance one, as combinations of the sums, (A, R), and the sums as combinations
-    of these, (A, R): δQ = back z, z = unitᵀ δQ."""
-    share, axes = np.linalg.eigh(variance(form, blocks))
-    varies = share > HARDLY_VARIES * share[-1]
-    size, axes = np.sqrt(share[varies]), axes[:, varies]
-    return axes / size, axes * size
+    """Densities of variance one, as combinations of the sums, (A, R), made of the directions that
+    the form leaves them, and the sums as combinations of these, (A, R): δQ = back z, z = unitᵀ δQ.
+    """
+    second, directions = variance(form, blocks), form.directions
+    share, axes = np.linalg.eigh(directions.T @ second @ directions)
+    varies = share > HARDLY_VARIES * share.max(initial=0.0)
+    unit = directions @ axes[:, varies] / np.sqrt(share[varies])
+    return unit, second @ unit
 
 
 def diagonal(form: Form, coefficients: Floats, blocks: Sequence[int]) -> Channels:
@@ -349,17 +358,10 @@ def diagonal(form: Form, coefficients: Floats, blocks: Sequence[int]) -> Channel
 
 
 def _smoothness(form: Form) -> Floats:
-    """Squared second differences of neighbouring functions along B, weighed by how the other sum
-    varies.
-
-    A matrix for the form's functions. Inwards a density goes on as a constant, beyond the cutoff it
-    is zero.
+    """Squared differences of neighbouring functions along B, weighed by how the other sum varies; a
+    matrix for the form's functions.
     """
-    differences = []
-    for n in form.term.functions:
-        continued = np.concatenate([np.eye(n)[:1], np.eye(n), np.zeros((2, n))])
-        differences.append(np.diff(continued, 2, axis=0))
     units = np.array([symmetric(form, unit) for unit in np.eye(len(form.products[0]))])
     weight = np.sqrt(np.diagonal(form.second_baa.sum(axis=0)))
-    rough = (block_diag(*differences) @ units * weight).reshape(len(units), -1)
+    rough = (form.differences @ units * weight).reshape(len(units), -1)
     return np.asarray(rough @ rough.T)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
+from scipy.linalg import block_diag, null_space
 from scipy.sparse import csr_array
 
+from mld_ff.errors import InputError
 from mld_ff.geometry.system import System
+from mld_ff.geometry.topology import Topology
 from mld_ff.inference.normal_equations import Indices
+from mld_ff.loss.charges import ChargeTerm, of_species, product_forces
 from mld_ff.loss.densities import DensityTerm, NeighbourSums, summed
 from mld_ff.loss.terms import PairTerm
 from mld_ff.trajectory import Floats
@@ -21,27 +27,25 @@ def design_matrix(terms: Sequence[PairTerm], system: System) -> Floats:
 
 
 @dataclass
-class Form:
-    """Quadratic form of the sums of one term: Σ_{a≤b} B_ab δQ_a·δQ_b of A neighbour sums about
-    their means, summed over its centres.
+class Form(ABC):
+    """Quadratic form of A sums: Σ_{a≤b} B_ab × what the product of sums a and b exerts.
 
-    About the means, because what is linear in the sums is a function of pairs, and pairs have their
-    own terms. Sums of order 1 and 2 are not shifted: no direction is special.
+    A loss has few channels in its place, each a combination of the sums, squared.
     """
 
-    term: DensityTerm
-    """Its sums; coefficients are zero."""
+    term: DensityTerm | ChargeTerm
+    """Whose sums these are."""
     mean: Floats
-    """(A,)."""
+    """(A,), about which they are taken."""
     second_baa: Floats
     """Σ δQ δQᵀ per block of frames."""
     number_b: Floats
     """Agents."""
 
-    @classmethod
-    def blank(cls, term: DensityTerm, mean: Floats, blocks: int) -> Form:
+    def blank(self, blocks: int) -> Self:
         """Nothing seen yet."""
-        return cls(term, mean, np.zeros((blocks, len(mean), len(mean))), np.zeros(blocks))
+        n = len(self.mean)
+        return replace(self, second_baa=np.zeros((blocks, n, n)), number_b=np.zeros(blocks))
 
     def merge(self, other: Form, first_block: int = 0) -> None:
         """Add what was seen in other frames, whose blocks are those from `first_block` on."""
@@ -53,9 +57,53 @@ class Form:
         """(a, b) of every function of the form."""
         return np.triu_indices(len(self.mean))
 
+    @property
+    @abstractmethod
+    def differences(self) -> Floats:
+        """Differences of coefficients of a channel that shall be small, (D, A)."""
+
+    @property
+    @abstractmethod
+    def directions(self) -> Floats:
+        """What the coefficients of a channel may be made of, (A, D)."""
+
+    @abstractmethod
     def features(self, system: System) -> tuple[Floats, Floats]:
         """Forces (3N, A (A+1)/2) [eV/Å] that unit coefficients exert in one frame, and δQ (C, A, M)
         at the C centres, M components each."""
+
+
+@dataclass
+class DensityForm(Form):
+    """Of the sums over neighbours of one term: Σ_{a≤b} B_ab δQ_a·δQ_b, summed over its centres.
+
+    About the means, because what is linear in the sums is a function of pairs, and pairs have their
+    own terms. Sums of order 1 and 2 are not shifted: no direction is special.
+    """
+
+    term: DensityTerm
+    """Its coefficients are zero."""
+
+    @classmethod
+    def of(cls, term: DensityTerm, mean: Floats) -> Self:
+        """Without any block."""
+        return cls(term, mean, np.zeros((0, len(mean), len(mean))), np.zeros(0))
+
+    @property
+    def differences(self) -> Floats:
+        """Second ones of neighbouring functions. Inwards a density goes on as a constant, beyond
+        the cutoff it is zero."""
+        rows = []
+        for n in self.term.functions:
+            continued = np.concatenate([np.eye(n)[:1], np.eye(n), np.zeros((2, n))])
+            rows.append(np.diff(continued, 2, axis=0))
+        return np.asarray(block_diag(*rows))
+
+    @property
+    def directions(self) -> Floats:
+        return np.eye(len(self.mean))
+
+    def features(self, system: System) -> tuple[Floats, Floats]:
         from mld_ff.inference.product_forces import add_product_forces, products
 
         sums, n_sums = NeighbourSums(self.term, system), len(self.mean)
@@ -76,6 +124,58 @@ class Form:
                 sums.harmonic_slopes(neighbour),
             )
         return products(forces), deviation
+
+
+@dataclass
+class ChargeForm(Form):
+    """Of charges: Σ_{a≤b} B_ab of ½ Σ 1/r over the atoms of species a and b.
+
+    Its one channel has the charges of the species as coefficients, and the sign +. What stands for
+    a sum is whether an atom is of a species.
+    """
+
+    term: ChargeTerm
+    """Its coefficients are zero, or the charges that are given."""
+    neutral: Floats
+    """(A, D), see `directions`."""
+
+    @classmethod
+    def of(cls, term: ChargeTerm, topologies: Sequence[Topology], molecules: bool = False) -> Self:
+        """Without any block; for systems that the charges have to leave neutral, and, if wanted,
+        all of their molecules but single atoms. Raises InputError if none but zero do."""
+        n, counts = len(term.species), []
+        for topology in topologies:
+            own = of_species(term, topology)
+            counts.append(own.sum(axis=0))
+            kinds = [atoms for atoms in topology.kinds if molecules and len(atoms) > 1]
+            counts += [own[atoms].sum(axis=0) for atoms in kinds]
+            if any(term.coefficients):
+                term.of_atoms(topology)
+        neutral = null_space(np.array(counts))
+        if not neutral.size:
+            raise InputError(
+                f"no charges of {', '.join(term.species)} but zero leave everything neutral that"
+                " has to be: use --charges none"
+            )
+        return cls(term, np.zeros(n), np.zeros((0, n, n)), np.zeros(0), neutral)
+
+    @property
+    def given(self) -> Floats:
+        """Charges (A,) that are not to be learned, or zeros."""
+        return np.array(self.term.coefficients)
+
+    @property
+    def differences(self) -> Floats:
+        return np.zeros((0, len(self.mean)))
+
+    @property
+    def directions(self) -> Floats:
+        """Those that leave the systems neutral, at right angles; none where charges are given."""
+        return self.neutral[:, :0] if self.given.any() else self.neutral
+
+    def features(self, system: System) -> tuple[Floats, Floats]:
+        own = of_species(self.term, system.topology)
+        return product_forces(self.term, system), own[:, :, None]
 
 
 def molecules_matrix(system: System) -> csr_array:

@@ -12,17 +12,19 @@ import numpy as np
 
 from mld_ff.geometry.histogram import Histogram
 from mld_ff.inference.accumulation import Accumulated, accumulate
-from mld_ff.inference.basis import Basis
+from mld_ff.inference.basis import NO_CHANNELS, Basis
 from mld_ff.inference.channels import ChannelsProblem
+from mld_ff.inference.charges import Charges
 from mld_ff.inference.collective import CollectiveFit, CollectiveProblem, channel_terms
 from mld_ff.inference.dataset import Dataset, Source
 from mld_ff.inference.errors import Errors, measure
+from mld_ff.inference.ladder import told_of_channels
 from mld_ff.inference.normal_equations import NormalEquations
 from mld_ff.inference.problem import Problem, jackknife_error
-from mld_ff.inference.sampling import centred_sums, with_ranges
-from mld_ff.loss.densities import DensityTerm, has_angles, strongest_pull
+from mld_ff.inference.sampling import blank_forms, with_ranges
+from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
-from mld_ff.loss.terms import PairTerm
+from mld_ff.loss.terms import PairTerm, Term, strongest_pull
 from mld_ff.progress import Progress, no_progress
 from mld_ff.survey import Survey
 from mld_ff.trajectory import Floats
@@ -40,6 +42,8 @@ class Fit:
     """The least-squares problem of the pairs."""
     collective: CollectiveFit | None
     """How channels were chosen; None where pairs are all there is."""
+    charges: Charges | None
+    """What it says of charges; None where there are none."""
     errors: Errors
     """On the frames for testing."""
 
@@ -63,8 +67,7 @@ def gather(
 ) -> Accumulated:
     """What `fit` solves: one pass over the frames, two with densities."""
     dataset = Dataset.of(source, progress, processes, basis.topology)
-    forms = centred_sums(dataset, basis) if basis.has_densities else []
-    return accumulate(dataset, basis.terms, forms=forms)
+    return accumulate(dataset, basis.terms, forms=blank_forms(dataset, basis))
 
 
 def fit(
@@ -89,15 +92,19 @@ def fit(
     data = data or gather(dataset, basis)
     problem = Problem.of(data)
     collective: CollectiveFit | None = None
+    charges: Charges | None = None
     if data.forms:
-        if basis.channel_numbers:
-            collective = ChannelsProblem.of(data, problem).minimised(basis.channel_numbers)
+        if not basis.collective:
+            numbers = basis.channel_numbers or NO_CHANNELS
+            collective = ChannelsProblem.of(data, problem).minimised(numbers)
         else:
             collective = CollectiveProblem.of(data, problem).fit(basis.collective)
-        loss = _with_channels(dataset, data, problem, collective)
+        charges = Charges.of(collective)
+        loss = _with_channels(dataset, data, problem, collective, charges)
     else:
         loss = _of_pairs(data, problem)
-    return _told(Fit(loss, data, problem, collective, measure(dataset, loss, problem.test)))
+    errors = measure(dataset, loss, problem.test)
+    return _told(Fit(loss, data, problem, collective, charges, errors))
 
 
 def solve(data: Accumulated) -> Fit:
@@ -111,7 +118,7 @@ def solve(data: Accumulated) -> Fit:
     power = data.equations.power_bs[test].sum(axis=0)
     number = data.equations.number_bs[test].sum(axis=0)
     errors = Errors.of_sums(loss.species, square, power, number, include_walls=False)
-    return _told(Fit(loss, data, problem, None, errors))
+    return _told(Fit(loss, data, problem, None, None, errors))
 
 
 # --- finished terms -------------------------------------------------------------------------------
@@ -129,16 +136,21 @@ def _of_pairs(data: Accumulated, problem: Problem) -> AgentLoss:
 
 
 def _with_channels(
-    dataset: Dataset, data: Accumulated, problem: Problem, collective: CollectiveFit
+    dataset: Dataset,
+    data: Accumulated,
+    problem: Problem,
+    collective: CollectiveFit,
+    charges: Charges | None,
 ) -> AgentLoss:
-    """The loss of pairs and channels."""
+    """The loss of pairs, channels and charges."""
     channels: list[DensityTerm] = []
-    for form, of_form in zip(data.forms, collective.refit.channels, strict=True):
+    for form, of_form in collective.densities:
         channels += channel_terms(form, of_form)
-    channels = with_ranges(channels, dataset, data.reach_A)
+    channels = with_ranges(channels, dataset, data.reach_A) if channels else []
+    others = (*channels, charges.term) if charges else tuple(channels)
     best, each = problem.expand(collective.refit.pairs), problem.expand(collective.jackknife)
-    pairs = _finished(problem, best, each, None, data.survey, channels)
-    return AgentLoss(data.survey.topology.species, (*pairs, *channels))
+    pairs = _finished(problem, best, each, None, data.survey, others)
+    return AgentLoss(data.survey.topology.species, (*pairs, *others))
 
 
 def _finished(
@@ -147,11 +159,12 @@ def _finished(
     each: Floats,
     agent: str | None,
     survey: Survey,
-    channels: Sequence[DensityTerm] = (),
+    others: Sequence[Term] = (),
 ) -> tuple[PairTerm, ...]:
     """Terms with coefficients, errors, coverage and walls; for an agent, a species, its own terms.
 
-    best: coefficients (K,); each: those without each of the training blocks in turn, (B, K).
+    best: coefficients (K,); each: those without each of the training blocks in turn, (B, K);
+    others: terms that are not of pairs.
     """
     errors = jackknife_error(each)
     finished = []
@@ -166,9 +179,9 @@ def _finished(
             coefficient_errors=tuple(errors[here].tolist()),
             coverage=_coverage(term, seen, each[:, here]),
         )
-        pull = partial(strongest_pull, channels, term.species)
-        bounded = has_angles(channels) or bool(survey.topology.no_molecules)
-        finished.append(filled.walled(seen, pull, bounded))
+        pull = partial(strongest_pull, others, term.species)
+        outside = any(t.keeps_walls_outside for t in others) or bool(survey.topology.no_molecules)
+        finished.append(filled.walled(seen, pull, outside))
     return tuple(finished)
 
 
@@ -194,7 +207,8 @@ def _told(fit: Fit) -> Fit:
     names = {f"{t.name} {c}" for t in fit.loss.terms for c in t.coefficient_names}
     exported = names - set(problem.undetermined)
     quality, temperatures = data.survey.forces, data.survey.temperatures
-    warnings = [quality.warning(), _hopeless(fit.errors)]
+    of_charges = fit.charges.warning() if fit.charges else None
+    warnings = [quality.warning(), _hopeless(fit.errors), of_charges]
     provenance: dict[str, Any] = {
         "source": _origins(data),
         "frames_train": sum(data.frames_per_block[b] for b in problem.train),
@@ -233,10 +247,11 @@ def _told_of_channels(fit: Fit) -> dict[str, Any]:
     if fit.collective is None:
         return {}
     pairs_alone = fit.problem.relative_rmse(fit.problem.coefficients())
-    return {
-        "relative_rmse_pairs": dict(zip(fit.loss.species, pairs_alone.tolist(), strict=True)),
-        **fit.collective.problem.told(fit.collective),
-    }
+    told = {"relative_rmse_pairs": dict(zip(fit.loss.species, pairs_alone.tolist(), strict=True))}
+    if not isinstance(fit.collective.problem, ChannelsProblem):
+        return told | fit.collective.problem.told(fit.collective)
+    charges = fit.charges.told() if fit.charges else {}
+    return told | told_of_channels(fit.collective.problem, fit.collective) | charges
 
 
 def _hopeless(errors: Errors) -> str | None:

@@ -20,9 +20,10 @@ from mld_ff.geometry.histogram import Histogram
 from mld_ff.geometry.pairs import BIN_A
 from mld_ff.geometry.system import systems
 from mld_ff.geometry.topology import Topology
-from mld_ff.inference.accumulation import Centred
 from mld_ff.inference.basis import Basis
 from mld_ff.inference.dataset import Dataset
+from mld_ff.inference.design import ChargeForm, DensityForm, Form
+from mld_ff.inference.words import MOLECULES
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
 from mld_ff.trajectory import Floats, Trajectory
@@ -37,14 +38,24 @@ Distances = dict[tuple[str, str], Histogram]
 """Of all pairs, bonded or free, by their species in the order of the topology."""
 
 
-def centred_sums(dataset: Dataset, basis: Basis) -> list[Centred]:
-    """The sums of the collective loss of every species, and their means over all frames."""
-    reach_A = basis.reach(dataset.half_width)
-    seen: Distances = {}
-    for _, distances in dataset.over_all("distances", _distances, reach_A):
-        for pair, histogram in distances.items():
-            seen.setdefault(pair, Histogram()).merge(histogram)
-    return [(term, _means(term, seen, dataset)) for term in basis.sums(seen, dataset.half_width)]
+def blank_forms(dataset: Dataset, basis: Basis) -> list[Form]:
+    """The forms to accumulate: those of densities, about the means over all frames, and then that
+    of charges."""
+    forms: list[Form] = []
+    if basis.has_densities:
+        reach_A = basis.reach(dataset.half_width)
+        seen: Distances = {}
+        for _, distances in dataset.over_all("distances", _distances, reach_A):
+            for pair, histogram in distances.items():
+                seen.setdefault(pair, Histogram()).merge(histogram)
+        for term in basis.sums(seen, dataset.half_width):
+            forms.append(DensityForm.of(term, _means(term, seen, dataset)))
+    topologies = dataset.topologies
+    charges = basis.charge_term(topologies[0], dataset.half_width)
+    if charges is None:
+        return forms
+    molecules = basis.charges_of(topologies[0]) == MOLECULES
+    return [*forms, ChargeForm.of(charges, topologies, molecules)]
 
 
 def _means(term: DensityTerm, seen: Distances, dataset: Dataset) -> Floats:

@@ -83,7 +83,7 @@ class BondTerm(PairTerm):
         self,
         seen: Histogram,
         strongest_pull: Callable[[float], float] = no_pull,
-        angles: bool = False,
+        outside: bool = False,
     ) -> Self:
         ends = outer_edges(seen)
         low, high = (

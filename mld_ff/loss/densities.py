@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, ClassVar, Self
@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.harmonics import ORDERS, components, harmonic_slopes, harmonics
-from mld_ff.geometry.pairs import BIN_A, Pairs
+from mld_ff.geometry.pairs import Pairs
 from mld_ff.geometry.radial import tail_splines
 from mld_ff.geometry.system import System
 from mld_ff.loss.evaluation import Evaluation
@@ -213,6 +213,21 @@ class DensityTerm(Term):
         slope = 2 * x + np.sign(beyond) * (2 * fading - fading**2 / self.fade)
         return self.strength_eV * energy, self.strength_eV * slope
 
+    @property
+    def keeps_walls_outside(self) -> bool:
+        return bool(self.order)
+
+    def pull(self, pair: tuple[str, str], r: Floats) -> Floats:
+        """At the steepest of the embedding. Orders 1 and 2 have no bound."""
+        pull = np.zeros(len(r))
+        ends = np.array([self.range[0] - self.fade, self.range[1] + self.fade])
+        for centre, other in (pair, pair[::-1]):
+            for neighbour in self.neighbours:
+                if self.order == 0 and self.is_of(neighbour, centre, other):
+                    steepest = np.abs(self.embedding(ends)[1]).max()
+                    pull += steepest * np.abs(self.density(neighbour, r, 1))
+        return pull
+
     def zeroed(self) -> Self:
         return replace(self, strength_eV=0.0)
 
@@ -272,25 +287,3 @@ def summed(values: Floats, at: Ints, n: int) -> Floats:
     """Sums (n, K) of values (P, K) that belong to the places `at` (P,)."""
     ones = csr_array((np.ones(len(at)), (at, np.arange(len(at)))), shape=(n, len(at)))
     return np.asarray(ones @ values)
-
-
-def has_angles(terms: Iterable[DensityTerm]) -> bool:
-    """Whether any is of order 1 or 2."""
-    return any(term.order for term in terms)
-
-
-def strongest_pull(terms: Sequence[DensityTerm], pair: tuple[str, str], edge_A: float) -> float:
-    """The most [eV/Å] that densities can do to a pair closer than `edge_A` [Å].
-
-    All of them at the steepest of their embedding, all the same way.
-    """
-    r = np.arange(BIN_A, edge_A, BIN_A)
-    pull = np.zeros(len(r))
-    for centre, other in (pair, pair[::-1]):
-        for term in terms:
-            for neighbour in term.neighbours:
-                if term.order == 0 and term.is_of(neighbour, centre, other):
-                    ends = np.array([term.range[0] - term.fade, term.range[1] + term.fade])
-                    steepest = np.abs(term.embedding(ends)[1]).max()
-                    pull += steepest * np.abs(term.density(neighbour, r, 1))
-    return float(pull.max())

@@ -25,6 +25,7 @@ from mld_ff.files import read_json, write_atomically
 from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology, TopologyKind
 from mld_ff.loss.bonds import BondTerm
+from mld_ff.loss.charges import ChargeTerm
 from mld_ff.loss.densities import DensityTerm, NeighbourSums
 from mld_ff.loss.evaluation import Evaluation
 from mld_ff.loss.free_pairs import PowerTerm, SplineTerm
@@ -74,7 +75,9 @@ class Escape:
         )
 
 
-KINDS: dict[str, type[Term]] = {t.kind: t for t in (PowerTerm, SplineTerm, BondTerm, DensityTerm)}
+KINDS: dict[str, type[Term]] = {
+    t.kind: t for t in (PowerTerm, SplineTerm, BondTerm, DensityTerm, ChargeTerm)
+}
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,12 @@ class AgentLoss:
     @property
     def channels(self) -> tuple[DensityTerm, ...]:
         return tuple(t for t in self.terms if isinstance(t, DensityTerm))
+
+    @property
+    def charges(self) -> ChargeTerm | None:
+        """The term of charges; None where there is none, or all of them are zero."""
+        charged = (t for t in self.terms if isinstance(t, ChargeTerm) and any(t.coefficients))
+        return next(charged, None)
 
     @property
     def angular_channels(self) -> tuple[DensityTerm, ...]:

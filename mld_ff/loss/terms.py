@@ -33,7 +33,7 @@ from mld_ff.loss.walls import (
     LEAST_STIFFNESS,
     PULL_DEPTH_A,
     PUSHES_BACK,
-    STIFFNESS_BESIDE_ANGLES,
+    STIFF,
     Wall,
     inner_edge,
     outside_edge,
@@ -98,6 +98,16 @@ class Term:
         """Add what terms of one layout say of a system."""
         raise NotImplementedError
 
+    @property
+    def keeps_walls_outside(self) -> bool:
+        """Whether walls of pairs beside it begin outside of what was sampled, and are stiff."""
+        return False
+
+    def pull(self, pair: tuple[str, str], r: Floats) -> Floats:
+        """The most [eV/Å] that it can do to two species at distances (P,) [Å], the last of which is
+        the edge of a wall; see `strongest_pull`."""
+        return np.zeros(len(r))
+
     def zeroed(self) -> Self:
         """The same term, but nothing comes from it."""
         return replace(self, coefficients=(0.0,) * len(self.coefficients))
@@ -131,6 +141,12 @@ class Term:
         term = cls(**values)
         term.check_loaded()
         return term
+
+
+def strongest_pull(terms: Sequence[Term], pair: tuple[str, str], edge_A: float) -> float:
+    """The most [eV/Å] that terms can do to a pair closer than `edge_A` [Å], all the same way."""
+    r = np.arange(BIN_A, edge_A, BIN_A)
+    return float(sum((term.pull(pair, r) for term in terms), np.zeros(len(r))).max())
 
 
 def no_pull(edge_A: float) -> float:
@@ -225,12 +241,12 @@ class PairTerm(Term):
         self,
         seen: Histogram,
         strongest_pull: Callable[[float], float] = no_pull,
-        angles: bool = False,
+        outside: bool = False,
     ) -> Self:
-        """The same term with walls outside of the distances seen.
+        """The same term with walls about the distances seen.
 
         strongest_pull: the most [eV/Å] that other terms can do to such a pair below a distance [Å].
-        angles: whether there are angles in other terms, which nothing bounds.
+        outside: whether they shall not be felt at any of these distances.
         """
         raise NotImplementedError
 
@@ -315,15 +331,15 @@ class FreeTerm(PairTerm):
         self,
         seen: Histogram,
         strongest_pull: Callable[[float], float] = no_pull,
-        angles: bool = False,
+        outside: bool = False,
     ) -> Self:
         if not seen.n:  # nobody came within the cutoff, and nobody shall
             return self._with_wall(self.cutoff_A, LEAST_STIFFNESS)
-        edge_A = outside_edge(seen) if angles else inner_edge(seen, self.cutoff_A)
+        edge_A = outside_edge(seen) if outside else inner_edge(seen, self.cutoff_A)
         wall = self._with_wall(edge_A, self.wall_stiffness_eV_per_A3).walls[0]
-        depth = DEPTH_A if angles else PUSHES_BACK * max(edge_A - seen.shortest, BIN_A)
+        depth = DEPTH_A if outside else PUSHES_BACK * max(edge_A - seen.shortest, BIN_A)
         least = max(LEAST_STIFFNESS, strongest_pull(edge_A) / (3 * PULL_DEPTH_A**2))
-        least = max(least, STIFFNESS_BESIDE_ANGLES) if angles else least
+        least = max(least, STIFF) if outside else least
         stiffness = wall_stiffness(wall.force, wall.curvature, depth, least)
         # few data determine the functions that the wall hides, and they change nothing
         return self._with_wall(edge_A, stiffness).without_first(self.ends_before(edge_A))

@@ -25,9 +25,11 @@ PAIRS_INSIDE = 20
 """... and not before this many pairs have been seen inside."""
 LEAST_STIFFNESS = 10.0
 """[eV/Å³] of every wall."""
-STIFFNESS_BESIDE_ANGLES = 300.0
-"""[eV/Å³] at least where there are densities of order 1 or 2, whose costs nothing bounds; it kept
-water at 300 and 450 K together (0.5 ns). So stiff a wall begins ..."""
+STIFF = 300.0
+"""[eV/Å³] at least where walls begin outside of what was sampled: beside densities of order 1 or 2,
+whose costs nothing bounds (it kept water at 300 and 450 K together for 0.5 ns), and beside
+charges (walls further in would be the largest error of molten salt, 10 instead of 2 meV/Å). They
+begin ..."""
 OUTSIDE_A = 0.02
 """... this far outside the shortest distance."""
 PULL_DEPTH_A = 0.4

@@ -24,15 +24,17 @@ def errors_table(loss: AgentLoss) -> Table:
     """Errors of forces on unseen frames by species, and what reciprocity costs."""
     p = loss.provenance
     pairs = p.get("relative_rmse_pairs", p["relative_rmse"])
-    if loss.channels:
-        fits = ["with channels", "pairs alone, reciprocal", "pairs alone, agents"]
+    more = "relative_rmse_pairs" in p
+    if more:
+        whole = "with channels" if loss.channels else "with charges"
+        fits = [whole, "pairs alone, reciprocal", "pairs alone, agents"]
     else:
         fits = ["reciprocal", "agents"]
     rows = []
     for s in loss.species:
         reciprocal, agents = pairs[s], p["relative_rmse_agent"][s]
         values = [reciprocal, agents, reciprocal - agents]
-        if loss.channels:
+        if more:
             values.insert(0, p["relative_rmse"][s])
         rmse = p["rmse_meV_per_A_by_species"][s]
         rows.append([s, *(f"{value:.4f}" for value in values), f"{rmse:.0f}"])

@@ -160,11 +160,11 @@ def plot_errors(loss: AgentLoss) -> Figure:
     """
     figure, (axis,) = panels(1)
     fits = {"reciprocal": "relative_rmse", "agents": "relative_rmse_agent"}
-    if loss.channels:
+    if "relative_rmse_pairs" in loss.provenance:
         fits = {
             "pairs": "relative_rmse_pairs",
             "pairs, agents": "relative_rmse_agent",
-            "channels": "relative_rmse",
+            "channels" if loss.channels else "charges": "relative_rmse",
         }
     x, width = np.arange(len(loss.species)), 0.8 / len(fits)
     for k, (label, name) in enumerate(fits.items()):

@@ -5,7 +5,8 @@ python tests/benchmarks/engines.py [--copies 1 2 4 8] [--uf3 water.uf3] [--seria
 [--pairs | --lammps] [--model best=model.json] [--native] [--rounds 3]
 
 192 to 98,304 atoms. OpenMM's CPU platform with one and two threads; LAMMPS with one process and
-two. Learned are pairs, a collective loss with 6 channels per species, and angles, the default fit.
+two. Learned are pairs, pairs and charges, a collective loss with 6 channels per species, and
+angles, the default fit.
 Native water is SPC/Fw-like: charges and Lennard-Jones on the oxygen with particle-mesh Ewald,
 harmonic bonds and angle; 64 waters force a cutoff of 6.2 Å, larger boxes are measured with 9 Å, the
 usual choice, too. Beside them runs `pair_style uf3`, two- and three-body, with the potential that
@@ -37,6 +38,7 @@ import numpy as np
 import openmm
 
 from mld_ff import AgentLoss, Basis, export_lammps, fit, open_cp2k, start_from
+from mld_ff.engines.lammps.data import atom_style
 from mld_ff.engines.lammps.executable import find_lmp, find_mpiexec
 from mld_ff.engines.openmm.many_body import system_on
 from mld_ff.engines.openmm.system import openmm_system
@@ -71,7 +73,7 @@ fix nvt all nvt temp 300 300 100
 """
 LEARNED_LAMMPS = """\
 units metal
-atom_style molecular
+atom_style {atoms}
 read_data system.data
 include forcefield.lmp
 timestep 0.0005
@@ -229,7 +231,7 @@ def lammps_inputs(
     inputs = {}
     for name, loss in losses.items():
         export_lammps(loss, start, place / name)
-        inputs[name] = LEARNED_LAMMPS
+        inputs[name] = LEARNED_LAMMPS.format(atoms=atom_style(start.topology, loss))
     for cutoff in cutoffs:
         name = f"native {cutoff:g} Å"
         (place / name).mkdir()
@@ -309,6 +311,7 @@ def main() -> None:
         print("without UF3: python tests/benchmarks/uf3water.py water.uf3, then --uf3 water.uf3")
     source = open_cp2k(EXAMPLE)
     of_pairs = {"power": Basis("power"), "spline": Basis("spline", accuracy="pairs")}
+    of_pairs["charges"] = Basis("spline", accuracy="pairs", charges="learn")
     losses = {name: fit(source, basis).loss for name, basis in of_pairs.items()}
     if not asked.pairs:
         losses["collective"] = fit(source, Basis(collective=6)).loss

@@ -17,7 +17,7 @@ from observables import measured
 
 from mld_ff import MD, AgentLoss, Basis, Device, fit, inspect, read_cp2k, run, verify
 from mld_ff.cli.text import match_text
-from mld_ff.inference.basis import AUTO
+from mld_ff.inference.words import AUTO
 from mld_ff.production.results import excursions, read_log
 from mld_ff.sources.packing import replicate
 from mld_ff.trajectory import Trajectory, concatenate

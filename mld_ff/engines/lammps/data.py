@@ -6,13 +6,17 @@ import numpy as np
 
 from mld_ff.engines.start import Start
 from mld_ff.geometry.topology import Topology
+from mld_ff.loss.model import AgentLoss
 from mld_ff.units import A_PER_FS_TO_A_PER_PS
 
 TITLE = "LAMMPS data file written by mld_ff (units metal, atom_style {style})"
 
 
-def atom_style(topology: Topology) -> str:
-    """Atomic where nothing is bonded, which any LAMMPS knows; else molecular."""
+def atom_style(topology: Topology, loss: AgentLoss) -> str:
+    """Full where atoms have charges; else atomic where nothing is bonded, which any LAMMPS knows,
+    and molecular."""
+    if loss.charges:
+        return "full"
     return "molecular" if topology.bonded else "atomic"
 
 
@@ -23,9 +27,9 @@ def atom_types(start: Start) -> list[tuple[str, float]]:
     return sorted(kinds, key=lambda kind: (order[kind[0]], kind[1]))
 
 
-def data_file(start: Start) -> str:
+def data_file(start: Start, loss: AgentLoss) -> str:
     """Every bonded pair is a bond of the type of its term."""
-    style = atom_style(start.topology)
+    style = atom_style(start.topology, loss)
     bonds = [
         (k, i, j)
         for k, pairs in enumerate(start.topology.bonded.values(), 1)
@@ -34,7 +38,7 @@ def data_file(start: Start) -> str:
     lines = [TITLE.format(style=style), "", *_header(start, len(bonds))]
     lines += ["", "Masses", ""]
     lines += [f"{k} {mass:.10g}  # {s}" for k, (s, mass) in enumerate(atom_types(start), 1)]
-    lines += ["", f"Atoms  # {style}", "", *_atoms(start)]
+    lines += ["", f"Atoms  # {style}", "", *_atoms(start, loss)]
     lines += ["", "Velocities", "", *_velocities(start)]
     if bonds:
         lines += ["", "Bonds", ""]
@@ -53,14 +57,20 @@ def _header(start: Start, n_bonds: int) -> list[str]:
     return lines
 
 
-def _atoms(start: Start) -> list[str]:
+def _atoms(start: Start, loss: AgentLoss) -> list[str]:
     topology, frame = start.topology, start.frame
     type_of = {kind: k for k, kind in enumerate(atom_types(start), 1)}
     types = [type_of[kind] for kind in zip(topology.symbols, frame.masses.tolist(), strict=True)]
-    atoms = zip(topology.molecule_index + 1, types, frame.positions[0], strict=True)
+    charges = [""] * topology.n_atoms
+    if loss.charges:
+        charges = [f"{charge:.15g} " for charge in loss.charges.of_atoms(topology).tolist()]
+    molecules = [""] * topology.n_atoms
+    if atom_style(topology, loss) != "atomic":
+        molecules = [f"{molecule} " for molecule in (topology.molecule_index + 1).tolist()]
+    atoms = zip(molecules, types, charges, frame.positions[0], strict=True)
     return [
-        f"{k} {f'{molecule} ' if topology.bonded else ''}{kind} {x:.10f} {y:.10f} {z:.10f}"
-        for k, (molecule, kind, (x, y, z)) in enumerate(atoms, 1)
+        f"{k} {molecule}{kind} {charge}{x:.10f} {y:.10f} {z:.10f}"
+        for k, (molecule, kind, charge, (x, y, z)) in enumerate(atoms, 1)
     ]
 
 

@@ -35,8 +35,10 @@ rerun {frames} dump x y z ix iy iz box yes
 EXPORTED = (".table", ".eam", ".adp", ".lmp", ".data")
 """Suffixes of the files that it needs."""
 STYLES = {"table", "spline", "hybrid/overlay", "hybrid/scaled", "eam/he", "adp", "zero", "nocoeff"}
+STYLES |= {"coul/long", "pppm"}
 """Words of the styles that exports use; LAMMPS has some that load programs."""
 COMMANDS = {"pair_style", "pair_coeff", "bond_style", "bond_coeff", "special_bonds", "comm_modify"}
+COMMANDS |= {"kspace_style", "kspace_modify"}
 """All that forcefield.lmp is made of; LAMMPS has some that run programs."""
 
 
@@ -76,7 +78,8 @@ def _atom_style(directory: Path, frames: Trajectory) -> str:
     if atoms is None or int(atoms[1]) != frames.n_atoms:
         number = atoms[1] if atoms else "no"
         raise InputError(f"holds {number} atoms, the frames {frames.n_atoms}", data)
-    return "atomic" if re.search(r"^Atoms  # atomic$", text, re.MULTILINE) else "molecular"
+    style = re.search(r"^Atoms  # (atomic|molecular|full)$", text, re.MULTILINE)
+    return style[1] if style else "molecular"
 
 
 def _check_commands(file: Path) -> None:

@@ -47,10 +47,11 @@ def forcefield_xml(loss: AgentLoss, start: Start, forces: Sequence[openmm.Force]
     root.append(_residues(root, start))
     free = [f for f in forces if isinstance(f, TAGS)]
     root.extend(_tag(force, start) for force in free)
-    constants = {
+    constants: dict[str, dict[Any, Any]] = {
         "FREE": {f.getName(): (f.getCutoffDistance()._value, f.getForceGroup()) for f in free},
         "BONDED": _bonded(loss, forces),
         "UNKNOWN": _unknown(loss, start),
+        "CHARGES": _charges(loss, start, forces),
     }
     lines = [f"{name} = {_table(values)}" for name, values in constants.items()]
     ET.SubElement(root, "Script").text = "\n" + "\n".join(
@@ -153,6 +154,21 @@ def _bonded(
     path = {term.name: term.path for term in loss.bond_terms}
     bonded = [f for f in forces if isinstance(f, openmm.CustomBondForce)]
     return {path[f.getName()]: (f.getName(), f.getEnergyFunction()) for f in bonded}
+
+
+def _charges(
+    loss: AgentLoss, start: Start, forces: Sequence[openmm.Force]
+) -> dict[str, tuple[float, float, float, int]]:
+    """Of every element charge [e], and of all of them cutoff [nm], tolerance of PME and number of
+    the group of forces; empty without charges."""
+    for force in forces:
+        if isinstance(force, openmm.NonbondedForce) and loss.charges:
+            cutoff, tolerance = force.getCutoffDistance()._value, force.getEwaldErrorTolerance()
+            return {
+                species: (loss.charges.charges_e[species], cutoff, tolerance, force.getForceGroup())
+                for species in start.topology.species
+            }
+    return {}
 
 
 def _unknown(loss: AgentLoss, start: Start) -> dict[str, tuple[str, str]]:

@@ -8,6 +8,7 @@ import openmm
 
 from mld_ff.engines.openmm.angles import angular_forces, angular_sets
 from mld_ff.engines.openmm.bonds import bond_force
+from mld_ff.engines.openmm.charges import charge_force
 from mld_ff.engines.openmm.densities import density_force, density_sets
 from mld_ff.engines.openmm.free_pairs import free_force
 from mld_ff.engines.start import Start
@@ -24,8 +25,9 @@ degrees of freedom.
 
 
 def openmm_system(loss: AgentLoss, start: Start) -> openmm.System:
-    """System with one Force per bonded term, one per kind of free term, one per set of channels and
-    two per set of channels with angles, named after their terms; all are OpenMM's own.
+    """System with one Force per bonded term, one per kind of free term, one per set of channels,
+    two per set of channels with angles, and one of charges, named after their terms; all are
+    OpenMM's own.
 
     Raises InputError if the model does not cover the system, or the cutoff is longer than half the
     cell.
@@ -72,4 +74,6 @@ def forces_of(loss: AgentLoss, topology: Topology) -> list[openmm.Force]:
     forces += [density_force(*alike, topology) for alike in density_sets(loss, topology)]
     for channels in angular_sets(loss, topology):
         forces += angular_forces(channels, topology)
+    if loss.charges:
+        forces.append(charge_force(loss.charges, topology))
     return forces

@@ -21,9 +21,8 @@ from mld_ff.errors import InputError
 from mld_ff.geometry.system import System, systems
 from mld_ff.geometry.topology import Topology
 from mld_ff.inference.accumulation import Accumulated
-from mld_ff.loss.densities import has_angles, strongest_pull
 from mld_ff.loss.model import AgentLoss
-from mld_ff.loss.terms import PairTerm
+from mld_ff.loss.terms import PairTerm, strongest_pull
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, FrameSource
 
@@ -144,11 +143,12 @@ def with_pair_coefficients(loss: AgentLoss, coefficients: Floats, data: Accumula
     """The loss with other coefficients of pairs, and walls that fit them; errors remain those of
     the fit."""
     new, at = dict[str, PairTerm](), 0
+    others = [term for term in loss.terms if not isinstance(term, PairTerm)]
     for term in loss.pair_terms:
         own = coefficients[at : at + len(term.coefficients)]
         at += len(own)
         changed = replace(term, coefficients=tuple(own.tolist()))
-        pull = partial(strongest_pull, loss.channels, term.species)
+        pull = partial(strongest_pull, others, term.species)
         seen = data.survey.distances[term.name]
-        new[term.name] = changed.walled(seen, pull, has_angles(loss.channels))
+        new[term.name] = changed.walled(seen, pull, any(t.keeps_walls_outside for t in others))
     return replace(loss, terms=tuple(new.get(t.name, t) for t in loss.terms))

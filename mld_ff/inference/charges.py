@@ -1,0 +1,106 @@
+"""Charges: what a fit finds, how sure it is, and what they bring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mld_ff.inference.channels import ChannelsProblem
+from mld_ff.inference.collective import CollectiveFit
+from mld_ff.inference.design import ChargeForm
+from mld_ff.inference.ladder import errors_of_pairs
+from mld_ff.inference.problem import jackknife_error
+from mld_ff.loss.charges import ChargeTerm
+from mld_ff.trajectory import Floats
+
+MOST_NEGATIVE = ("F", "O", "Cl", "N", "Br", "I", "S", "C", "Se")
+"""By Pauling's electronegativity. Forces know charges up to a sign that all have in common: the
+first of these that is there has a negative one."""
+NONE_AT_ALL = 1e-4
+"""[e] of the largest charge where forces ask for none: what a search leaves."""
+SURE = 3.0
+"""So many times as large as its error is the largest charge where data determine charges."""
+
+
+@dataclass(frozen=True)
+class Charges:
+    """What a fit says of charges."""
+
+    problem: ChannelsProblem
+    form: ChargeForm
+    fit: CollectiveFit
+
+    @classmethod
+    def of(cls, fit: CollectiveFit | None) -> Charges | None:
+        """None where there are none."""
+        if fit is None or not isinstance(fit.problem, ChannelsProblem):
+            return None
+        form = fit.problem.forms[-1]
+        return cls(fit.problem, form, fit) if isinstance(form, ChargeForm) else None
+
+    @cached_property
+    def term(self) -> ChargeTerm:
+        """With their errors by jack-knife; those of given ones are zero."""
+        if self.form.given.any():
+            return self.form.term
+        channel = self.fit.refit.channels[-1]
+        best = np.sqrt(channel.strengths[0]) * channel.vectors[:, 0]
+        best = np.where(np.abs(best).max() > NONE_AT_ALL, best, 0.0)
+        each = self.problem.charges_without_each(self.fit)
+        errors = jackknife_error(each * np.sign(each @ best)[:, None]) if len(each) else ()
+        return replace(
+            self.form.term,
+            coefficients=tuple((best * _sign(self.form.term.species, best) + 0.0).tolist()),
+            coefficient_errors=tuple(float(e) for e in errors),
+        )
+
+    def told(self) -> dict[str, Any]:
+        """For people."""
+        term, given = self.term, bool(self.form.given.any())
+        here = self.problem.errors(self.problem.coefficients(self.fit.refit))
+        return {
+            "charges_e": term.charges_e,
+            "charges": {
+                "errors_e": dict(zip(term.species, term.coefficient_errors, strict=False)),
+                "given": given,
+                "free_numbers": self.form.directions.shape[1],
+                "determined": given or self._sure,
+                "unseen_meV_per_A": here["unseen_meV_per_A"],
+                "unseen_meV_per_A_without": self._without["unseen_meV_per_A"],
+            },
+        }
+
+    @property
+    def _sure(self) -> bool:
+        errors = self.term.coefficient_errors
+        return bool(errors) and max(map(abs, self.term.coefficients)) > SURE * max(errors)
+
+    def warning(self) -> str | None:
+        """What is to be said where data do not determine the charges."""
+        if self.form.given.any() or self._sure:
+            return None
+        return (
+            f"the data do not determine the charges ({self.term}, with errors of up to"
+            f" {max(self.term.coefficient_errors, default=np.inf):.2g} e): more or more varied"
+            " frames are needed, or given charges, or none"
+        )
+
+    @cached_property
+    def _without(self) -> dict[str, float]:
+        """Errors on the test blocks of the same without charges."""
+        problem = self.problem.without_charges()
+        if problem is None:
+            return errors_of_pairs(self.problem)
+        numbers = [0, 0, 0]
+        for form, own in self.fit.densities:
+            numbers[form.term.order] = max(numbers[form.term.order], len(own.strengths))
+        return problem.errors(problem.coefficients(problem.minimised(numbers).refit))
+
+
+def _sign(species: Sequence[str], charges: Floats) -> float:
+    negative = next((s for s in MOST_NEGATIVE if s in species), species[0])
+    return -1.0 if charges[species.index(negative)] > 0 else 1.0

@@ -1,0 +1,52 @@
+"""What users write in one word: channels and charges."""
+
+from __future__ import annotations
+
+from mld_ff.errors import InputError
+from mld_ff.loss.charges import LARGEST_CHARGE
+
+AUTO = -1
+NONE, LEARN, MOLECULES, OF_SALTS = "none", "learn", "molecules", "salts"
+"""What may be asked for in place of charges."""
+LEARNED = (LEARN, MOLECULES)
+
+
+def parse_rank(value: object) -> int:
+    """Rank from what a user writes: a number, or `auto`. Raises InputError."""
+    if value == "auto":
+        return AUTO
+    try:
+        rank = int(str(value))
+    except ValueError:
+        rank = -1
+    if rank < 0 or isinstance(value, bool):
+        raise InputError(
+            f"collective is the number of channels for each species, or auto; found {value!r}"
+        )
+    return rank
+
+
+def parse_channels(value: object) -> tuple[int, ...]:
+    """Channels of order 0, 1 and 2 from what a user writes, `2,2,2`. Raises InputError."""
+    try:
+        return tuple(int(word) for word in str(value).split(","))
+    except ValueError:
+        raise InputError(
+            "channels are three numbers, of order 0 for each species, of order 1 and of order 2:"
+            f" 2,2,2; found {value!r}"
+        ) from None
+
+
+def parse_charges(text: str) -> dict[str, float]:
+    """Charges [e] by species from what a user writes, `Na=1,Cl=-1`. Raises InputError."""
+    items = [item.partition("=") for item in text.split(",")]
+    try:
+        given = {species.strip(): float(charge) for species, _, charge in items}
+    except ValueError:
+        given = {}
+    if not any(given.values()) or not all(abs(q) <= LARGEST_CHARGE for q in given.values()):
+        raise InputError(
+            f"charges are {LEARN}, {MOLECULES}, {NONE}, {OF_SALTS}, or one for each element, as"
+            f" Na=1,Cl=-1; found {text!r}"
+        )
+    return given

@@ -1,0 +1,155 @@
+"""Charges: one for every species, which act on each other at all distances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from mld_ff.errors import InputError
+from mld_ff.geometry.pairs import Pairs
+from mld_ff.geometry.system import System
+from mld_ff.geometry.topology import Topology
+from mld_ff.loss.evaluation import Evaluation
+from mld_ff.loss.ewald import WIDTHS_OF_FEATURES, far, near, own, splitting
+from mld_ff.loss.limits import CUTOFFS_A, check_range
+from mld_ff.loss.terms import Term
+from mld_ff.loss.walls import PULL_DEPTH_A
+from mld_ff.trajectory import Floats
+from mld_ff.units import E2_PER_A_TO_EV
+
+LARGEST_CHARGE = 20.0
+NEUTRAL = 1e-6
+"""[e] of a whole system: printed digits lose so much. LAMMPS warns beyond 1e-5."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChargeTerm(Term):
+    """½ Σ q_i q_j / r_ij over all pairs but the bonded ones, and over all of their images.
+
+    Bonded pairs have functions of their own, in which 1/r would be lost, and every engine leaves
+    out what its other forces leave out.
+    """
+
+    kind: ClassVar[str] = "charge"
+    cutoff_A: float
+    """Where what is near ends, for numpy and engines; the energy does not depend on it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.coefficients) != len(self.species):
+            raise InputError(
+                f"term {self.name!r} has {len(self.coefficients)} charges for"
+                f" {len(self.species)} species"
+            )
+
+    def check_loaded(self) -> None:
+        super().check_loaded()
+        check_range(f"term {self.name!r}: cutoff_A", self.cutoff_A, *CUTOFFS_A)
+        for charge in self.coefficients:
+            check_range(f"term {self.name!r}: a charge", charge, -LARGEST_CHARGE, LARGEST_CHARGE)
+
+    @property
+    def coefficient_names(self) -> tuple[str, ...]:
+        return self.species
+
+    @property
+    def layout(self) -> tuple[Any, ...]:
+        return (self.cutoff_A,)
+
+    @property
+    def reach_A(self) -> float:
+        return self.cutoff_A
+
+    @property
+    def charges_e(self) -> dict[str, float]:
+        """By species."""
+        return dict(zip(self.species, self.coefficients, strict=True))
+
+    def of_atoms(self, topology: Topology) -> Floats:
+        """Charges (N,) [e]. Raises InputError unless they add up to nothing."""
+        charges = of_species(self, topology) @ np.array(self.coefficients)
+        if abs(net := float(charges.sum())) > NEUTRAL:
+            formulas = ", ".join(f"{n} {formula}" for formula, n in topology.formulas().items())
+            raise InputError(
+                f"the system ({formulas}) has a charge of {net:+.6g} e with the model's charges"
+                f" ({self}); only neutral boxes have an energy: change the numbers of"
+                " molecules, or fit charges on such a system"
+            )
+        return np.asarray(charges)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{s} {q:+.4f} e" for s, q in self.charges_e.items())
+
+    @property
+    def keeps_walls_outside(self) -> bool:
+        return True
+
+    def pull(self, pair: tuple[str, str], r: Floats) -> Floats:
+        """Of opposite charges, as far inside as a wall has to outweigh it: it has no bound."""
+        one, other = (self.charges_e.get(species, 0.0) for species in pair)
+        inside = np.maximum(r, r[-1:] - PULL_DEPTH_A)
+        return np.asarray(max(-one * other, 0.0) * E2_PER_A_TO_EV / inside**2)
+
+    @classmethod
+    def add_alike(cls, terms: Sequence[Self], system: System, total: Evaluation) -> None:
+        for term in terms:
+            if any(term.coefficients):
+                term._add(system, total)
+
+    def _add(self, system: System, total: Evaluation) -> None:
+        q, alpha = self.of_atoms(system.topology), splitting(self.cutoff_A)
+        energy = 0.0
+        for pairs, value, slope in _of_pairs(system, self.cutoff_A, alpha):
+            both = E2_PER_A_TO_EV * q[pairs.i] * q[pairs.j]
+            energy += float(both @ value)
+            total.add_pairs(pairs, both * slope)
+        waves = far(system.positions, system.cell, q[:, None], alpha)
+        at_own_place = waves.potential[:, 0] - own(alpha) * q
+        energy += E2_PER_A_TO_EV / 2 * float(q @ at_own_place)
+        total.energies[self.name] += energy
+        total.forces -= E2_PER_A_TO_EV * q[:, None] * waves.gradient[:, 0]
+        total.virial += E2_PER_A_TO_EV * waves.virial[0]
+
+
+def of_species(term: ChargeTerm, topology: Topology) -> Floats:
+    """Which atoms have which of the term's charges, ones and zeros (N, A).
+
+    Raises InputError if some have none.
+    """
+    if missing := [s for s in topology.species if s not in term.species]:
+        raise InputError(
+            f"the model has charges of {', '.join(term.species)}, none of {', '.join(missing)}"
+        )
+    place = np.array([term.species.index(s) for s in topology.species])
+    return np.asarray(np.eye(len(term.species))[place[topology.species_index]])
+
+
+def product_forces(term: ChargeTerm, system: System) -> Floats:
+    """Forces (3N, A (A+1)/2) [eV/Å] that ½ q_a q_b Σ 1/r exerts, over the atoms of species a and b,
+    where q_a q_b is one; a ≤ b. Whatever the charges of the term are."""
+    sets, widths = of_species(term, system.topology), WIDTHS_OF_FEATURES
+    alpha = splitting(term.cutoff_A, widths)
+    gradient = far(system.positions, system.cell, sets, alpha, widths).gradient
+    (n, n_sets), kind = sets.shape, sets.argmax(axis=1)
+    for pairs, _, slope in _of_pairs(system, term.cutoff_A, alpha):
+        along = (slope / pairs.r)[:, None] * pairs.vector
+        for here, there, sign in ((pairs.i, pairs.j, -1), (pairs.j, pairs.i, 1)):
+            place = here * n_sets + kind[there]
+            for d in range(3):
+                more = np.bincount(place, along[:, d], n * n_sets)
+                gradient[:, :, d] += sign * more.reshape(n, n_sets)
+    a, b = np.triu_indices(n_sets)
+    felt = sets[:, a, None] * gradient[:, b] + sets[:, b, None] * gradient[:, a]
+    return np.asarray(-E2_PER_A_TO_EV / 2 * felt.transpose(0, 2, 1).reshape(3 * n, len(a)))
+
+
+def _of_pairs(system: System, cutoff_A: float, alpha: float) -> list[tuple[Pairs, Floats, Floats]]:
+    """Pairs, 1/r or what is near of it, and its derivative: all within the cutoff, and the bonded
+    ones, whose nearest image is taken out again."""
+    close = system.within(cutoff_A)
+    parts = [(close, *near(close.r, alpha))]
+    parts += [(bonded, -1 / bonded.r, 1 / bonded.r**2) for bonded in system.bonded.values()]
+    return parts
