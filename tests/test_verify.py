@@ -63,6 +63,7 @@ def test_tolerance_grows_with_cells_where_positions_are_rounded() -> None:
     small, large = np.eye(3) * 12.0, np.diag([12.0, 25.0, 12.0])
     tolerances = {e.name: [e.force_tolerance(c) for c in (small, large)] for e in ENGINES.values()}
     assert tolerances == {"openmm": [1e-4, 2e-4], "lammps": [2e-4, 2e-4]}
+    assert [ENGINES["openmm"].force_tolerance(small, k) for k in (30.0, 80.0)] == [1e-4, 2e-4]
 
 
 def test_real_frames_pass(few: Trajectory, spline_water: AgentLoss) -> None:
