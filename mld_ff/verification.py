@@ -118,14 +118,15 @@ def verify(
     start = start_from(frames[0], topology=loss.topology_kind)
     start.check(loss)
     frames = start.engine_frames(frames)
-    every = systems(start.topology, frames, loss.cutoff_A)
+    every = list(systems(start.topology, frames, loss.cutoff_A))
+    stiffness = max(loss.stiffness_eV_per_A2(system) for system in every)
     expected = [loss.evaluate(system) for system in every]
     results, names = {}, list(directories or ENGINES)
     for k, name in enumerate(names):
         progress("verify", k, len(names))
         directory = directories[name] if directories else None
         for title, way in _ways(engine_named(name), loss, device).items():
-            check = _Check(engine_named(name), start, way)
+            check = _Check(engine_named(name), start, way, stiffness)
             results[title] = check.result(loss, frames, expected, directory, per_term)
     progress("verify", len(names), len(names))
     first = expected[0]
@@ -147,6 +148,8 @@ class _Check:
     engine: Engine
     start: Start
     device: Device
+    stiffness_eV_per_A2: float
+    """Of free pairs in the frames."""
 
     def result(
         self,
@@ -175,7 +178,9 @@ class _Check:
             relative_energy_difference=float(np.nan_to_num(relative, nan=np.inf).max()),
             energy_eV=float(energies[0]),
             terms_eV=terms,
-            force_tolerance_eV_per_A=max(map(self.engine.force_tolerance, frames.cell)),
+            force_tolerance_eV_per_A=max(
+                self.engine.force_tolerance(cell, self.stiffness_eV_per_A2) for cell in frames.cell
+            ),
             terms_force_difference_eV_per_A=terms_difference,
         )
 

@@ -45,14 +45,17 @@ def test_documents_are_there() -> None:
         "docs/glossary.md",
         "docs/results.md",
         "docs/sharp-edges.md",
+        "examples/acid/README.md",
         "examples/cluster/README.md",
         "examples/methanol/README.md",
+        "examples/silica/README.md",
         "examples/water-dft/README.md",
         "examples/water/README.md",
         "tests/benchmarks/README.md",
         "tests/regression/README.md",
     } <= set(TEXTS)
     assert {
+        "examples/acid/README.md",
         "examples/cluster/README.md",
         "examples/methanol/README.md",
         "examples/water-dft/README.md",

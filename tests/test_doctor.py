@@ -4,6 +4,7 @@ at once: regression/test_main_command.py.)
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -15,13 +16,18 @@ from mld_ff.errors import InputError
 
 
 @pytest.fixture
-def lammps(monkeypatch: pytest.MonkeyPatch) -> None:
+def lammps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """LAMMPS on one process is all there is."""
+    before = dict(ENGINES)
     monkeypatch.delitem(ENGINES, "openmm")
     alone = replace(ENGINES["lammps"], devices=lambda: [Device()])
     monkeypatch.setitem(ENGINES, "lammps", alone)
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("MLD_FF_CP2K", raising=False)
+    yield
+    monkeypatch.undo()
+    ENGINES.clear()  # which would otherwise come back in another order
+    ENGINES.update(before)
 
 
 def test_what_is_here_is_checked_and_what_is_missing_is_told(lammps: None) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CUBE, TRICLINIC, invent, liquid
+from conftest import CUBE, TRICLINIC, invent, liquid, topology_of
 
 from mld_ff.engines.lammps.evaluation import evaluate
 from mld_ff.engines.lammps.executable import find_lmp
@@ -22,6 +22,7 @@ from mld_ff.errors import InputError
 from mld_ff.geometry.system import systems
 from mld_ff.loss.model import AgentLoss
 from mld_ff.trajectory import Trajectory
+from mld_ff.verification import verify
 
 
 @pytest.fixture
@@ -51,6 +52,16 @@ def test_in_nvt_by_itself(few: Trajectory, spline_water: AgentLoss, tmp_path: Pa
     dump = (tmp_path / "trajectory.lammpstrj").read_text()
     assert re.findall(r"TIMESTEP\n(\d+)\n", dump) == ["0", "20"]
     assert (tmp_path / "final.data").exists()
+
+
+def test_a_single_molecule(few: Trajectory, tmp_path: Path) -> None:
+    """Bonds are all there is: no table of pairs, and a dynamics that LAMMPS does not warn of."""
+    one = few[:2].select_atoms(topology_of(few[0]).molecules[0])
+    loss = invent(one[0])
+    files = export_lammps(loss, start_from(one[0]), tmp_path)
+    assert "pair.table" not in {file.name for file in files}
+    lmp(tmp_path, "-var", "steps", "20")
+    assert verify(loss, one, 2, {"lammps": tmp_path}, per_term=False).passed
 
 
 def test_in_nvt_takes_variables(few: Trajectory, power_water: AgentLoss, tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def test_every_pass_searches_each_frame_once(
     """Sums and coverage of a fit, changes of bonds, densities, energies, virial, a survey."""
     few, basis = few[:12], Basis(collective=2)
     dataset = Dataset.of(few)
+    assert dataset.topologies[0].bonded and searches.per_frame(few) == 1  # who keeps partners
     sums = centred_sums(dataset, basis)
     assert searches.per_frame(few) == 1
     data = accumulate(dataset, basis.terms, forms=sums)
@@ -64,7 +65,7 @@ def test_every_pass_searches_each_frame_once(
     topology = topology_of(few[0])
     Averages.of(collective_water, few, topology, pressure=True)
     assert searches.per_frame(few) == 1
-    inspect(few)
+    inspect(few, topology=topology)
     assert searches.per_frame(few) == 1
     for system in systems(topology, few, max(data.reach_A, collective_water.cutoff_A)):
         assert not system.changes

@@ -36,6 +36,12 @@ def test_too_few_frames(few: Trajectory) -> None:
     assert fit(few[:4], BASIS).loss.provenance["frames_test"] == 2
 
 
+def test_a_single_atom() -> None:
+    atom = frame_of(["Ar"], np.zeros((1, 3)), CUBE, forces=np.zeros((1, 1, 3)))
+    expected = "the system is one atom, on which no other acts: nothing to fit"
+    assert error_of(atom[np.zeros(8, int)], Basis(accuracy="pairs")) == expected
+
+
 def test_no_forces(few: Trajectory) -> None:
     expected = "the trajectory holds no forces: print &MOTION/&PRINT/&FORCES in the CP2K run"
     assert error_of(replace(few, forces=None)) == expected

@@ -15,6 +15,7 @@ from conftest import CUBE, TRICLINIC, energy_and_forces, evaluate, invent, liqui
 
 from mld_ff.engines.lammps.export import export_lammps
 from mld_ff.engines.openmm.export import export_openmm
+from mld_ff.engines.registry import ENGINES
 from mld_ff.engines.settings import Device
 from mld_ff.engines.start import start_from
 from mld_ff.errors import EngineError, InputError
@@ -56,6 +57,13 @@ def caught(loss: AgentLoss, frames: Trajectory, engine: str, directory: Path) ->
 
 
 # --- what is right passes -------------------------------------------------------------------------
+
+
+def test_tolerance_grows_with_cells_where_positions_are_rounded() -> None:
+    small, large = np.eye(3) * 12.0, np.diag([12.0, 25.0, 12.0])
+    tolerances = {e.name: [e.force_tolerance(c) for c in (small, large)] for e in ENGINES.values()}
+    assert tolerances == {"openmm": [1e-4, 2e-4], "lammps": [2e-4, 2e-4]}
+    assert [ENGINES["openmm"].force_tolerance(small, k) for k in (30.0, 80.0)] == [1e-4, 2e-4]
 
 
 def test_real_frames_pass(few: Trajectory, spline_water: AgentLoss) -> None:

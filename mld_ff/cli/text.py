@@ -290,7 +290,7 @@ def match_text(matching: Matching, model: Path, notes: Sequence[str]) -> str:
     head = ["round", "meV/Å", "price", "step", *names, *(["pressure [bar]"] if told else [])]
     caption = (
         "price: growth of the squared error of forces; step: standard deviation of the"
-        " energy that it adds, kT; free:…: mean |Δg| to the reference beyond 2 Å"
+        " energy that it adds, kT; free:… or any:…: mean |Δg| to the reference beyond 2 Å"
     )
     end = (
         "no step is worth taking any more"

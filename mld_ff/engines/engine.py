@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SMALL_CELL_A = 12.5
 """That of 64 waters."""
+SOFT_EV_PER_A2 = 40.0
+"""Of a bond of water among any pairs it is 35; where molecules are told apart, below 10."""
 TRAJECTORY = "trajectory.dcd"
 """What every session writes: positions [Å] in float32, molecules whole, and cells."""
 
@@ -118,7 +120,9 @@ class Engine:
     """Compute a session. Raises EngineError, with the engine's own words, if it stops or warns."""
     files: RunFiles
     force_tolerance_eV_per_A: float
-    """By how much a force may differ from numpy's, in cells up to SMALL_CELL_A."""
+    """By how much a force may differ from numpy's, in cells up to SMALL_CELL_A and with free pairs
+    up to SOFT_EV_PER_A2.
+    """
     collective_us_per_atom: float
     """CPU time [µs] of an atom and step of a collective loss (tests/benchmarks/README.md: six
     channels per species, 1,536 atoms), by which `fastest` chooses.
@@ -131,7 +135,9 @@ class Engine:
     precision: str = ""
     """What it computes in, if it has no choice."""
     rounds_positions: bool = False
-    """Whether it keeps positions in float32, whose rounding grows with the cell."""
+    """Whether it keeps positions in float32, whose rounding grows with the cell, and moves forces
+    by so much times the curvature of the energy.
+    """
     many_body_ways: Callable[[Device], tuple[ManyBody, ...]] | None = None
     """In which ways it can compute densities on a device, the faster first; None if there is no
     choice.
@@ -141,11 +147,15 @@ class Engine:
     devices: Callable[[], list[Device]] = lambda: [Device()]
     """That it can compute on here, each of which `mld-ff doctor` tries."""
 
-    def force_tolerance(self, cell: Floats) -> float:
-        """By how much [eV/Å] a force may differ from numpy's in a cell (3, 3) [Å]."""
+    def force_tolerance(self, cell: Floats, stiffness_eV_per_A2: float = 0.0) -> float:
+        """By how much [eV/Å] a force may differ from numpy's in a cell (3, 3) [Å], where free pairs
+        are so stiff.
+        """
+        if not self.rounds_positions:
+            return self.force_tolerance_eV_per_A
         longest_A = float(np.linalg.norm(cell, axis=1).max())
-        growth = max(longest_A / SMALL_CELL_A, 1.0) if self.rounds_positions else 1.0
-        return self.force_tolerance_eV_per_A * growth
+        size, bonds = longest_A / SMALL_CELL_A, stiffness_eV_per_A2 / SOFT_EV_PER_A2
+        return self.force_tolerance_eV_per_A * max(size, 1.0) * max(bonds, 1.0)
 
     def chosen(self, device: Device) -> Device:
         """Of a device, what this engine has a choice of."""

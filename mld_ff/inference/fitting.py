@@ -79,13 +79,13 @@ def fit(
 ) -> Fit:
     """Infer the reciprocal loss from frames with forces, and tell how good it is on unseen ones.
 
-    source: one, or several of one system. Two passes over them, four with densities;
-    memory independent of the number of frames, numbers independent of that of processes. Blocks of
-    contiguous frames are for training, every fifth for testing; only coverage, from which walls and
-    ranges come, is that of all frames. The errors are those of the exported functions, walls
-    included. The agent fit, every species its own loss, comes along in `agents` where pairs are all
-    there is. data: what `gather` gave, if that has been done. Raises InputError on data that cannot
-    be used.
+    source: one, or several of one system. Two passes over them, four with densities, and one before
+    where there are hydrogens, to see whether they keep their partners; memory independent of the
+    number of frames, numbers independent of that of processes. Blocks of contiguous frames are for
+    training, every fifth for testing; only coverage, from which walls and ranges come, is that of
+    all frames. The errors are those of the exported functions, walls included. The agent fit, every
+    species its own loss, comes along in `agents` where pairs are all there is. data: what `gather`
+    gave, if that has been done. Raises InputError on data that cannot be used.
     """
     basis = basis or Basis()
     dataset = Dataset.of(source, progress, processes, basis.topology)

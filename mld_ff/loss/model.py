@@ -130,6 +130,10 @@ class AgentLoss:
         """Those of order 1 and 2, in which the angles are; every agent is the centre of each."""
         return tuple(t for t in self.channels if t.order)
 
+    def stiffness_eV_per_A2(self, system: System) -> float:
+        """The largest curvature of a function of free pairs at the pairs of a system."""
+        return max((term.stiffness_eV_per_A2(system) for term in self.free_terms), default=0.0)
+
     @property
     def topology_kind(self) -> TopologyKind:
         """Of the systems that it is of: without molecules if its pairs are `any` two atoms."""

@@ -327,6 +327,12 @@ class FreeTerm(PairTerm):
     def learned_A(self) -> tuple[float, float]:
         return self.wall_edge_A, self.cutoff_A
 
+    def stiffness_eV_per_A2(self, system: System) -> float:
+        """Its largest curvature at the pairs of a system; in a wall, that at the wall's edge."""
+        r = np.maximum(self.pairs_of(system).r, self.wall_edge_A)
+        curvature = self.basis(r, 2) @ np.array(self.coefficients)
+        return float(np.abs(curvature).max(initial=0.0))
+
     def walled(
         self,
         seen: Histogram,
