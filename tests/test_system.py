@@ -16,7 +16,7 @@ from mld_ff.geometry.pairs import Pairs, neighbour_pairs
 from mld_ff.geometry.system import System, systems
 from mld_ff.inference import Basis, Dataset, accumulate
 from mld_ff.inference.errors import measure
-from mld_ff.inference.sampling import centred_sums, with_ranges
+from mld_ff.inference.sampling import blank_forms, with_ranges
 from mld_ff.loss.model import AgentLoss
 from mld_ff.survey import inspect
 from mld_ff.trajectory import Trajectory
@@ -54,7 +54,7 @@ def test_every_pass_searches_each_frame_once(
     few, basis = few[:12], Basis(collective=2)
     dataset = Dataset.of(few)
     assert dataset.topologies[0].bonded and searches.per_frame(few) == 1  # who keeps partners
-    sums = centred_sums(dataset, basis)
+    sums = blank_forms(dataset, basis)
     assert searches.per_frame(few) == 1
     data = accumulate(dataset, basis.terms, forms=sums)
     assert searches.per_frame(few) == 1

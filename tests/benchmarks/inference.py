@@ -17,7 +17,7 @@ from pathlib import Path
 from mld_ff import AgentLoss, Basis, Trajectory, fit, inspect, open_cp2k
 from mld_ff.geometry.system import systems
 from mld_ff.inference import Dataset, Part, accumulate, read_shards, solve, write_shard
-from mld_ff.inference.sampling import centred_sums
+from mld_ff.inference.sampling import blank_forms
 
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
 
@@ -93,8 +93,8 @@ def shards(frames: int = 6000, jobs: int = 24, wanted: int = 1_000_000) -> None:
 def passes(frames: Trajectory) -> None:
     """Rates of the passes over frames in memory, and of the search for pairs that each makes."""
     dataset, collective = Dataset.of(frames), Basis(collective=6)
-    sums, angles = centred_sums(dataset, collective), Basis(accuracy="fast")
-    sums_of_angles = centred_sums(dataset, angles)
+    sums, angles = blank_forms(dataset, collective), Basis(accuracy="fast")
+    sums_of_angles = blank_forms(dataset, angles)
     of_pairs, of_channels = fit(frames, Basis(accuracy="pairs")).loss, fit(frames, collective).loss
     (topology,) = dataset.topologies
 
