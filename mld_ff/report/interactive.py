@@ -1,7 +1,7 @@
 """Figures that answer: what matplotlib drew, drawn again by Bokeh, with zoom and values to hover.
 
-The figure is the one description of a drawing. Lines, bands, bars and maps are read back from it, so
-that every figure of the page answers, and no number is kept twice.
+The figure is the one description of a drawing. Lines, bands, bars and maps are read back from it,
+so that every figure of the page answers, and no number is kept twice.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from bokeh.models import (
     LogScale,
     Range1d,
     Span,
+    TapTool,
 )
 from bokeh.plotting import figure as bokeh_figure
 from bokeh.resources import INLINE
@@ -35,9 +36,9 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedFormatter
+from matplotlib.ticker import FixedFormatter, FuncFormatter
 
-from mld_ff.report.style import PANEL
+from mld_ff.report.style import PANEL, PURPLE
 
 HEIGHT = 300
 """Of a panel of PANEL's height [pixel]; its width is that of its place on the page."""
@@ -78,7 +79,7 @@ def panels_of(figure: Figure) -> Iterator[Plot]:
     rows = max((spec.get_gridspec().nrows for spec in _places(figure)), default=1)
     height = round(HEIGHT * figure.get_figheight() / rows / PANEL[1])
     for axis, *twins in by_place.values():
-        yield _draw(axis, twins, max(height, 220))
+        yield _draw(axis, twins, max(height, 260))
 
 
 def _places(figure: Figure) -> list[Any]:
@@ -179,7 +180,9 @@ def _add_line(plot: Plot, axis: Axes, line: Line2D, bands: list[np.ndarray]) -> 
         width = float(line.get_linewidth())
         drawn.append(plot.line("x", "y", source=data, line_width=width, line_dash=dash, **look))
     if line.get_marker() not in ("None", "", " "):
-        drawn.append(plot.scatter("x", "y", source=data, size=5, **look))
+        drawn.append(plot.scatter("x", "y", source=data, size=7 if line.pickable() else 5, **look))
+        if line.pickable():
+            _let_pick(plot, drawn[-1])
     if alpha > FAINT and drawn:
         error = " ± @error{%.2g}" if "error" in data else ""
         _tell(
@@ -191,6 +194,13 @@ def _add_line(plot: Plot, axis: Axes, line: Line2D, bands: list[np.ndarray]) -> 
                 *([("", str(line.get_label()))] if _legend(line) else []),
             ],
         )
+
+
+def _let_pick(plot: Plot, points: GlyphRenderer) -> None:
+    """The page's script hears which point was picked."""
+    points.nonselection_glyph = points.glyph
+    points.selection_glyph = points.glyph.clone(size=14, line_color=PURPLE, line_width=3)
+    plot.add_tools(TapTool(renderers=[points], visible=False))
 
 
 def _error_of(x: np.ndarray, y: np.ndarray, bands: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -268,7 +278,8 @@ def _add_mesh(plot: Plot, axis: Axes, mesh: QuadMesh) -> None:
         line_color=look,
     )
     label = "" if mesh.colorbar is None else mesh.colorbar.ax.get_ylabel()
-    plot.add_layout(ColorBar(color_mapper=look["transform"], title=label, width=10), "right")
+    plot.title.text += f": {label}"
+    plot.add_layout(ColorBar(color_mapper=look["transform"], width=10), "right")
     told = [(axis.get_xlabel(), "@x{%.4g}"), (axis.get_ylabel(), "@y{%.4g}")]
     _tell(plot, drawn, [*told, (label, "@value{%.4g}")], mode="mouse")
 
@@ -301,11 +312,11 @@ def _colors(drawn: Collection) -> LinearColorMapper | LogColorMapper:
 
 def _name_ticks(axis: Any, described: Any) -> None:
     """Where ticks have names, those."""
-    form = described.get_major_formatter()
-    if isinstance(form, FixedFormatter):
+    if isinstance(described.get_major_formatter(), (FixedFormatter, FuncFormatter)):
+        names = [text.get_text() for text in described.get_majorticklabels()]
         places = [float(x) for x in described.get_majorticklocs()]
         axis.ticker = FixedTicker(ticks=places)
-        axis.major_label_overrides = dict(zip(places, form.seq, strict=False))
+        axis.major_label_overrides = dict(zip(places, names, strict=False))
 
 
 def _tell(
@@ -321,5 +332,3 @@ def _tell(
             visible=False,
         )
     )
-
-
