@@ -85,9 +85,12 @@ def explored(few: Trajectory) -> ExponentScan:
 def written(study: Study, out: Path) -> tuple[str, dict[str, Any]]:
     """The page without its figures, and the numbers."""
     page = write_report(out, study).read_text(encoding="utf-8")
+    light = (out / "report-light.html").read_text(encoding="utf-8")
     for kind in ("svg", "png"):
-        assert page.count("data:image/png") == len(list((out / "figures").glob(f"*.{kind}")))
-    return re.sub(r"base64,[^\"]*", "", page), json.loads(
+        n_figures = len(list((out / "figures").glob(f"*.{kind}")))
+        assert light.count("data:image/png") == page.count('src="data:image/png') == n_figures
+    assert "<script" not in light and len(light) < 1e6 and len(page) < 8e6
+    return re.sub(r"base64,[^\"]*", "", light), json.loads(
         (out / "report.json").read_text(encoding="utf-8")
     )
 
