@@ -58,8 +58,8 @@ def plot_plane(scan: ExponentScan) -> Figure:
     for k, (axis, species) in enumerate(zip(axes, scan.species, strict=True)):
         z = scan.plane[..., k]
         pairs = z[~np.eye(len(n), dtype=bool)]  # one exponent twice is one exponent: far worse
-        limits = {"vmin": float(pairs.min()), "vmax": float(pairs.max())} if pairs.size else {}
-        image = axis.pcolormesh(n, n, z, cmap="viridis_r", shading="nearest", **limits)
+        low, high = (float(pairs.min()), float(pairs.max())) if pairs.size else (None, None)
+        image = axis.pcolormesh(n, n, z, cmap="viridis_r", shading="nearest", vmin=low, vmax=high)
         i, j = np.unravel_index(np.argmin(z), z.shape)
         axis.plot(n[j], n[i], "x", color=PURPLE, mew=2)
         axis.set(

@@ -225,8 +225,8 @@ class _Panel:
     def add_bands(self, band: PolyCollection) -> list[Floats]:
         """The corners of every band."""
         every = [np.asarray(path.vertices, dtype=float) for path in band.get_paths()]
-        *_, alpha = color = band.get_facecolor()[0]
-        look = {"fill_color": to_hex(color), "fill_alpha": float(alpha), "line_color": None}
+        *_, alpha = color = np.asarray(band.get_facecolor())[0].tolist()
+        look = {"fill_color": to_hex(color), "fill_alpha": alpha, "line_color": None}
         for corners in every:
             self.add(Patch(x="x", y="y", **look), dict(zip("xy", corners.T, strict=True)), band)
         return every
@@ -252,7 +252,8 @@ class _Panel:
             self.tell(drawn, (axis.get_ylabel(), "@top{%.4g}"))
 
     def add_mesh(self, mesh: QuadMesh) -> None:
-        corners, values = mesh.get_coordinates(), np.ma.filled(mesh.get_array(), np.nan)
+        corners = np.asarray(mesh.get_coordinates())
+        values: Floats = np.ma.filled(np.ma.asarray(mesh.get_array()), np.nan)
         (left, bottom), (right, top) = (
             np.moveaxis(part, 2, 0).reshape(2, -1) for part in (corners[:-1, :-1], corners[1:, 1:])
         )
@@ -287,7 +288,7 @@ def _compact(values: Any) -> Any:
 
 
 def _dash(line: Line2D) -> str:
-    return DASHES.get(line.get_linestyle(), "solid")
+    return DASHES.get(str(line.get_linestyle()), "solid")
 
 
 def _written_inside(axis: Axes) -> str:
@@ -310,13 +311,14 @@ def _error_of(x: Floats, y: Floats, bands: list[Floats]) -> dict[str, Floats]:
 def _colors(drawn: Collection) -> LinearColorMapper | LogColorMapper:
     kind = LogColorMapper if isinstance(drawn.norm, LogNorm) else LinearColorMapper
     palette = [to_hex(color) for color in drawn.get_cmap()(np.linspace(0, 1, 256))]
-    return kind(palette=palette, low=float(drawn.norm.vmin or 0), high=float(drawn.norm.vmax or 1))
+    low, high = np.ravel(drawn.get_clim()).astype(float).tolist()
+    return kind(palette=palette, low=low, high=high)
 
 
 def _name_ticks(axis: Any, described: Any) -> None:
     """Where ticks have names, those."""
     if isinstance(described.get_major_formatter(), (FixedFormatter, FuncFormatter)):
         names = [text.get_text() for text in described.get_majorticklabels()]
-        places = [float(x) for x in described.get_majorticklocs()]
+        places = np.asarray(described.get_majorticklocs(), dtype=float).tolist()
         axis.ticker = FixedTicker(ticks=places)
         axis.major_label_overrides = dict(zip(places, names, strict=False))

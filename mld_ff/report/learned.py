@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -189,7 +190,7 @@ def plot_angles(loss: AgentLoss) -> Figure | None:
             turn = cosine if term.order == 1 else cosine**2 - 1 / 3
             energy += 2 * EV_TO_MEV * term.strength_eV * density**2 * turn
         most = float(np.quantile(np.abs(energy), 0.95)) or 1.0
-        look = {"cmap": "RdBu_r", "vmin": -most, "vmax": most, "rasterized": True}
+        look: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -most, "vmax": most, "rasterized": True}
         drawn = axis.pcolormesh(r, degrees, energy, **look)
         figure.colorbar(drawn, ax=axis, label="loss [meV]", extend="both")
         axis.set(title=f"{other}–{centre}–{other}", xlabel="r [Å]", ylabel="angle [°]")
