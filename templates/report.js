@@ -19,6 +19,19 @@ const panelsOf = (name) =>
     .flatMap((document) => [...document.roots()])
     .filter((root) => root.name?.split(":")[0] === name);
 
+// Once all figures are drawn.
+function whenDrawn(act) {
+  if (Bokeh.documents.length > 0 && Bokeh.documents[0].is_idle) act();
+  else setTimeout(whenDrawn, 100, act);
+}
+
+// Fingers move the page, and zoom where that was chosen.
+if (matchMedia("(pointer: coarse)").matches)
+  whenDrawn(() => {
+    for (const document of Bokeh.documents)
+      for (const panel of document.roots()) panel.toolbar.active_drag = null;
+  });
+
 const curvesOf = (panel) =>
   panel.renderers.map((renderer) => [renderer, renderer.data_source]).filter(([, source]) => source);
 
@@ -195,7 +208,7 @@ async function openMovie() {
     movie.viewers.push(viewer);
   }
   connectControls();
-  connectPoints();
+  whenDrawn(connectPoints);
   movie.show(0);
   document.documentElement.dataset.movie = "open";
 }

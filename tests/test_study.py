@@ -226,7 +226,7 @@ def test_report_of_little_and_of_molecules_other_than_water(
     assert all(c["lammps"]["within"] is None for c in data["observables"].values())
     source.origin = replace(source.origin, is_dynamics=False)
     study = compare_runs(source, [tmp_path / "run"])
-    assert set(study.series) == {"rdf", "bonded", "angles"}
+    assert set(study.series) == {"rdf", "bonded", "angles", "hydrogen_bonds"}
     assert "CP2K computed its frames one by one (REFTRAJ), not as dynamics" in study.notes[-1]
 
 

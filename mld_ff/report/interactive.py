@@ -131,6 +131,7 @@ class _Panel:
             y_range=Range1d(*map(float, axis.get_ylim())),
             tools="pan,box_zoom,wheel_zoom,reset,save",
             active_drag="box_zoom",
+            active_scroll=None,  # the wheel goes on moving the page
         )
         self.plot.toolbar.logo = None
 
