@@ -23,16 +23,19 @@ PATTERNS = {
     r"bonded:(\S+) std_A": "σ(r_{}) in molecules [Å]",
     r"angle:(\S+) mean_deg": "⟨∠{}⟩ [°]",
     r"angle:(\S+) std_deg": "σ(∠{}) [°]",
-    r"free:(\S+) peak_A": "g_{} first peak [Å]",
-    r"free:(\S+) peak_height": "g_{} first peak, height",
-    r"free:(\S+) mean_abs_dg": "|Δg_{}|",
+    r"(?:free|any):(\S+) peak_A": "g_{} first peak [Å]",
+    r"(?:free|any):(\S+) peak_height": "g_{} first peak, height",
+    r"(?:free|any):(\S+) mean_abs_dg": "|Δg_{}|",
+    r"coordination:(\S+)": "coordination number n_{}",
     r"spectrum:(\S+) mean_per_cm": "mean wavenumber of {} [cm⁻¹]",
     r"spectrum:(\S+) stretch_per_cm": "stretching band of {} [cm⁻¹]",
     r"diffusion_A2_per_ps (\S+)": "D of {} [Å²/ps]",
 }
 """Of keys that say species, which follow without their dashes."""
-MATCHED = re.compile(r"free:|bonded:|goo_|oh_")
-"""Observables that a model learns whose distances are matched to the reference's."""
+MATCHED = re.compile(r"free:|any:|bonded:|angle:|goo_|oh_|hoh_")
+"""Observables that a model learns whose distances are matched to the reference's; an angle follows
+from three of them.
+"""
 
 
 def symbol_of(key: str) -> str:
