@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from conftest import EXAMPLE
 
+from mld_ff.engines.settings import MD
 from mld_ff.loss.model import AgentLoss
 from mld_ff.report import Study
 from mld_ff.report.forces import seen_by_fit
-from mld_ff.report.methods import citations, methods_paragraph
+from mld_ff.report.methods import Simulated, citations, methods_paragraph
 from mld_ff.report.statistics import UNKNOWN, Statistic
 from mld_ff.report.summary import observables_table
 from mld_ff.report.symbols import symbol_of
@@ -36,7 +37,8 @@ LEARNED = {
 
 def study(loss: AgentLoss) -> Study:
     statistics = {"reference": REFERENCE, "openmm": LEARNED}
-    return Study(loss, {"openmm": Path("run")}, {}, statistics=statistics)
+    simulated = {"openmm": Simulated(100, 1.0, {"H2O": 64}, 1900.0, MD(time_ps=1.0))}
+    return Study(loss, {"openmm": Path("run")}, {}, statistics=statistics, simulated=simulated)
 
 
 def test_verdict(power_water: AgentLoss) -> None:

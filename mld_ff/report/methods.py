@@ -145,7 +145,7 @@ def citations(study: Study) -> list[str]:
 
 
 def _cited(study: Study) -> dict[str, str]:
-    engines = [name.split()[0] for name in study.runs]
+    engines = [name.split()[0] for name, of in study.simulated.items() if of.settings is not None]
     names = dict.fromkeys(["method", study.origin.program or "", *engines, "analysis"])
     return {name: CITATIONS[name] for name in names if name in CITATIONS}
 
