@@ -116,7 +116,7 @@ const movie = {
   points: [], // sources of the figures with a point per frame
   frame: -1,
   shell: false,
-  timer: null,
+  playing: false,
 
   get length() {
     return this.scenes[0].times.length;
@@ -154,10 +154,18 @@ const movie = {
     for (const viewer of this.viewers) viewer.applySettings({ structure: [change(viewer)] });
   },
 
+  // The next frame, and after a rest from drawing it, however long that took, the one after.
+  play() {
+    this.show((this.frame + 1) % this.length);
+    requestAnimationFrame(() => {
+      if (this.playing) setTimeout(() => this.playing && this.play(), MILLISECONDS_PER_FRAME);
+    });
+  },
+
   toggle() {
-    const playing = this.timer === null;
-    if (playing) this.timer = setInterval(() => this.show((this.frame + 1) % this.length), MILLISECONDS_PER_FRAME);
-    else this.timer = clearInterval(this.timer) ?? null;
+    this.playing = !this.playing;
+    const { playing } = this;
+    if (playing) this.play();
     byId("play").setAttribute("aria-pressed", playing);
     byId("play").textContent = playing ? "❚❚ Pause" : "▶ Play";
   },

@@ -141,10 +141,11 @@ def test_frames_play_and_are_coloured(browser: Browser, report: Path) -> None:
         page.wait_for_function("document.documentElement.dataset.movie === 'open'")
         page.locator("#play").click()
         page.wait_for_function(f"{FRAMES_SHOWN}[0] > 1")
-        page.locator("#play").click()
+        page.locator("#play").click(force=True)  # not waiting until nothing moves
+        assert page.locator("#play").get_attribute("aria-pressed") == "false"
         page.select_option("#colour", "force error [meV/Å]")
-        page.check("#hbonds")
-        page.check("#shell")
+        page.check("#hbonds", force=True)
+        page.check("#shell", force=True)
         look = page.evaluate("movie.viewers[0].saveSettings().structure[0]")
         assert look["color"]["property"] == "force error [meV/Å]"
         assert look["shape"] == "hydrogen bonds" and look["environments"]["activated"] is True
