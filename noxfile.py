@@ -50,6 +50,13 @@ def regression(session: nox.Session) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """The page of a report in headless Chromium (`apt-get install chromium`): minutes."""
+    page = "tests/regression/test_browser.py"
+    python(session, "-m", "pytest", "-n", "0", "-rs", "-m", "regression", page)
+
+
+@nox.session
 def benchmarks(session: nox.Session) -> None:
     """Speed and memory (tests/benchmarks/README.md): minutes, on an idle machine."""
     # rates of inference are recorded with one thread

@@ -51,7 +51,18 @@ def number(value: float | None, form: str = ".4g") -> str:
 
 
 def with_error(value: float, error: float) -> str:
-    """A number ± its standard error; a question mark where that is not known."""
+    """A number ± its standard error, rounded to two digits of that; a question mark where the error
+    is not known.
+    """
     if math.isnan(value):
         return "–"
-    return f"{value:.4g} ± " + ("?" if math.isnan(error) else f"{error:.2g}")
+    if math.isnan(error):
+        return f"{value:.4g} ± ?"
+    if error == 0:
+        return f"{value:.6g} ± 0"
+    exponent = math.floor(math.log10(float(f"{error:.1e}")))
+    if not -7 < exponent < 6:
+        return f"{value:.4g} ± {error:.1e}"
+    digits = 1 - exponent
+    value, error = round(value, digits), round(error, digits)
+    return f"{value:.{max(digits, 0)}f} ± {error:.{max(digits, 0)}f}"

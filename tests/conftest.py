@@ -4,6 +4,7 @@ functions.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import PIL.Image
 import pytest
 from ase import Atoms
 from ase.build import molecule
@@ -95,8 +97,14 @@ def collective_water(few: Trajectory) -> AgentLoss:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of figures are written empty: a page draws for 4 s, and test_study.py looks at one."""
-    monkeypatch.setattr(Figure, "savefig", lambda _, file, **__: Path(file).write_bytes(b""))
+    """Figures are a point each, and do not answer: a page draws for 8 s; test_study.py and
+    regression/test_browser.py look at one.
+    """
+    point = io.BytesIO()
+    PIL.Image.new("RGB", (1, 1)).save(point, "PNG")
+    written = point.getvalue()
+    monkeypatch.setattr(Figure, "savefig", lambda _, file, **__: Path(file).write_bytes(written))
+    monkeypatch.setattr("mld_ff.report.interactive.embed", lambda figures: ("", {}))
 
 
 # --- liquids at random ----------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def test_build(undrawn: None, tmp_path: Path) -> None:
     assert told["verify"]["passed"] is True and set(told["runs"]) == {"openmm", "lammps"}
     assert {file.name for file in out.iterdir()} == {
         *("model.json", "openmm", "lammps", "run-openmm", "run-lammps"),
-        *("report.html", "report.json", "figures"),
+        *("report.html", "report-light.html", "report.json", "figures"),
     }
     again = invoke("build", tmp_path / "build.toml")
     assert again.exit_code == 2 and "the output directory is not empty" in again.stderr

@@ -85,9 +85,12 @@ def explored(few: Trajectory) -> ExponentScan:
 def written(study: Study, out: Path) -> tuple[str, dict[str, Any]]:
     """The page without its figures, and the numbers."""
     page = write_report(out, study).read_text(encoding="utf-8")
+    light = (out / "report-light.html").read_text(encoding="utf-8")
     for kind in ("svg", "png"):
-        assert page.count("data:image/png") == len(list((out / "figures").glob(f"*.{kind}")))
-    return re.sub(r"base64,[^\"]*", "", page), json.loads(
+        n_figures = len(list((out / "figures").glob(f"*.{kind}")))
+        assert light.count("data:image/png") == page.count('src="data:image/png') == n_figures
+    assert "<script" not in light and len(light) < 1e6 and len(page) < 8e6
+    return re.sub(r"base64,[^\"]*", "", light), json.loads(
         (out / "report.json").read_text(encoding="utf-8")
     )
 
@@ -223,7 +226,7 @@ def test_report_of_little_and_of_molecules_other_than_water(
     assert all(c["lammps"]["within"] is None for c in data["observables"].values())
     source.origin = replace(source.origin, is_dynamics=False)
     study = compare_runs(source, [tmp_path / "run"])
-    assert set(study.series) == {"rdf", "bonded", "angles"}
+    assert set(study.series) == {"rdf", "bonded", "angles", "hydrogen_bonds"}
     assert "CP2K computed its frames one by one (REFTRAJ), not as dynamics" in study.notes[-1]
 
 

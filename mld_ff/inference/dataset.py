@@ -159,9 +159,7 @@ class Dataset:
         """The frames of some blocks; not those that are only for training."""
         sizes = [run.n_frames for run in self.tested]
         return [
-            (number, *_block_range(b, n, n_blocks))
-            for number, n in enumerate(sizes)
-            for b in blocks
+            (number, *block_range(b, n, n_blocks)) for number, n in enumerate(sizes) for b in blocks
         ]
 
     def over(
@@ -199,7 +197,7 @@ class Dataset:
         for frames in source.chunks(GROUP, start, stop):
             while frames.n_frames:
                 place = at * len(blocks) // source.n_frames
-                low, high = _block_range(place, source.n_frames, len(blocks))
+                low, high = block_range(place, source.n_frames, len(blocks))
                 end = min(low + ((at - low) // GROUP + 1) * GROUP, high, stop)
                 held.append(frames[: end - at])
                 frames = frames[end - at :]
@@ -230,7 +228,7 @@ def blocks_for_training(n_blocks: int) -> tuple[int, ...]:
     return tuple(b for b in range(n_blocks) if b not in blocks_for_test(n_blocks))
 
 
-def _block_range(block: int, n_frames: int, n_blocks: int) -> tuple[int, int]:
+def block_range(block: int, n_frames: int, n_blocks: int) -> tuple[int, int]:
     """First frame of a block of a run, and the one after its last."""
     return -(-block * n_frames // n_blocks), -(-(block + 1) * n_frames // n_blocks)
 

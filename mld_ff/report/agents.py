@@ -9,12 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mld_ff.report.style import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from mld_ff.trajectory import Floats
 
 PANEL = (3.3, 1.7)
 """Width and height of a panel [inch]."""
-COLOURS = {"reciprocal": "C0", "agents": "C3"}
-SPECIES_COLOURS = ("C1", "C2", "C4", "C5", "C6", "C7", "C8", "C9")
+COLOURS = {"reciprocal": BLUE, "agents": VERMILION}
+SPECIES_COLOURS = (ORANGE, GREEN, PURPLE, SKY, "#999999")
 LABELS = {"reciprocal": "reciprocal loss", "agents": "agents' own losses"}
 TITLES = {"NVE": "no thermostat (NVE)", "NVT": "Nosé–Hoover chain (NVT)"}
 SMOOTHED_PS = 0.1

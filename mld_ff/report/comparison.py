@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,6 +15,9 @@ from matplotlib.figure import Figure
 from mld_ff.report.plots import Band, plot_lines
 from mld_ff.report.statistics import Statistic
 from mld_ff.trajectory import Floats
+
+if TYPE_CHECKING:
+    from mld_ff.report.movies import Movie
 
 WITHIN = 2.0
 """Learned and reference agree where they differ by at most this many of their joint standard
@@ -61,6 +64,8 @@ class Comparison:
     """By file name."""
     series: dict[str, Any] = field(default_factory=dict)
     """Every number drawn, by figure and trajectory."""
+    movies: dict[str, Movie] = field(default_factory=dict)
+    """Frames to look at, by trajectory."""
     notes: list[str] = field(default_factory=list)
     """What was left out, and why."""
 

@@ -28,9 +28,12 @@ SHORTEST_DIFFUSION_PS = 1.0
 about diffusion.
 """
 CAPTION = (
-    "Mean-square displacement of centres of mass. The diffusion constant is a sixth of its"
-    f" slope from {DIFFUSION_FROM:g} of the longest lag on, with the error of the mean over the"
-    " molecules (bands)."
+    "Mean-square displacement of centres of mass, with the error of the mean over the molecules"
+    " (bands). D is a sixth of the slope from {start:.2g} to {end:.2g} ps. Molecules that still"
+    " rattle in their cages have no constant slope there, and lags of many picoseconds are needed"
+    " for the diffusive regime. D is that of this box: a cube of L has D smaller than a large box"
+    " by 2.837 kT / (6πηL) (Yeh and Hummer, J. Phys. Chem. B 108, 15873, 2004), which is not"
+    " added."
 )
 
 
@@ -64,7 +67,8 @@ def compare_diffusion(frames: Mapping[str, Trajectory], kind: TopologyKind) -> C
             n = msd.shape[1]
             error = msd.std(axis=1, ddof=1) / math.sqrt(n) if n > 1 else np.full(len(lag), np.nan)
             curves[name].append((lag, msd.mean(axis=1), error))
-    comparison.draw("displacement", CAPTION, formulas, curves, ("lag [ps]", "MSD [Å²]"))
+    caption = CAPTION.format(start=DIFFUSION_FROM * longest_ps, end=longest_ps)
+    comparison.draw("displacement", caption, formulas, curves, ("lag [ps]", "MSD [Å²]"))
     return comparison
 
 

@@ -9,9 +9,32 @@ from matplotlib.figure import Figure
 
 from mld_ff.files import to_json, write_atomically
 from mld_ff.inference import ExponentScan
-from mld_ff.report.style import legend_above, panels, save_figure, wide_panels
+from mld_ff.report.comparison import Drawing
+from mld_ff.report.style import PURPLE, legend_above, panels, save_figure, wide_panels
 
 SCAN = "scan.json"
+
+
+def draw_scan(scan: ExponentScan | None) -> dict[str, Drawing]:
+    """All figures of a scan, by file name."""
+    if scan is None:
+        return {}
+    return {
+        "exponents": Drawing(
+            "Relative RMSE over the exponent of one invariant, all else refitted.",
+            plot_exponents(scan),
+        ),
+        "plane": Drawing(
+            "Relative RMSE over the exponents of two invariants; crosses: the least. The diagonal"
+            " is one exponent twice, and beyond the colours.",
+            plot_plane(scan),
+        ),
+        "sensitivities": Drawing(
+            "What each invariant, with its partners refitted, takes off the relative RMSE of each"
+            " species.",
+            plot_sensitivities(scan),
+        ),
+    }
 
 
 def plot_exponents(scan: ExponentScan) -> Figure:
@@ -22,7 +45,7 @@ def plot_exponents(scan: ExponentScan) -> Figure:
         axis.plot(scan.exponents, scan.one[:, k], "o-", ms=3, label="reciprocal")
         axis.plot(scan.exponents, agents, "s--", ms=3, color="0.5", label="agents")
         best = scan.best_exponent[species]
-        axis.axvline(best, color="C3", lw=0.8, ls=":")
+        axis.axvline(best, color=PURPLE, lw=0.8, ls=":")
         axis.set(title=f"{species}: best n = {best:g}", xlabel="exponent n", ylabel="relative RMSE")
     legend_above(figure, axes[0])
     return figure
@@ -34,16 +57,18 @@ def plot_plane(scan: ExponentScan) -> Figure:
     n = np.array(scan.exponents)
     for k, (axis, species) in enumerate(zip(axes, scan.species, strict=True)):
         z = scan.plane[..., k]
-        image = axis.pcolormesh(n, n, z, cmap="viridis_r", shading="nearest")
+        pairs = z[~np.eye(len(n), dtype=bool)]  # one exponent twice is one exponent: far worse
+        low, high = (float(pairs.min()), float(pairs.max())) if pairs.size else (None, None)
+        image = axis.pcolormesh(n, n, z, cmap="viridis_r", shading="nearest", vmin=low, vmax=high)
         i, j = np.unravel_index(np.argmin(z), z.shape)
-        axis.plot(n[j], n[i], "x", color="C3", mew=2)
+        axis.plot(n[j], n[i], "x", color=PURPLE, mew=2)
         axis.set(
             title=f"{species}: least {z.min():.3f}",
             xlabel="exponent n",
             ylabel="exponent m",
             aspect="equal",
         )
-        figure.colorbar(image, ax=axis, label="relative RMSE", shrink=0.7)
+        figure.colorbar(image, ax=axis, label="relative RMSE", shrink=0.7, extend="max")
     return figure
 
 
@@ -78,9 +103,5 @@ def load_scan(directory: Path) -> ExponentScan:
 def write_scan(out: Path, scan: ExponentScan) -> list[Path]:
     """scan.json and the figures, as PNG; returns the files."""
     write_atomically(out / SCAN, to_json(scan.to_dict(), indent=1))
-    figures = {
-        "exponents": plot_exponents(scan),
-        "plane": plot_plane(scan),
-        "sensitivities": plot_sensitivities(scan),
-    }
-    return [out / SCAN, *(save_figure(f, out / f"{name}.png") for name, f in figures.items())]
+    figures = draw_scan(scan).items()
+    return [out / SCAN, *(save_figure(d.figure, out / f"{name}.png") for name, d in figures)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +14,16 @@ from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import PairTerm
-from mld_ff.report.style import REFERENCE, legend_above, panels
+from mld_ff.report.comparison import Drawing
+from mld_ff.report.style import (
+    BLUE,
+    COLOURS,
+    PURPLE,
+    REFERENCE,
+    VERMILION,
+    legend_above,
+    panels,
+)
 from mld_ff.trajectory import Floats
 from mld_ff.units import EV_TO_MEV
 
@@ -23,8 +33,43 @@ ERRORS_DRAWN = 2.0
 """Half the width of bands, in standard errors."""
 
 
+ANGLE_GRID = 48
+"""Points along each side of maps over distance and angle."""
 NEAREST_A = 1.0
 """Densities are drawn from here on where no data tell how near neighbours come."""
+
+
+def draw_loss(loss: AgentLoss, tells_its_fit: bool) -> dict[str, Drawing]:
+    """All figures of a loss, by file name; of its errors where it tells how it was fitted."""
+    drawings = {}
+    told = (
+        "with twice its error (band: jack-knife over contiguous blocks of frames, of the function"
+        " as a whole, since errors of its coefficients are correlated); grey: how many pairs the"
+        " data hold; dotted: walls, where they hold none."
+    )
+    if tells_its_fit:
+        caption = "Relative RMSE of forces on frames that the fit has not seen."
+        drawings["errors"] = Drawing(caption, plot_errors(loss))
+    if loss.free_terms:
+        caption = f"Learned loss of free pairs, {told}"
+        drawings["pairs"] = Drawing(caption, plot_pair_functions(loss))
+    if (bonded := plot_bonded_functions(loss)) is not None:
+        drawings["bonds"] = Drawing(f"Learned loss of bonded pairs, {told}", bonded)
+    if (maps := plot_angles(loss)) is not None:
+        caption = (
+            "Learned loss of angles: what all channels of orders 1 and 2 together make of two"
+            " neighbours, both at r from the atom between them and at an angle. Colours end where"
+            " a twentieth of the map is beyond."
+        )
+        drawings["three_body"] = Drawing(caption, maps)
+    if (channels := plot_channels(loss)) is not None:
+        caption = (
+            "What a neighbour at r adds to the density of each channel, by species (dotted: closer"
+            " than any neighbour in the data), and what a density one away from its mean costs; the"
+            " variance of every density is one."
+        )
+        drawings["channels"] = Drawing(caption, channels)
+    return drawings
 
 
 def plot_pair_functions(loss: AgentLoss) -> Figure:
@@ -55,10 +100,10 @@ def _plot_terms(terms: Sequence[PairTerm]) -> Figure:
         u, _ = term.evaluate(r)
         if term.coverage:
             _draw_coverage(axis, term)
-        axis.plot(r[learned], u[learned], color="C0", label="learned")
+        axis.plot(r[learned], u[learned], color=BLUE, label="learned")
         for outside in (r < r[learned][0], r > r[learned][-1]):
             axis.plot(
-                r[outside], u[outside], color="C3", ls=":", label="wall" if outside[0] else None
+                r[outside], u[outside], color=PURPLE, ls=":", label="wall" if outside[0] else None
             )
         bottom, top = float(u[learned].min()), float(u[learned].max())
         room = 0.12 * (top - bottom)
@@ -93,7 +138,7 @@ def _draw_coverage(axis: Axes, term: PairTerm) -> None:
         low, high = term.learned_A
         learned = ((low <= centre) & (centre <= high)).tolist()
         axis.fill_between(
-            centre, u - band, u + band, learned, color="C0", alpha=0.3, lw=0, label="± 2 errors"
+            centre, u - band, u + band, learned, color=BLUE, alpha=0.3, lw=0, label="± 2 errors"
         )
 
 
@@ -108,7 +153,7 @@ def plot_channels(loss: AgentLoss) -> Figure | None:
         for neighbour, kind in zip(term.neighbours, _kinds(loss, term), strict=True):
             nearest_A = _nearest(loss, kind)
             r = np.linspace(min(nearest_A, term.cutoff_A) - 0.3, term.cutoff_A, 400)
-            density, color = term.density(neighbour, r), f"C{kinds.index(kind)}"
+            density, color = term.density(neighbour, r), COLOURS[kinds.index(kind) % len(COLOURS)]
             seen = r >= nearest_A
             axis.plot(r, density, color=color, ls=":")
             axis.plot(r[seen], density[seen], color=color, label="–".join(kind))
@@ -116,6 +161,39 @@ def plot_channels(loss: AgentLoss) -> Figure | None:
         strength = f"{EV_TO_MEV * term.strength_eV:+.3g} meV"
         axis.set(title=f"{term.name}, {strength}", xlabel="r [Å]", ylabel="φ(r)")
     legend_above(figure, max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[1])))
+    return figure
+
+
+def plot_angles(loss: AgentLoss) -> Figure | None:
+    """What all channels of orders 1 and 2 together make of two neighbours of one kind, both at r
+    and at an angle: 2 λ φ(r)² cos θ and 2 λ φ(r)² (cos² θ - ⅓), summed; None where there are none.
+    """
+    channels = [term for term in loss.channels if term.order]
+    kinds = [
+        (centre, other)
+        for centre in loss.species
+        for other in loss.species
+        if any(t.is_of(n, centre, other) for t in channels for n in t.neighbours)
+    ]
+    if not kinds:
+        return None
+    figure, axes = panels(len(kinds))
+    for axis, (centre, other) in zip(axes, kinds, strict=True):
+        nearest_A = _nearest(loss, (centre, other))
+        r = np.linspace(nearest_A, max(t.cutoff_A for t in channels), ANGLE_GRID)
+        degrees = np.linspace(0, 180, ANGLE_GRID)
+        cosine = np.cos(np.radians(degrees))[:, None]
+        energy = np.zeros((len(degrees), len(r)))
+        for term in channels:
+            of_kind = [n for n in term.neighbours if term.is_of(n, centre, other)]
+            density = sum((term.density(n, r) for n in of_kind), np.zeros(len(r)))
+            turn = cosine if term.order == 1 else cosine**2 - 1 / 3
+            energy += 2 * EV_TO_MEV * term.strength_eV * density**2 * turn
+        most = float(np.quantile(np.abs(energy), 0.95)) or 1.0
+        look: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -most, "vmax": most, "rasterized": True}
+        drawn = axis.pcolormesh(r, degrees, energy, **look)
+        figure.colorbar(drawn, ax=axis, label="loss [meV]", extend="both")
+        axis.set(title=f"{other}–{centre}–{other}", xlabel="r [Å]", ylabel="angle [°]")
     return figure
 
 
@@ -170,7 +248,9 @@ def plot_errors(loss: AgentLoss) -> Figure:
     for k, (label, name) in enumerate(fits.items()):
         values = [loss.provenance[name][s] for s in loss.species]
         offset = (k - (len(fits) - 1) / 2) * width
-        bars = axis.bar(x + offset, values, 0.9 * width, color=("C0", "0.6", "C1")[k], label=label)
+        bars = axis.bar(
+            x + offset, values, 0.9 * width, color=(BLUE, "0.6", VERMILION)[k], label=label
+        )
         axis.bar_label(bars, fmt="%.3f", fontsize=7)
     axis.set(xticks=x, xticklabels=loss.species, ylabel="relative RMSE of forces")
     axis.margins(y=0.1)

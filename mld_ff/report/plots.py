@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mld_ff.report.style import (
+    PURPLE,
     REFERENCE,
     label_of,
     legend_above,
@@ -26,6 +27,8 @@ Band = tuple[Floats, ...]
 """x and y of a curve, and the standard error of y where it is known."""
 HIGHEST_SHOWN = 8.0
 """Of g(r)."""
+LEFT_OF_PEAKS_A = 1.0
+"""g(r) is drawn from here on, in all panels with the same ranges."""
 SMOOTHED = 0.025
 """Running means are taken over this fraction of a series."""
 
@@ -34,24 +37,29 @@ def plot_radial_distributions(inspections: Mapping[str, Inspection]) -> Figure:
     """g(r) of every free term, reference and runs; peaks of bonds among them are cut off."""
     names = [n for n in inspections[REFERENCE].survey.distances if not n.startswith("bonded:")]
     figure, axes = panels(len(names))
+    highest = 0.0
     for axis, name in zip(axes, names, strict=True):
         for label, inspection in inspections.items():
             if name in inspection.survey.distances:
-                axis.plot(
-                    *inspection.radial_distribution(name),
-                    **style_of(label),
-                    label=label_of(label),
-                )
+                r, g = inspection.radial_distribution(name)
+                axis.plot(r, g, **style_of(label), label=label_of(label))
+                highest = max(highest, float(g[r > LEFT_OF_PEAKS_A].max(initial=0)))
         axis.axhline(1, color="0.8", lw=0.8, zorder=0)
         axis.set(
-            title=name,
+            title=_pair(name),
             xlabel="r [Å]",
             ylabel="g(r)",
-            ylim=(0, min(axis.get_ylim()[1], HIGHEST_SHOWN)),
-            xlim=(1, inspections[REFERENCE].survey.cutoff_A),
+            xlim=(LEFT_OF_PEAKS_A, inspections[REFERENCE].survey.cutoff_A),
         )
+    for axis in axes:
+        axis.set_ylim(0, min(1.05 * highest, HIGHEST_SHOWN))
     legend_above(figure, axes[0])
     return figure
+
+
+def _pair(term: str) -> str:
+    """Its species."""
+    return term.partition(":")[2].replace("-", "–")
 
 
 def plot_bonded(inspections: Mapping[str, Inspection]) -> Figure | None:
@@ -68,7 +76,7 @@ def plot_bonded(inspections: Mapping[str, Inspection]) -> Figure | None:
             counts = np.array(data["counts"], float)
             r = data["start_A"] + 0.01 * (np.arange(len(counts)) + 0.5)
             axis.plot(r, counts / (counts.sum() * 0.01), **style_of(label), label=label_of(label))
-        axis.set(title=name, xlabel="r [Å]", ylabel="density [1/Å]", ylim=(0, None))
+        axis.set(title=_pair(name), xlabel="r [Å]", ylabel="density [1/Å]", ylim=(0, None))
     legend_above(figure, axes[0])
     return figure
 
@@ -88,9 +96,11 @@ def plot_kinetic_energy(
         color = style_of(label)["color"]
         axis.plot(time_ps, energy, color=color, lw=0.6, alpha=0.4)
         axis.plot(*_running_mean(time_ps, energy), color=color, lw=1.6)
-        axis.axhline(target_K[label] * per_kelvin, color="C3", lw=0.9, ls=":")
+        axis.axhline(target_K[label] * per_kelvin, color=PURPLE, lw=0.9, ls=":")
         axis.set_title(label_of(label), fontsize=9, loc="left")
-        axis.set(xlabel="time [ps]", ylabel="E$_{kin}$ [eV/atom]", xlim=(time_ps[0], time_ps[-1]))
+        axis.set(
+            xlabel="time [ps]", ylabel="kinetic energy [eV/atom]", xlim=(time_ps[0], time_ps[-1])
+        )
         kelvin = axis.secondary_yaxis(
             "right", functions=(partial(mul, 1 / per_kelvin), partial(mul, per_kelvin))
         )

@@ -23,11 +23,16 @@ from mld_ff.report.coordination import Shells, first_shells, measure_shells
 from mld_ff.report.observables import measure
 from mld_ff.report.statistics import FEWEST_FRAMES, N_BLOCKS, Statistic, block_error, spread
 from mld_ff.survey import Inspection, inspect, joined
-from mld_ff.trajectory import Floats, Trajectory
+from mld_ff.trajectory import Floats, Ints, Trajectory
 
 Key = TypeVar("Key")
 FRAMES_FOR_BONDS = 200
 """Hydrogen bonds are counted in at most this many frames, spread evenly."""
+ACCEPTORS = ("O", "N")
+LONGEST_BOND_A = 3.5
+"""From donor to acceptor of a hydrogen bond, at most."""
+LEAST_ANGLE_DEG = 150.0
+"""Between donor, hydrogen and acceptor, at least."""
 WATER = {
     "bonded:O-H mean_A": "oh_mean_A",
     "bonded:O-H std_A": "oh_std_A",
@@ -194,18 +199,40 @@ def measure_angles(topology: Topology, frames: Trajectory) -> dict[Path, Floats]
 def count_hydrogen_bonds(topology: Topology, frames: Trajectory) -> Floats:
     """Hydrogen bonds per molecule in at most FRAMES_FOR_BONDS frames, (f,); empty where there is no
     hydrogen on O or N.
-
-    Donor–acceptor below 3.5 Å, angle above 150° (MDAnalysis); O and N take part.
     """
-    heavy = [k for k, s in enumerate(topology.symbols) if s in ("O", "N")]
-    hydrogens = [h for k in heavy for h in topology.neighbours[k] if topology.symbols[h] == "H"]
-    if not hydrogens:
+    if not donors(topology):
         return np.zeros(0)
     some = spread(frames, FRAMES_FOR_BONDS)
+    found = find_hydrogen_bonds(topology, some)
+    counts = np.bincount(found[:, 0], minlength=some.n_frames)
+    return np.asarray(counts / len(topology.molecules), dtype=np.float64)
+
+
+def donors(topology: Topology) -> list[int]:
+    """Hydrogens on O or N."""
+    return [
+        h
+        for k, s in enumerate(topology.symbols)
+        if s in ACCEPTORS
+        for h in topology.neighbours[k]
+        if topology.symbols[h] == "H"
+    ]
+
+
+def find_hydrogen_bonds(topology: Topology, frames: Trajectory) -> Ints:
+    """Frame, hydrogen and acceptor of every hydrogen bond, (B, 3).
+
+    Donor–acceptor below LONGEST_BOND_A, donor–hydrogen–acceptor above LEAST_ANGLE_DEG
+    (MDAnalysis); O and N take part.
+    """
+    hydrogens = donors(topology)
+    if not hydrogens:
+        return np.zeros((0, 3), np.int64)
+    heavy = [k for k, s in enumerate(topology.symbols) if s in ACCEPTORS]
     universe = MDAnalysis.Universe.empty(topology.n_atoms, trajectory=True)
-    boxes = np.array([cell_to_cellpar(c) for c in some.cell], dtype=np.float32)
+    boxes = np.array([cell_to_cellpar(c) for c in frames.cell], dtype=np.float32)
     universe.load_new(
-        some.positions.astype(np.float32), format=MemoryReader, order="fac", dimensions=boxes
+        frames.positions.astype(np.float32), format=MemoryReader, order="fac", dimensions=boxes
     )
     universe.add_TopologyAttr("bonds", topology.bonds)
     with warnings.catch_warnings():
@@ -215,11 +242,13 @@ def count_hydrogen_bonds(topology: Topology, frames: Trajectory) -> Floats:
             donors_sel=_selection(sorted({k for h in hydrogens for k in topology.neighbours[h]})),
             hydrogens_sel=_selection(hydrogens),
             acceptors_sel=_selection(heavy),
-            d_a_cutoff=3.5,
+            d_a_cutoff=LONGEST_BOND_A,
+            d_h_a_angle_cutoff=LEAST_ANGLE_DEG,
             update_selections=False,
         )
         analysis.run()
-    return np.asarray(analysis.count_by_time() / len(topology.molecules), dtype=np.float64)
+    found = np.asarray(analysis.results.hbonds).reshape(-1, 6)
+    return np.asarray(found[:, [0, 2, 3]].astype(np.int64))
 
 
 def _selection(atoms: list[int]) -> str:

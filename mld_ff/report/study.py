@@ -9,10 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mld_ff.errors import InputError
-from mld_ff.geometry.system import systems
 from mld_ff.geometry.topology import topology_of
 from mld_ff.inference import ExponentScan
 from mld_ff.loss.model import AgentLoss
@@ -22,8 +19,10 @@ from mld_ff.report.bonds import compare_bonds, compare_same_start
 from mld_ff.report.comparison import DISTANCES, Compared, Comparison, Drawing
 from mld_ff.report.diffusion import compare_diffusion
 from mld_ff.report.distributions import compare_structure
+from mld_ff.report.forces import compare_forces_of_loss
 from mld_ff.report.heat import compare_heat
-from mld_ff.report.learned import plot_forces
+from mld_ff.report.methods import Simulated
+from mld_ff.report.movies import Movie, compare_frames
 from mld_ff.report.partners import compare_partners
 from mld_ff.report.recomputed import RecomputedForces, compare_forces
 from mld_ff.report.runs import (
@@ -33,16 +32,14 @@ from mld_ff.report.runs import (
     read_learned_runs,
 )
 from mld_ff.report.speed import Speed, compare_speeds
-from mld_ff.report.statistics import FEWEST_FRAMES, UNKNOWN, Statistic, spread
+from mld_ff.report.statistics import FEWEST_FRAMES, UNKNOWN, Statistic
 from mld_ff.report.style import REFERENCE, label_of, subject
 from mld_ff.report.vibrations import compare_vibrations
-from mld_ff.trajectory import Floats, FrameSource, Trajectory
+from mld_ff.trajectory import FrameSource, Trajectory
 from mld_ff.verification import Verification
 
 MASS_TOLERANCE = 0.01
 """Part of it that the mean mass of an element may differ by: 0.5 % of a wavenumber."""
-FRAMES_WITH_FORCES = 20
-"""Forces of so many frames of the reference, spread evenly, are drawn."""
 
 
 @dataclass
@@ -69,6 +66,10 @@ class Study:
     """By file name."""
     series: dict[str, Any] = field(default_factory=dict)
     """Every curve drawn, by figure and trajectory."""
+    movies: dict[str, Movie] = field(default_factory=dict)
+    """Frames to look at, of the reference and the runs."""
+    simulated: dict[str, Simulated] = field(default_factory=dict)
+    """What the reference and the runs are of."""
     notes: list[str] = field(default_factory=list)
     """What was left out, and why."""
 
@@ -83,12 +84,18 @@ class Study:
         """Whether the loss was fitted, and not written by hand."""
         return "relative_rmse" in self.loss.provenance
 
+    @property
+    def is_matched(self) -> bool:
+        """Whether distances were matched to those of the reference."""
+        return "matched" in self.loss.provenance
+
     def add(self, comparison: Comparison) -> None:
         """Add what one kind of observable says."""
         for name, statistics in comparison.statistics.items():
             self.statistics.setdefault(name, {}).update(statistics)
         self.drawings |= comparison.drawings
         self.series |= comparison.series
+        self.movies |= comparison.movies
         self.notes += comparison.notes
 
     @property
@@ -173,14 +180,20 @@ def compare_runs(
     if scan is not None:
         study.notes += _check_scan(scan, loss)
     frames = {REFERENCE: reference} | {run.name: run.settled for run in runs}
+    study.simulated = {REFERENCE: Simulated.of(reference, topology)} | {
+        run.name: Simulated.of(
+            run.frames, topology_of(run.frames, loss.topology_kind), run.settings
+        )
+        for run in runs
+    }
     study.notes += _too_short(frames)
     study.add(compare_structure(frames, cutoff_A, topology.kind, progress))
     if not source.origin.is_dynamics:
         study.notes.append(_one_by_one(source.origin))
     else:
         _add_dynamics(study, source, reference, runs, seed, progress)
-    if reference.forces is not None:
-        study.add(_compare_with_forces(loss, spread(reference, FRAMES_WITH_FORCES)))
+    study.add(compare_frames(loss, frames, source.origin.is_dynamics))
+    study.add(compare_forces_of_loss(loss, reference))
     return study
 
 
@@ -251,18 +264,3 @@ def _too_short(frames: Mapping[str, Trajectory]) -> list[str]:
         for name, t in frames.items()
         if t.n_frames < FEWEST_FRAMES
     ]
-
-
-def _compare_with_forces(loss: AgentLoss, frames: Trajectory) -> Comparison:
-    """Forces that the loss gives in some frames of the reference, against the reference's own."""
-    assert frames.forces is not None
-    every = systems(topology_of(frames, loss.topology_kind), frames, loss.cutoff_A)
-    learned = np.array([loss.evaluate(system).forces for system in every])
-    pairs: dict[str, tuple[Floats, Floats]] = {}
-    for species in loss.species:
-        mine = np.array([[s == species] * 3 for s in frames.symbols])
-        if frames.fixed is not None:
-            mine &= ~frames.fixed
-        pairs[species] = frames.forces[:, mine].ravel(), learned[:, mine].ravel()
-    caption = f"Forces of {frames.n_frames} frames, learned against {frames.origin.name}."
-    return Comparison(drawings={"forces": Drawing(caption, plot_forces(pairs))})

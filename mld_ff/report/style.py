@@ -15,8 +15,14 @@ from mld_ff.engines.registry import ENGINES
 
 REFERENCE = "reference"
 """What its curves and numbers are called beside the names of runs."""
-MORE_COLOURS = ("C2", "C4", "C5", "C6", "C8", "C9")
-"""Of the second and later runs by one engine; C3 marks walls and targets, C7 is grey."""
+BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE = COLOURS = (
+    *("#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#cc79a7"),
+)
+"""Okabe and Ito's, which those who are colour-blind tell apart (https://jfly.uni-koeln.de/color/);
+PURPLE marks walls and targets.
+"""
+MORE_COLOURS = (GREEN, ORANGE, SKY, "#999999")
+"""Of the second and later runs by one engine."""
 PANEL = (2.8, 2.4)
 """Width and height of a panel [inch]; two of them make a figure, which reads at half the width of a
 page.
@@ -42,7 +48,7 @@ def style_of(name: str) -> dict[str, Any]:
     if name == REFERENCE:
         return {"color": "black", "lw": 1.8}
     engine, _, which = name.partition(" ")
-    color = MORE_COLOURS[(int(which) - 2) % 6] if which else ENGINES[engine].color
+    color = MORE_COLOURS[(int(which) - 2) % len(MORE_COLOURS)] if which else ENGINES[engine].color
     return {"color": color, "ls": ENGINES[engine].linestyle}
 
 
@@ -52,6 +58,8 @@ def panels(n: int) -> tuple[Figure, list[Axes]]:
     rows = math.ceil(n / columns)
     figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_prop_cycle(color=COLOURS)
     for axis in axes.flat[n:]:
         axis.set_visible(False)
     return figure, list(axes.flat[:n])
@@ -60,7 +68,10 @@ def panels(n: int) -> tuple[Figure, list[Axes]]:
 def wide_panels(n: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
     """A figure of n panels of some height [inch] on top of each other, each as wide as two."""
     figure = Figure(figsize=(2 * PANEL[0], n * height), layout="constrained")
-    return figure, list(figure.subplots(n, squeeze=False, **options)[:, 0])
+    axes = figure.subplots(n, squeeze=False, **options)[:, 0]
+    for axis in axes:
+        axis.set_prop_cycle(color=COLOURS)
+    return figure, list(axes)
 
 
 def legend_above(figure: Figure, axis: Axes) -> None:

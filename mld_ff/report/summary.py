@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mld_ff.report.style import REFERENCE, label_of
+from mld_ff.report.symbols import is_matched, symbol_of
 from mld_ff.tables import Table, with_error
 from mld_ff.verification import Verification
 
@@ -23,7 +24,10 @@ def observables_table(study: Study) -> Table:
     rows = []
     for observable, compared in observables.items():
         reference = next(iter(compared.values())).reference
-        row = [observable, with_error(reference.value, reference.error)]
+        symbol = symbol_of(observable)
+        if study.is_matched and is_matched(observable):
+            symbol += " (matched)"
+        row = [symbol, with_error(reference.value, reference.error)]
         for of_run in compared.values():
             row += [with_error(of_run.learned.value, of_run.learned.error), VERDICTS[of_run.within]]
         rows.append(row)

@@ -57,11 +57,14 @@ def test_main_command_leaves_what_the_readme_promises(built: Path) -> None:
     } <= set(promised)
     for name in promised:
         assert (built / name).exists(), name
-    page = (built / "report.html").read_text(encoding="utf-8")
-    assert (
-        page.count("data:image/png;base64,") == len(list((built / "figures").glob("*.png"))) == 11
+    page, light = (
+        (built / name).read_text(encoding="utf-8") for name in ("report.html", "report-light.html")
     )
-    assert "FAILED" not in page
+    n_figures = len(list((built / "figures").glob("*.png")))
+    assert light.count("data:image/png;base64,") == page.count('src="data:image/png') == n_figures
+    assert n_figures == 15
+    assert len(page) < 8e6 and len(light) < 1e6
+    assert "FAILED" not in light
 
 
 def test_main_command_learns_verifies_and_runs(built: Path) -> None:

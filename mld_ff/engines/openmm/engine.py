@@ -31,7 +31,7 @@ OPENMM = Engine(
     # By its own forces. In Python it is 0.74 of LAMMPS's in the same run, but loops of matching
     # and refining, which go by this, have not been tried with that yet.
     collective_us_per_atom=44.9,
-    color="C0",
+    color="#0072b2",
     device_options=("platform", "precision", "many_body"),
     many_body_ways=lazily(f"{HERE}.many_body", "many_body_ways"),
     version=lazily(f"{HERE}.platforms", "version"),

@@ -1,0 +1,181 @@
+"""The page of a report in a browser: it answers, at any width, light and dark, and asks nobody.
+
+pytest -n 0 -m regression tests/regression/test_browser.py
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import EXAMPLE
+
+from mld_ff.engines.settings import MD
+from mld_ff.loss.model import AgentLoss
+from mld_ff.production.simulation import run
+from mld_ff.report import compare_runs, write_report
+from mld_ff.sources.cp2k import open_cp2k
+from mld_ff.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.regression
+DESKTOP, PHONE = 1200, 390
+PATIENCE_MS = 300_000
+"""WebGL is computed by the CPU here."""
+FIGURES = "figure[data-name]"
+ALTS = "[...document.querySelectorAll('figure[data-name] img')].map((image) => image.alt)"
+FRAMES_SHOWN = "movie.viewers.map((viewer) => viewer.structure.pinned()[0].structure)"
+SIZES_OF_PANELS = """Bokeh.documents.flatMap((d) => [...d.roots()]).map((panel) => {
+    const { width, height } = Bokeh.index.find_one(panel).frame.bbox;
+    return [width, height];
+})"""
+PLACE_OF_POINT = """([name, renderer, k]) => {
+    const panel = panelsOf(name)[0], view = Bokeh.index.find_one(panel);
+    const { data } = curvesOf(panel)[renderer][1];
+    const box = view.canvas_view.el.getBoundingClientRect();
+    const { x_scale, y_scale } = view.frame;
+    return {
+        value: [data.x[k], data.y[k]],
+        at: [box.x + x_scale.compute(data.x[k]), box.y + y_scale.compute(data.y[k])],
+    };
+}"""
+
+
+@pytest.fixture(scope="module")
+def report(
+    power_water: AgentLoss, water: Trajectory, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("page")
+    run(power_water, water[600], "lammps", out / "run", MD(time_ps=0.5, every_fs=5.0))
+    write_report(out, compare_runs(open_cp2k(EXAMPLE, skip_fs=5000), [out / "run"]))
+    return out
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    if (chromium := shutil.which("chromium")) is None:
+        pytest.skip("no chromium here: apt-get install chromium")
+    options = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=options)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser: Browser, page_file: Path, width: int, scheme: Any = "light") -> Iterator[Page]:
+    """A page in a window. In the end, nothing was wrong on its console, and nobody was asked."""
+    size: Any = {"width": width, "height": 900}
+    context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
+    context.set_default_timeout(PATIENCE_MS)
+    errors: list[str] = []
+    asked: list[str] = []
+    page = context.new_page()
+    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(page_file.as_uri())
+    page.wait_for_function("Bokeh.documents.length > 0 && Bokeh.documents[0].is_idle")
+    yield page
+    context.close()
+    elsewhere = [url for url in asked if not url.startswith(("data:", "blob:"))]
+    assert errors == [] and elsewhere == [page_file.as_uri()]
+
+
+def show(page: Page, element: str) -> None:
+    page.evaluate("(id) => document.getElementById(id).scrollIntoView()", element)
+
+
+def point(page: Page, *of: Any) -> tuple[list[float], list[float]]:
+    """Value of a point of a figure (name, curve, number) and where it is in the window."""
+    show(page, f"figure-{of[0]}")
+    found = page.evaluate(PLACE_OF_POINT, list(of))
+    return found["value"], found["at"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [DESKTOP, PHONE])
+def test_page_fits_in_light_and_dark(
+    browser: Browser, report: Path, width: int, scheme: str
+) -> None:
+    with opened(browser, report / "report.html", width, scheme) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        brightness = sum(int(x) for x in re.findall(r"\d+", background)[:3]) / 3
+        assert (brightness < 60) if scheme == "dark" else (brightness > 200)
+        assert all(len(alt) > 5 for alt in page.evaluate(ALTS))
+        sizes = page.evaluate(SIZES_OF_PANELS)
+        assert len(sizes) == page.locator("figure.answers .panel").count() > 10
+        assert min(min(size) for size in sizes) > 100, sizes
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
+def test_a_picked_point_shows_its_frame(
+    browser: Browser, report: Path, width: int, scheme: str
+) -> None:
+    with opened(browser, report / "report.html", width, scheme) as page:
+        show(page, "movie")
+        page.wait_for_function("document.documentElement.dataset.movie === 'open'")
+        assert page.evaluate(FRAMES_SHOWN) == [0, 0]
+        (time_ps, _), at = point(page, "force_error", 0, 5)
+        page.mouse.click(*at)
+        page.wait_for_function(f"{FRAMES_SHOWN}.every((frame) => frame === 5)")
+        assert page.locator("#time").inner_text() == f"{time_ps:.2f} ps"
+        page.locator("#frame").focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function(f"{FRAMES_SHOWN}.every((frame) => frame === 6)")
+
+
+def test_frames_play_and_are_coloured(browser: Browser, report: Path) -> None:
+    with opened(browser, report / "report.html", DESKTOP) as page:
+        show(page, "movie")
+        page.wait_for_function("document.documentElement.dataset.movie === 'open'")
+        page.locator("#play").click()
+        page.wait_for_function(f"{FRAMES_SHOWN}[0] > 1")
+        page.locator("#play").click(force=True)  # not waiting until nothing moves
+        assert page.locator("#play").get_attribute("aria-pressed") == "false"
+        page.select_option("#colour", "force error [meV/Å]")
+        page.check("#hbonds", force=True)
+        page.check("#shell", force=True)
+        look = page.evaluate("movie.viewers[0].saveSettings().structure[0]")
+        assert look["color"]["property"] == "force error [meV/Å]"
+        assert look["shape"] == "hydrogen bonds" and look["environments"]["activated"] is True
+
+
+def test_values_are_read_and_saved(browser: Browser, report: Path) -> None:
+    """Under the pointer, and as files: what report.json holds."""
+    series = json.loads((report / "report.json").read_text(encoding="utf-8"))["series"]
+    r, g = series["rdf"]["reference"]["free:O-O"]
+    k = g.index(max(g))
+    with opened(browser, report / "report.html", DESKTOP) as page:
+        value, at = point(page, "rdf", 0, k)
+        assert value == pytest.approx([r[k], g[k]], rel=1e-6)
+        page.mouse.move(*at)
+        page.get_by_text(f"{g[k]:.4g}").first.wait_for()
+        for kind, holds in {"csv": f"{value[0]}", "svg": "<svg"}.items():
+            with page.expect_download() as download:
+                page.locator(f"#figure-rdf [data-save={kind}]").click()
+            assert download.value.suggested_filename.endswith(f".{kind}")
+            assert holds in Path(download.value.path()).read_text(encoding="utf-8")
+
+
+def test_pictures_show_without_scripts(browser: Browser, report: Path) -> None:
+    """The light page, and the full one with scripts off."""
+    for name in ("report.html", "report-light.html"):
+        context = browser.new_context(java_script_enabled=False)
+        page = context.new_page()
+        page.goto((report / name).as_uri())
+        pictures = page.locator(f"{FIGURES} img")
+        assert pictures.count() == len(list((report / "figures").glob("*.png")))
+        assert all(picture.is_visible() for picture in pictures.all())
+        assert not any(panel.is_visible() for panel in page.locator(".panels, #movie").all())
+        context.close()
