@@ -111,7 +111,7 @@ def test_unknown_kind_and_field_are_refused(model: Path) -> None:
     name = json.loads(text)["terms"][0]["name"]
     assert (
         error == f"{model}: term {name!r} is of unknown kind 'morse'; known: power, spline, bond,"
-        " collective"
+        " collective, charge"
     )
     model.write_text(text)
     error = load_error(model, lambda data: data["terms"][1].update(colour="red"))
