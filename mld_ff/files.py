@@ -5,29 +5,47 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from mld_ff.errors import InputError
 
+KINDS = {stat.S_ISDIR: "a directory", stat.S_ISFIFO: "a FIFO", stat.S_ISSOCK: "a socket"}
 MOST_JSON_BYTES = 1 << 28
 """A run.json of a million atoms has a quarter of it."""
 
 
-def write_atomically(file: Path, content: str | bytes) -> None:
-    """Write beside, then rename: a reader never sees half a file. Raises InputError if that is not
-    possible.
-    """
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
+def check_writable(file: Path) -> None:
+    """Raise InputError if there is something at a name, a link followed, that is no file."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content.encode() if isinstance(content, str) else content)
-        beside.replace(file)
+        mode = file.stat().st_mode
+    except FileNotFoundError:
+        return
     except OSError as error:
-        if beside.parent.is_dir():
-            beside.unlink(missing_ok=True)
+        raise InputError(f"cannot be written: {error.strerror}", file) from None
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_kind, name in KINDS.items() if is_kind(mode)), "a device")
+        raise InputError(f"is {kind}: give the name of a file to write", file)
+
+
+def write_atomically(file: Path, content: str | bytes) -> None:
+    """Write beside, then rename: a reader never sees half a file. A link stays, and what it points
+    to is replaced. Raises InputError if that is not possible, or a device, say, is there.
+    """
+    check_writable(file)
+    target = file.resolve() if file.is_symlink() else file
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
+        beside.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
         raise InputError(f"cannot be written: {error.strerror}", file) from None
 
 

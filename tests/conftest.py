@@ -103,7 +103,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     point = io.BytesIO()
     PIL.Image.new("RGB", (1, 1)).save(point, "PNG")
     written = point.getvalue()
-    monkeypatch.setattr(Figure, "savefig", lambda _, file, **__: Path(file).write_bytes(written))
+    monkeypatch.setattr(Figure, "savefig", lambda _, file, **__: file.write(written))
     monkeypatch.setattr("mld_ff.report.interactive.embed", lambda figures: ("", {}))
 
 

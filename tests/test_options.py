@@ -67,7 +67,7 @@ CASES = {
         "fit",
         "basis",
         None,
-        ("output", "processes", "file", "skip", "json"),
+        ("output", "overwrite", "processes", "file", "skip", "json"),
     ),
     "run": Case(
         ("run", "m.json", "--engine", "lammps", "-o", "x"),

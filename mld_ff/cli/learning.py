@@ -16,7 +16,8 @@ from mld_ff.cli.options import (
     PAIRS,
     READING,
     Cp2kDir,
-    Output,
+    NewDirectory,
+    NewModel,
     Processes,
     Reading,
     basis_options,
@@ -26,6 +27,7 @@ from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import LONGEST_A
 from mld_ff.inference import SUFFIX, Basis, Dataset, Part
 from mld_ff.inference.exponents import EXPONENTS, parse_exponents
+from mld_ff.outputs import Results
 from mld_ff.progress import Progress
 
 
@@ -63,7 +65,7 @@ def fit(
             help="CP2K runs of one system, or files of `accumulate`.",
         ),
     ],
-    output: Output,
+    output: NewModel,
     basis: Annotated[Basis | None, BASIS] = None,
     processes: Processes = default_of(inference.fit, "processes"),
     reading: Annotated[Reading, READING],
@@ -92,7 +94,9 @@ def accumulate(
     *runs: Annotated[
         Path, Parameter(name="CP2K_DIR", required=True, help="CP2K runs of one system.")
     ],
-    output: Annotated[Path, Parameter(alias="-o", help=f"Where to write, a {SUFFIX} file.")],
+    output: Annotated[
+        Path, Parameter(alias="-o", help=f"Where to write, a {SUFFIX} file."), Results(b"PK")
+    ],
     part: Annotated[
         str, Parameter(metavar="K/N", help="Only the K-th of N parts of all frames.")
     ] = "1/1",
@@ -141,7 +145,7 @@ def scan(
     cp2k_dir: Cp2kDir,
     /,
     *,
-    output: Output,
+    output: NewDirectory,
     exponents: Annotated[
         str, Parameter(metavar="LIST", help="START:STOP:STEP, or a list with commas.")
     ] = ",".join(f"{n:g}" for n in EXPONENTS),

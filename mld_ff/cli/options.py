@@ -13,6 +13,7 @@ from mld_ff.cli.fields import Options, Whole
 from mld_ff.errors import InputError
 from mld_ff.inference import Basis, parse_channels, parse_rank
 from mld_ff.inference.basis import free_kinds
+from mld_ff.outputs import Results
 from mld_ff.sources import open_source
 from mld_ff.sources.registry import kind_of
 from mld_ff.sources.source import FileSource
@@ -25,6 +26,9 @@ WATER_COUNT = 64
 Cp2kDir = Annotated[Path, Parameter(name="CP2K_DIR", help="Directory of the CP2K run.")]
 Model = Annotated[Path, Parameter(name="MODEL", help="Model file written by `fit`.")]
 Output = Annotated[Path, Parameter(alias="-o", help="Where to write.")]
+"""A directory that work goes on in, which the library holds meanwhile."""
+NewDirectory = Annotated[Output, Results()]
+NewModel = Annotated[Output, Results(begins=b"{")]
 Count = Annotated[Whole, Parameter(validator=Number(gte=1))]
 Processes = Annotated[Count, Parameter(help="Processes of this machine to share the work.")]
 

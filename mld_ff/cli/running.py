@@ -12,7 +12,17 @@ from mld_ff.cli import text
 from mld_ff.cli.console import Answer, verb
 from mld_ff.cli.engines import EngineName
 from mld_ff.cli.fields import Each, Options, default_of
-from mld_ff.cli.options import BEGINNING, FILES, Beginning, Count, Cp2kDir, Model, Output, Reading
+from mld_ff.cli.options import (
+    BEGINNING,
+    FILES,
+    Beginning,
+    Count,
+    Cp2kDir,
+    Model,
+    NewDirectory,
+    Output,
+    Reading,
+)
 from mld_ff.engines.registry import ENGINES
 from mld_ff.engines.settings import MD, Device
 from mld_ff.loss.model import AgentLoss
@@ -37,7 +47,7 @@ def export(
     /,
     *,
     engine: EngineName,
-    output: Output,
+    output: NewDirectory,
     beginning: Annotated[Beginning, BEGINNING],
     minimize: Minimize = None,
     md: Annotated[MD, Options(MD(), only=("temperature_K", "timestep_fs", "damping_fs"))],

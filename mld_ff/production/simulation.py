@@ -14,6 +14,7 @@ from mld_ff.engines.settings import MD, Device
 from mld_ff.engines.start import Start, start_from
 from mld_ff.errors import EngineError, InputError
 from mld_ff.loss.model import AgentLoss
+from mld_ff.outputs import held, others
 from mld_ff.production.preparation import start_at
 from mld_ff.production.record import RECORD, RunRecord, read_record, sha256
 from mld_ff.production.results import read_run
@@ -55,12 +56,31 @@ def run(
     the model does not cover the system or the directory holds another run.
     """
     settings, device, out = settings or MD(), device or Device(), Path(directory)
-    chosen = engine_named(engine)
     computed_on = find_engine(engine, device)  # what is missing is said before anything is written
-    start = start_from(frame, settings.temperature_K, settings.seed, loss.topology_kind)
-    record = _new_record(loss, chosen, computed_on, settings, start, int(frame.step[0]))
-    earlier = _earlier_run(out, record, loss, resume)
-    checkpoint = None
+    with held(out, "run") as unfinished:
+        start = start_from(frame, settings.temperature_K, settings.seed, loss.topology_kind)
+        step, chosen = int(frame.step[0]), engine_named(engine)
+        record = _new_record(loss, chosen, computed_on, settings, start, step)
+        if not (unfinished or (out / RECORD).exists()) and others(out):
+            raise InputError(
+                "is not empty and holds no run: choose another directory, or a new one in it", out
+            )
+        earlier = _earlier_run(out, record, loss, resume)
+        return _run(loss, frame, out, record, earlier, device, progress, minimize)
+
+
+def _run(
+    loss: AgentLoss,
+    frame: Trajectory,
+    out: Path,
+    record: RunRecord,
+    earlier: RunRecord | None,
+    device: Device,
+    progress: Progress,
+    minimize: bool | None,
+) -> Trajectory:
+    """The run of a record, or what is left of an earlier one that lies in `out`."""
+    settings, chosen, checkpoint = record.settings, engine_named(record.engine), None
     if earlier:
         if earlier.finished and earlier.settings.steps >= settings.steps:
             return read_run(out)

@@ -17,6 +17,7 @@ from mld_ff.engines.settings import MD, Device
 from mld_ff.errors import EngineError, InputError
 from mld_ff.files import read_json, to_json, write_atomically
 from mld_ff.loss.model import AgentLoss
+from mld_ff.outputs import others
 from mld_ff.production.record import RECORD, read_record
 from mld_ff.production.results import read_run
 from mld_ff.production.simulation import run
@@ -66,8 +67,8 @@ def begin(file: Path, head: Mapping[str, Any], kind: type[AnyRound]) -> State[An
     something else.
     """
     out, mine = file.parent, json.loads(to_json(head))
-    others = [f for f in out.iterdir() if f != file] if out.is_dir() else []
-    if not others:  # what lies there at most was refused before it came to anything
+    besides = [f for f in others(out) if f != file]
+    if not besides:  # what lies there at most was refused before it came to anything
         state = State[AnyRound](file, mine, [])
         state.write()
         return state
