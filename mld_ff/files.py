@@ -6,7 +6,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
@@ -57,6 +57,34 @@ def write_files(directory: Path | str, contents: Mapping[str, str | bytes]) -> l
     for file, content in zip(files, contents.values(), strict=True):
         write_atomically(file, content)
     return files
+
+
+FIRST_LINE = {".data"}
+"""Files whose first line alone is for people."""
+COMMENTS = {".xml": ("<!-- ", " -->"), ".pdb": ("REMARK   9 ", "")}
+"""Around a comment, by how a file's name ends; elsewhere it begins with #."""
+
+
+def warned(contents: Mapping[str, str | bytes], warnings: Sequence[str]) -> dict[str, str | bytes]:
+    """Files of an export with what the policy has against it, a comment in every text."""
+    return {
+        name: _warned(Path(name).suffix, content, warnings) if isinstance(content, str) else content
+        for name, content in contents.items()
+    }
+
+
+def _warned(suffix: str, text: str, warnings: Sequence[str]) -> str:
+    told = [f"WARNING: {_plain(warning)}" for warning in warnings]
+    if suffix in FIRST_LINE:
+        first, end, rest = text.partition("\n")
+        return " ".join([first, *told]) + end + rest
+    before, after = COMMENTS.get(suffix, ("# ", ""))
+    return text + "".join(f"{before}{line}{after}\n" for line in told)
+
+
+def _plain(text: str) -> str:
+    """On one line, in ASCII, without what would end a comment."""
+    return text.encode("ascii", "replace").decode().replace("--", "- -").replace("\n", " ")
 
 
 def to_json(data: Any, indent: int | None = None) -> str:

@@ -67,7 +67,7 @@ CASES = {
         "fit",
         "basis",
         None,
-        ("output", "overwrite", "processes", "file", "skip", "json"),
+        ("output", "overwrite", "processes", "force", "file", "skip", "json"),
     ),
     "run": Case(
         ("run", "m.json", "--engine", "lammps", "-o", "x"),
@@ -78,7 +78,7 @@ CASES = {
         (
             *OF_A_FRAME,
             *("engine", "output", "minimize", "platform", "precision", "many_body", "processes"),
-            *("resume", "json"),
+            *("resume", "force", "json"),
         ),
     ),
     "agents": Case(

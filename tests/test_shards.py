@@ -226,7 +226,7 @@ def test_job_array_of_the_example(runs: list[Path], tmp_path: Path) -> None:
     shards = sorted((tmp_path / "shards").iterdir())
     models = []
     for inputs in (shards, [*runs, "--basis", "power"]):
-        done = invoke("fit", *inputs, "-o", tmp_path / "model.json", "--json")
+        done = invoke("fit", *inputs, "-o", tmp_path / "model.json", "--json", "--overwrite")
         assert done.exit_code == 0, done.stderr
         models.append((json.loads(done.stdout), AgentLoss.load(tmp_path / "model.json")))
     assert_same_coefficients(models[0][1], models[1][1])

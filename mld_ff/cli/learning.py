@@ -16,6 +16,7 @@ from mld_ff.cli.options import (
     PAIRS,
     READING,
     Cp2kDir,
+    Force,
     NewDirectory,
     NewModel,
     Processes,
@@ -68,6 +69,7 @@ def fit(
     output: NewModel,
     basis: Annotated[Basis | None, BASIS] = None,
     processes: Processes = default_of(inference.fit, "processes"),
+    force: Force = False,
     reading: Annotated[Reading, READING],
     progress: Progress,
 ) -> Answer:
@@ -83,7 +85,8 @@ def fit(
         loss = inference.solve(inference.read_shards(shards)).loss
     else:
         sources = [reading.open(run) for run in runs]
-        loss, notes = inference.fit(sources, basis, progress, processes).loss, notes_of(sources)
+        loss = inference.fit(sources, basis, progress, processes, force=force).loss
+        notes = notes_of(sources)
     loss.save(output)
     data = {**loss.provenance, "notes": notes, "model": str(output)}
     return Answer(data, text.fit_text(loss.provenance, output, notes))

@@ -32,6 +32,13 @@ NewModel = Annotated[Output, Results(begins=b"{")]
 Count = Annotated[Whole, Parameter(validator=Number(gte=1))]
 Processes = Annotated[Count, Parameter(help="Processes of this machine to share the work.")]
 
+Force = Annotated[
+    bool,
+    Parameter(
+        help="Go on where a check refuses; what it said is a note then, and stands in the files."
+    ),
+]
+
 
 # --- a CP2K run -----------------------------------------------------------------------------------
 

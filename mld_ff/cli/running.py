@@ -18,6 +18,7 @@ from mld_ff.cli.options import (
     Beginning,
     Count,
     Cp2kDir,
+    Force,
     Model,
     NewDirectory,
     Output,
@@ -51,11 +52,13 @@ def export(
     beginning: Annotated[Beginning, BEGINNING],
     minimize: Minimize = None,
     md: Annotated[MD, Options(MD(), only=("temperature_K", "timestep_fs", "damping_fs"))],
+    force: Force = False,
     progress: Progress,
 ) -> Answer:
     """Write the files that an engine runs without mld_ff."""
     loss = AgentLoss.load(model)
-    start = start_at(loss, beginning.read(), md.temperature_K, minimize=minimize, progress=progress)
+    frame = beginning.read()
+    start = start_at(loss, frame, md.temperature_K, md.seed, minimize, progress, force)
     files = ENGINES[engine].export(loss, start, output, md)
     names = [str(file) for file in files]
     data = {
@@ -63,8 +66,9 @@ def export(
         "files": names,
         "molecules": start.topology.formulas(),
         "minimized": start.frame.origin.minimized,
+        "warnings": start.check(loss),
     }
-    return Answer(data, "\n".join(names))
+    return Answer(data, text.lines(*names, *text.warned(start.check(loss))))
 
 
 @verb
@@ -115,12 +119,15 @@ def run(
         bool,
         Parameter(help="Go on with the run in the output, if there is one, from its checkpoint."),
     ] = False,
+    force: Force = False,
     progress: Progress,
 ) -> Answer:
     """Run molecular dynamics in OpenMM or LAMMPS; after a kill, the same command with --resume goes
     on.
     """
     frame, loss = beginning.read(), AgentLoss.load(model)
-    trajectory = simulation.run(loss, frame, engine, output, md, device, progress, minimize, resume)
+    trajectory = simulation.run(
+        loss, frame, engine, output, md, device, progress, minimize, resume, force
+    )
     outcome = outcome_of(output, loss, trajectory)
     return Answer(outcome.to_dict(), text.run_text(outcome))

@@ -240,6 +240,7 @@ def learn(
     another result.
     """
     start = start_from(frame, settings.temperature_K, settings.seed, loss.topology_kind)
+    start.check(loss)
     for species in start.topology.species:  # what is missing is said before anything runs
         loss.terms_of(start.topology, species)
     loss.terms_of(start.topology)

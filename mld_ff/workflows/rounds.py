@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import numpy as np
 
 from mld_ff.engines.settings import MD, Device
-from mld_ff.errors import EngineError, InputError
+from mld_ff.errors import CheckFailed, EngineError, InputError
 from mld_ff.files import read_json, to_json, write_atomically
 from mld_ff.loss.model import AgentLoss
 from mld_ff.outputs import others
@@ -122,13 +122,15 @@ def run_once(
     progress: Progress,
     device: Device | None = None,
 ) -> str | None:
-    """Run unless that has been done; returns the engine's words if it stopped after some frames."""
-    if (there / RECORD).exists() and read_record(there).finished:
-        return None
-    shutil.rmtree(there, ignore_errors=True)
+    """Run unless that has been done; returns why if it stopped after some frames, or left what was
+    asked of it.
+    """
+    finished = (there / RECORD).exists() and read_record(there).finished
+    if not finished:
+        shutil.rmtree(there, ignore_errors=True)
     try:
-        run(loss, frame, engine, there, settings, device, progress)
-    except EngineError as error:
+        run(loss, frame, engine, there, settings, device, progress, resume=finished)
+    except (EngineError, CheckFailed) as error:
         try:
             read_run(there)
         except InputError:
