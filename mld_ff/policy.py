@@ -27,6 +27,7 @@ DENSITY_OFF = 1.25
 boiling point stay within 1.1."""
 CLOSEST_A = 0.2
 """Where the tables of LAMMPS end: a wall has driven a pair back before."""
+FORCED = "`mld-ff fit`, `export` and `run` go on with --force, and write this into their files"
 MEMORY_FS = 50.0
 """Frames of dynamics closer than this are hardly two: a libration of water."""
 
@@ -34,9 +35,7 @@ MEMORY_FS = 50.0
 def refuse(objections: Sequence[str], force: bool) -> None:
     """Raise InputError if there are objections, unless forced."""
     if objections and not force:
-        raise InputError(
-            f"{'; '.join(objections)}. --force goes on, and writes this into its files"
-        )
+        raise InputError(f"{'; '.join(objections)}. {FORCED}")
 
 
 # --- use ------------------------------------------------------------------------------------------

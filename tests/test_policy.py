@@ -21,7 +21,7 @@ from mld_ff.errors import InputError
 from mld_ff.inference import Basis, fit
 from mld_ff.loss.free_pairs import SplineTerm
 from mld_ff.loss.model import AgentLoss
-from mld_ff.policy import objections
+from mld_ff.policy import FORCED, objections
 from mld_ff.production.simulation import run
 from mld_ff.trajectory import Trajectory
 from mld_ff.verification import verify
@@ -71,7 +71,7 @@ def test_molecules_that_were_not_learned(
     frame = without(few[0], *removed)
     expected = (
         f"the system holds {said}, and the data of the model held only H2O: its forces there were"
-        " never learned. --force goes on, and writes this into its files"
+        f" never learned. {FORCED}"
     )
     attempts: list[Callable[[], Any]] = [
         lambda: ENGINES["lammps"].export(power_water, start_from(frame), tmp_path / "x"),
@@ -151,7 +151,7 @@ def test_too_few_independent_frames(water: Trajectory) -> None:
         "16 frames of 150 fs are hardly more than 4 independent ones (50 fs apart), too few for the"
         " 8 blocks that a fit is made and tested on: give a longer run, or more of them"
     )
-    assert str(caught.value) == f"{said}. --force goes on, and writes this into its files"
+    assert str(caught.value) == f"{said}. {FORCED}"
     assert fit(close, PAIRS, force=True).loss.provenance["warnings"][0] == said
     assert said not in fit(water[::40], PAIRS).loss.provenance["warnings"]
     unknown = replace(close, time=np.zeros(16))
