@@ -9,19 +9,41 @@ import pytest
 from command_line import invoke
 from conftest import EXAMPLE
 
+from mld_ff import pipeline
 
-def test_build(undrawn: None, tmp_path: Path) -> None:
-    """It leaves everything, and does not replace what lies there."""
+
+def test_build(undrawn: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves everything, goes on where it was stopped, and does not replace what lies there."""
     (tmp_path / "build.toml").write_text(
         f"cp2k = '{EXAMPLE}'\nskip_ps = 6.3\nplatform = 'CPU'\n[fit]\nkind = 'power'\n"
         "exponents = [3.0]\ncutoff_A = 4.0\n[run]\ntime_ps = 0.05\n"
     )
+    out, stages = tmp_path / "output", list[str]()
+
+    def stop_before_the_report(what: str, done: int, total: int) -> None:
+        stages.append(what.partition(":")[0])
+        if what == "report":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.build(pipeline.read_config(tmp_path / "build.toml"), stop_before_the_report)
+    before = {f: f.read_bytes() for f in (out / "model.json", *out.glob("run-*/trajectory.dcd"))}
+    assert len(before) == 3 and {"openmm", "lammps"} <= set(stages)
+
+    text = (tmp_path / "build.toml").read_text()
+    (tmp_path / "other.toml").write_text(text.replace("4.0", "4.2"))
+    other = invoke("build", tmp_path / "other.toml", "-o", out)
+    assert other.exit_code == 2
+    assert "other settings: basis cutoff_A was 4.0, now is 4.2" in other.stderr
+
+    monkeypatch.setattr(pipeline, "fit", None)  # which is not called again
     done = invoke("build", tmp_path / "build.toml", "--json")
     assert done.exit_code == 0, done.stderr
-    told, out = json.loads(done.stdout), tmp_path / "output"
+    assert {f: f.read_bytes() for f in before} == before
+    told = json.loads(done.stdout)
     assert told["verify"]["passed"] is True and set(told["runs"]) == {"openmm", "lammps"}
     assert {file.name for file in out.iterdir()} == {
-        *("model.json", "openmm", "lammps", "run-openmm", "run-lammps"),
+        *("build.json", "model.json", "openmm", "lammps", "run-openmm", "run-lammps"),
         *("report.html", "report-light.html", "report.json", "figures"),
     }
     again = invoke("build", tmp_path / "build.toml")

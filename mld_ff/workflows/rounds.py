@@ -66,20 +66,30 @@ def begin(file: Path, head: Mapping[str, Any], kind: type[AnyRound]) -> State[An
     with. kind: of its rounds. Raises InputError otherwise, or if the file's directory holds
     something else.
     """
-    out, mine = file.parent, json.loads(to_json(head))
-    besides = [f for f in others(out) if f != file]
-    if not besides:  # what lies there at most was refused before it came to anything
+    mine = json.loads(to_json(head))
+    kept = kept_state(file, mine)
+    if kept is None:
         state = State[AnyRound](file, mine, [])
         state.write()
         return state
-    if not file.exists():
-        raise InputError(f"is not empty and holds no {file.name}: choose another directory", out)
-    kept = read_json(file, f"the state of a {mine['format'].split()[-1]}")
-    _check_same(kept, mine, file)
     try:
         return State(file, mine, [kind.from_dict(one) for one in kept["rounds"]])
     except (KeyError, TypeError) as error:
         raise InputError(f"does not hold what its rounds did: {error}", file) from None
+
+
+def kept_state(file: Path, mine: Mapping[str, Any]) -> Any:
+    """What `file` keeps of work that was begun with the same `format`, `version`, `settings` and
+    `data`; None if its directory is empty. Raises InputError otherwise.
+    """
+    out = file.parent
+    if not [f for f in others(out) if f != file]:
+        return None  # what lies there at most was refused before it came to anything
+    if not file.exists():
+        raise InputError(f"is not empty and holds no {file.name}: choose another directory", out)
+    kept = read_json(file, f"the state of a {mine['format'].split()[-1]}")
+    _check_same(kept, mine, file)
+    return kept
 
 
 def _check_same(kept: Any, mine: Mapping[str, Any], file: Path) -> None:
