@@ -319,7 +319,7 @@ def test_another_system(shard: Callable[..., Path], two: list[Trajectory]) -> No
         frame,
         positions=frame.positions.repeat(8, axis=0),
         cell=frame.cell.repeat(8, axis=0),
-        time=100.0 * np.arange(8),
+        time=100.0 * np.arange(8.0),
         step=np.arange(8),
         forces=np.ones((8, frame.n_atoms, 3)),
     )

@@ -130,7 +130,7 @@ def test_default_cutoff_fits_into_every_frame() -> None:
         first,
         positions=first.positions + 0.02 * rng.normal(size=(8, *first.positions[0].shape)),
         cell=CUBE * np.linspace(1, 0.9, 8)[:, None, None],
-        time=100.0 * np.arange(8),
+        time=100.0 * np.arange(8.0),
         step=np.arange(8),
         forces=rng.normal(size=(8, *first.positions[0].shape)),
     )
