@@ -59,7 +59,7 @@ class Case:
     """Options that are no settings."""
 
 
-OF_A_FRAME = ("structure", "coordinates", "cp2k", "frame", "file")
+OF_A_FRAME = ("structure", "coordinates", "cp2k", "frame", "skip", "file")
 CASES = {
     "fit": Case(
         ("fit", "cp2k", "-o", "x"),

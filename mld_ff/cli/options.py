@@ -84,7 +84,6 @@ class Reading:
 
 
 READING = Options(Reading())
-FILES = Options(Reading(), only=("file",))
 
 
 def notes_of(sources: list[FileSource]) -> list[str]:
@@ -109,6 +108,8 @@ class Beginning:
     """CP2K run to take a frame of."""
     frame: int = -1
     """Which frame of the CP2K run; negative: from the end."""
+    skip_ps: float = 0.0
+    """Leave out the first stretch of the CP2K run (equilibration); frames count from its end."""
     file: Annotated[tuple[str, ...], Parameter(metavar="ROLE=FILE")] = ()
     """Of the CP2K run, take this file: positions, forces, velocities, energies, cells, stress,
     input, log; may be repeated.
@@ -127,11 +128,16 @@ class Beginning:
                 "give the atoms to start from: either --cp2k CP2K_DIR or --structure FILE"
             )
         if self.structure:
+            if self.file or self.skip_ps or self.frame != type(self).frame:
+                raise InputError(
+                    "--frame, --skip and --file choose a frame of --cp2k CP2K_DIR: leave them out"
+                    " with a --structure"
+                )
             return read_structure(self.structure, self.coordinates)
         if self.coordinates:
             raise InputError("--coordinates belong to a --structure")
         assert self.cp2k is not None
-        source = Reading(self.file).open(self.cp2k, require_forces=False)
+        source = Reading(self.file, self.skip_ps).open(self.cp2k, require_forces=False)
         return self._frame_of(source)
 
     def _frame_of(self, source: FrameSource) -> Trajectory:

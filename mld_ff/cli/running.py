@@ -14,7 +14,7 @@ from mld_ff.cli.engines import EngineName
 from mld_ff.cli.fields import Each, Options, default_of
 from mld_ff.cli.options import (
     BEGINNING,
-    FILES,
+    READING,
     Beginning,
     Count,
     Cp2kDir,
@@ -85,7 +85,7 @@ def verify(
         Each(tuple(ENGINES), Path, "Check these exported files of it instead of a fresh export."),
     ],
     device: Annotated[Device, Options(default_of(verification.verify, "device"))],
-    reading: Annotated[Reading, FILES],
+    reading: Annotated[Reading, READING],
     progress: Progress,
 ) -> Answer:
     """Hold energies and forces of OpenMM and LAMMPS against the numpy reference on the same
