@@ -11,7 +11,7 @@ from mld_ff import pipeline
 from mld_ff.cli import text
 from mld_ff.cli.console import Answer, verb
 from mld_ff.cli.fields import Whole, default_of
-from mld_ff.cli.options import READING, Cp2kDir, NewDirectory, Output, Reading
+from mld_ff.cli.options import READING, Cp2kDir, NewDirectory, Reading
 from mld_ff.configuration import proposal
 from mld_ff.configuration import schema as schemas
 from mld_ff.configuration.toml import read_config
