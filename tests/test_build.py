@@ -97,3 +97,22 @@ def test_configuration_errors_name_the_key(text: str, said: str, tmp_path: Path)
     done = invoke("build", tmp_path / "c.toml")
     assert (done.exit_code, done.stdout) == (2, "") and said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("# für\nx = 1\n".encode("latin-1"), "c.toml:1: is not UTF-8, which TOML is: save it as"),
+        ("cp2k = 'x'\n".encode("utf-16"), "c.toml:1: is not UTF-8, which TOML is: save it as"),
+        (b"cp2k = " + b"[" * 5000 + b"]" * 5000, "is not valid TOML: it is nested too deeply"),
+        (b"cp2k = 'x'\nprocesses = " + b"9" * 5000, "is not valid TOML: Exceeds the limit"),
+        (b"\xef\xbb\xbfcp2k = 'nowhere'\nx = 1", "unknown key 'x'"),
+        (b"", 'needs a key "cp2k"'),
+    ],
+)
+def test_configurations_that_are_no_text(content: bytes, said: str, tmp_path: Path) -> None:
+    """A byte-order mark is none of it."""
+    (tmp_path / "c.toml").write_bytes(content)
+    done = invoke("build", tmp_path / "c.toml")
+    assert (done.exit_code, done.stdout) == (2, "") and said in done.stderr
+    assert "unexpected" not in done.stderr
