@@ -10,6 +10,7 @@ from command_line import invoke
 from conftest import EXAMPLE
 
 from mld_ff import pipeline
+from mld_ff.configuration.toml import read_config
 
 
 def test_build(undrawn: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,7 +27,7 @@ def test_build(undrawn: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pipeline.build(pipeline.read_config(tmp_path / "build.toml"), stop_before_the_report)
+        pipeline.build(read_config(tmp_path / "build.toml"), stop_before_the_report)
     before = {f: f.read_bytes() for f in (out / "model.json", *out.glob("run-*/trajectory.dcd"))}
     assert len(before) == 3 and {"openmm", "lammps"} <= set(stages)
 
