@@ -97,7 +97,7 @@ def test_shipped_configurations_keep_to_the_schema(file: Path) -> None:
 
 def test_a_dry_run_says_what_takes_how_long_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "build.toml").write_text(
-        f"cp2k = '{EXAMPLE}'\nskip_ps = 6.5\nengines = ['lammps']\n[fit]\nkind = 'power'\n"
+        f"cp2k = '{EXAMPLE}'\nskip_ps = 6.2\nengines = ['lammps']\n[fit]\nkind = 'power'\n"
         "exponents = [3.0]\ncutoff_A = 4.0\n[run]\ntime_ps = 1000.0\n"
     )
     done = invoke("build", tmp_path / "build.toml", "--dry-run", "--json")
