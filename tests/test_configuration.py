@@ -103,7 +103,7 @@ def test_a_dry_run_says_what_takes_how_long_and_leaves_nothing(tmp_path: Path) -
     done = invoke("build", tmp_path / "build.toml", "--dry-run", "--json")
     assert done.exit_code == 0, done.stderr
     fitted, ran = json.loads(done.stdout)["steps"]
-    assert fitted["what"] == "fit" and "37 frames" in fitted["said"]
+    assert fitted["what"] == "fit" and "67 frames" in fitted["said"]
     assert ran["what"] == "run by LAMMPS" and ran["said"] == "1000 ps of 192 atoms"
     assert ran["seconds"] > 60 > fitted["seconds"] > 0  # 2,000,000 steps
     assert [file.name for file in tmp_path.iterdir()] == ["build.toml"]
