@@ -44,13 +44,13 @@ def swinging(period_ps: float, drift_A_per_ps: float = 0.0) -> Trajectory:
 
 
 def test_no_negative_diffusion_constant() -> None:
-    solid = compare_diffusion({"reference": swinging(3.0)})
+    solid = compare_diffusion({"reference": swinging(3.0)}, "molecules")
     assert np.isnan(solid.statistics["reference"]["diffusion_A2_per_ps"].value)
     assert solid.notes == [
         "No diffusion constant is told of H2O in the reference: displacements do not grow, as in a"
         " solid, or in too short a run."
     ]
-    liquid_ = compare_diffusion({"reference": swinging(3.0, 2.0)})
+    liquid_ = compare_diffusion({"reference": swinging(3.0, 2.0)}, "molecules")
     assert liquid_.statistics["reference"]["diffusion_A2_per_ps"].value > 0
     assert liquid_.notes == []
 

@@ -13,7 +13,7 @@ from conftest import CUBE, frame_of, invent, liquid
 from mld_ff.engines.registry import ENGINES
 from mld_ff.engines.settings import MD, Device
 from mld_ff.errors import CheckFailed
-from mld_ff.loss.model import Escape
+from mld_ff.loss.escapes import Escape
 from mld_ff.production.results import read_log
 from mld_ff.production.road import REMEDY, departures
 from mld_ff.production.simulation import run

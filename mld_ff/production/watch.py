@@ -15,7 +15,8 @@ from mld_ff.engines.settings import MD
 from mld_ff.errors import CheckFailed, EngineError, InputError
 from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology
-from mld_ff.loss.model import AgentLoss, Escape
+from mld_ff.loss.escapes import Escape
+from mld_ff.loss.model import AgentLoss
 from mld_ff.production.results import read_log
 from mld_ff.production.road import departures
 from mld_ff.production.sessions import first_step, frames_before

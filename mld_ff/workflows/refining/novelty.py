@@ -12,7 +12,7 @@ from scipy.linalg import cholesky, solve_triangular
 from mld_ff.geometry.system import System, systems
 from mld_ff.inference.fitting import Fit
 from mld_ff.inference.problem import Problem
-from mld_ff.loss.model import NEW_A
+from mld_ff.loss.escapes import NEW_A
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, FrameSource, Trajectory
 from mld_ff.units import FS_TO_PS
