@@ -43,7 +43,7 @@ LONGEST_EDGE_A = 1e5
 process is killed."""
 FARTHEST_A = 1e7
 """Unwrapped positions beyond it would have lost their digits."""
-MOST_PER_A3 = 2.0
+MOST_PER_A3 = 20.0
 """Atoms; iron in the middle of the earth has 0.15. In far smaller cells neighbours are so many that
 searching them never ends."""
 CLOSEST_A = 0.1
