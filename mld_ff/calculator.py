@@ -18,6 +18,7 @@ from mld_ff.geometry.pairs import check_cutoff
 from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology, find_topology
 from mld_ff.loss.model import AgentLoss
+from mld_ff.policy import objections, refuse
 from mld_ff.trajectory import Floats, half_width
 
 
@@ -33,11 +34,17 @@ class Calculator(calculator.Calculator):  # type: ignore[misc]
 
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
 
-    def __init__(self, loss: AgentLoss | Path | str, topology: Topology | None = None) -> None:
+    def __init__(
+        self,
+        loss: AgentLoss | Path | str,
+        topology: Topology | None = None,
+        force: bool = False,
+    ) -> None:
         """loss: a model or its file. topology: bonds that never change; raises InputError for atoms
-        of another one.
+        of another one. force: compute molecules, too, that the data of the model did not hold.
         """
         super().__init__()
+        self.force = force
         self.loss = loss if isinstance(loss, AgentLoss) else AgentLoss.load(loss)
         self.fixed, self.topology = topology is not None, topology
 
@@ -69,6 +76,7 @@ class Calculator(calculator.Calculator):  # type: ignore[misc]
             if self.fixed or not system.broken.any():
                 return system
         self.topology = find_topology(symbols, positions, cell, self.loss.topology_kind)
+        refuse(objections(self.loss, self.topology), self.force)
         return System(self.topology, positions, cell, self.loss.cutoff_A)
 
     def _evaluate(self, system: System) -> dict[str, Any]:

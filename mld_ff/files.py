@@ -5,29 +5,47 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from mld_ff.errors import InputError
 
+KINDS = {stat.S_ISDIR: "a directory", stat.S_ISFIFO: "a FIFO", stat.S_ISSOCK: "a socket"}
 MOST_JSON_BYTES = 1 << 28
 """A run.json of a million atoms has a quarter of it."""
 
 
-def write_atomically(file: Path, content: str | bytes) -> None:
-    """Write beside, then rename: a reader never sees half a file. Raises InputError if that is not
-    possible.
-    """
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
+def check_writable(file: Path) -> None:
+    """Raise InputError if there is something at a name, a link followed, that is no file."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content.encode() if isinstance(content, str) else content)
-        beside.replace(file)
+        mode = file.stat().st_mode
+    except FileNotFoundError:
+        return
     except OSError as error:
-        if beside.parent.is_dir():
-            beside.unlink(missing_ok=True)
+        raise InputError(f"cannot be written: {error.strerror}", file) from None
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_kind, name in KINDS.items() if is_kind(mode)), "a device")
+        raise InputError(f"is {kind}: give the name of a file to write", file)
+
+
+def write_atomically(file: Path, content: str | bytes) -> None:
+    """Write beside, then rename: a reader never sees half a file. A link stays, and what it points
+    to is replaced. Raises InputError if that is not possible, or a device, say, is there.
+    """
+    check_writable(file)
+    target = file.resolve() if file.is_symlink() else file
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
+        beside.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
         raise InputError(f"cannot be written: {error.strerror}", file) from None
 
 
@@ -39,6 +57,34 @@ def write_files(directory: Path | str, contents: Mapping[str, str | bytes]) -> l
     for file, content in zip(files, contents.values(), strict=True):
         write_atomically(file, content)
     return files
+
+
+FIRST_LINE = {".data"}
+"""Files whose first line alone is for people."""
+COMMENTS = {".xml": ("<!-- ", " -->"), ".pdb": ("REMARK   9 ", "")}
+"""Around a comment, by how a file's name ends; elsewhere it begins with #."""
+
+
+def warned(contents: Mapping[str, str | bytes], warnings: Sequence[str]) -> dict[str, str | bytes]:
+    """Files of an export with what the policy has against it, a comment in every text."""
+    return {
+        name: _warned(Path(name).suffix, content, warnings) if isinstance(content, str) else content
+        for name, content in contents.items()
+    }
+
+
+def _warned(suffix: str, text: str, warnings: Sequence[str]) -> str:
+    told = [f"WARNING: {_plain(warning)}" for warning in warnings]
+    if suffix in FIRST_LINE:
+        first, end, rest = text.partition("\n")
+        return " ".join([first, *told]) + end + rest
+    before, after = COMMENTS.get(suffix, ("# ", ""))
+    return text + "".join(f"{before}{line}{after}\n" for line in told)
+
+
+def _plain(text: str) -> str:
+    """On one line, in ASCII, without what would end a comment."""
+    return text.encode("ascii", "replace").decode().replace("--", "- -").replace("\n", " ")
 
 
 def to_json(data: Any, indent: int | None = None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mld_ff.configuration.config import Config
@@ -13,13 +13,15 @@ from mld_ff.engines.registry import ENGINES, find_engine
 from mld_ff.engines.settings import MD
 from mld_ff.engines.start import start_from
 from mld_ff.errors import CheckFailed, InputError, MldError
+from mld_ff.files import to_json, write_atomically
 from mld_ff.inference import fit
 from mld_ff.inference.fitting import gather
 from mld_ff.loss.model import AgentLoss
+from mld_ff.outputs import held, others
 from mld_ff.production.record import read_record
 from mld_ff.production.simulation import run
 from mld_ff.progress import Progress, no_progress
-from mld_ff.report.page import write_report
+from mld_ff.report.page import PAGE, write_report
 from mld_ff.report.speed import SECONDS_PER_DAY
 from mld_ff.report.study import Study, compare_runs
 from mld_ff.sources import open_source
@@ -27,8 +29,9 @@ from mld_ff.trajectory import FrameSource, Trajectory, spread_frames
 from mld_ff.units import FS_TO_PS
 from mld_ff.verification import Verification, verify
 from mld_ff.workflows.matching.loop import match
+from mld_ff.workflows.rounds import kept_state
 
-MODEL = "model.json"
+MODEL, STATE = "model.json", "build.json"
 FRAMES_VERIFIED = 5
 FRAMES_TIMED = 40
 """Whose sums tell how long those of all frames take."""
@@ -47,20 +50,26 @@ class Step:
 
 
 def build(config: Config, progress: Progress = no_progress) -> Study:
-    """Do everything; leaves model.json, openmm/, lammps/, run-*/, report.html, report.json and
-    figures/ in the output directory, and returns what the report shows.
+    """Do everything; leaves build.json, model.json, openmm/, lammps/, run-*/, report.html,
+    report.json and figures/ in the output directory, and returns what the report shows.
 
-    Raises CheckFailed if an engine disagrees with numpy, and what the single steps raise.
+    A build that was stopped goes on: with the model that lies there, and runs from their
+    checkpoints. Raises InputError if the directory holds something else, or a build that is done,
+    CheckFailed if an engine disagrees with numpy, and what the single steps raise.
     """
+    with held(config.output, "build"):
+        return _build(config, progress)
+
+
+def _build(config: Config, progress: Progress) -> Study:
     out, source = config.output, _checked(config)
-    loss = _learn(source, config, progress)
-    loss.save(out / MODEL)
+    loss = _model(source, config, progress)
     frames = spread_frames(source, FRAMES_VERIFIED)
     _export(loss, frames[-1], config)
     verification = _verify(loss, frames, config, progress)
     for engine in config.engines:
         directory, device = config.run_of(engine), config.device_of(engine)
-        run(loss, frames[-1], engine, directory, config.md, device, progress)
+        run(loss, frames[-1], engine, directory, config.md, device, progress, resume=True)
     runs = [config.run_of(engine) for engine in config.engines]
     study = compare_runs(source, runs, verification=verification, progress=progress)
     progress("report", 0, 1)
@@ -117,11 +126,31 @@ def _timed_run(loss: AgentLoss, frame: Trajectory, engine: str, md: MD, config: 
 def _checked(config: Config) -> FrameSource:
     """The data, where a build can begin; what is missing is said before hours of fitting."""
     out = config.output
-    if out.exists() and any(out.iterdir()):
+    if (out / PAGE).exists() or (others(out) and not (out / STATE).exists()):
         raise InputError("the output directory is not empty: choose another one or remove it", out)
     for engine in config.engines:
         find_engine(engine, config.device_of(engine))
     return open_source(config.cp2k, skip_fs=config.skip_ps / FS_TO_PS)
+
+
+def _model(source: FrameSource, config: Config, progress: Progress) -> AgentLoss:
+    """That of a build that was stopped, or a new one, which is saved."""
+    out, settings = config.output, asdict(config)
+    for name in ("cp2k", "output", "processes"):  # on which no number depends; `data` is cp2k's
+        del settings[name]
+    head = {
+        "format": "mld_ff build",
+        "version": 1,
+        "settings": json.loads(json.dumps(settings, default=str)),
+        "data": source.origin.sha256,
+    }
+    if kept_state(out / STATE, head) is None:
+        write_atomically(out / STATE, to_json(head, indent=1))
+    if (out / MODEL).exists():
+        return AgentLoss.load(out / MODEL)
+    loss = _learn(source, config, progress)
+    loss.save(out / MODEL)
+    return loss
 
 
 def _learn(source: FrameSource, config: Config, progress: Progress) -> AgentLoss:

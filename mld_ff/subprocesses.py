@@ -4,8 +4,11 @@ more.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +16,9 @@ from pathlib import Path
 Listener = Callable[[str], None]
 PATIENCE_s = 10.0
 """From asking a process to end until it is killed."""
+PR_SET_PDEATHSIG = 1
+"""Of prctl(2)."""
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def stream(
@@ -26,7 +32,8 @@ def stream(
     only the `last`), each also passed to `on_line`. environment: variables beside our own.
 
     The process is ended if anything is raised meanwhile (an interrupt, say): asked first, since
-    `mpiexec` then ends those that it started, and killed if it stays.
+    `mpiexec` then ends those that it started, and killed if it stays. On Linux it is asked, too, if
+    we are killed: nobody would read what it goes on to write where another process may begin.
     """
     lines: deque[str] = deque(maxlen=last)
     with subprocess.Popen(
@@ -37,6 +44,7 @@ def stream(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        preexec_fn=end_with_us,
     ) as process:
         assert process.stdout is not None
         try:
@@ -56,3 +64,9 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.wait(PATIENCE_s)
     except subprocess.TimeoutExpired:
         process.kill()
+
+
+def end_with_us() -> None:
+    """In a new process: let the system ask it to end when we do."""
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -23,6 +23,8 @@ from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
 BROKEN_LISTED = 20
 TEMPERATURE_LIMIT = 0.1
 """A mean temperature off by more than this fraction is worth a warning."""
+LARGEST_FORCE = 1e5
+"""[eV/Å] Nuclei upon each other are driven apart by less."""
 PARTS = ("forces", "velocities", "energy", "stress")
 """Of frames, beside positions."""
 NOISE_LIMIT = 0.05
@@ -44,8 +46,10 @@ class ForceQuality:
     """What the source of the frames advises."""
 
     def add(self, frames: Trajectory) -> None:
+        """Raises InputError where forces are none."""
         if frames.forces is None:
             return
+        _check_size(frames, frames.forces)
         self.remedy = frames.origin.remedies.force_noise
         hydrogen = np.array([s == "H" for s in frames.symbols])
         fixed = frames.fixed if frames.fixed is not None else np.zeros((len(hydrogen), 3), bool)
@@ -108,6 +112,16 @@ class ForceQuality:
             f" it should vanish: noise of about {self.noise:.2f} eV/Å on every heavy atom,"
             f" {100 * self.noise / self.heavy_rms:.0f} % of its force ({self.heavy_rms:.2f} eV/Å),"
             f" which no fit can learn. {self.remedy}"
+        )
+
+
+def _check_size(frames: Trajectory, forces: Floats) -> None:
+    largest = np.abs(forces).max(axis=(1, 2), initial=0.0)
+    if not (largest < LARGEST_FORCE).all():
+        f = int(np.argmin(largest < LARGEST_FORCE))
+        raise InputError(
+            f"step {frames.step[f]}: a force of {largest[f]:.3g} eV/Å; expected less than"
+            f" {LARGEST_FORCE:g}: is the file damaged, or in other units?"
         )
 
 

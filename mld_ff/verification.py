@@ -115,7 +115,8 @@ def verify(
             f"{min(source.n_frames, n_frames)} frames are asked for; at least one is needed"
         )
     frames = spread_frames(source, n_frames)
-    start = start_from(frames[0], topology=loss.topology_kind)
+    # whether engines agree, not whether it is wise
+    start = start_from(frames[0], topology=loss.topology_kind, force=True)
     start.check(loss)
     frames = start.engine_frames(frames)
     every = list(systems(start.topology, frames, loss.cutoff_A))

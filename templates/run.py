@@ -77,6 +77,20 @@ class VelocityReporter:
         self.dcd.writeModel(per_ps, periodicBoxVectors=state.getPeriodicBoxVectors())
 
 
+class LogReporter(app.StateDataReporter):
+    """With the energy that is conserved, that of atoms and thermostat together."""
+
+    def _constructHeaders(self):
+        return [*super()._constructHeaders(), "Conserved Energy (kJ/mole)"]
+
+    def _constructReportValues(self, simulation, state):
+        energy = state.getKineticEnergy() + state.getPotentialEnergy()
+        if isinstance(simulation.integrator, openmm.NoseHooverIntegrator):
+            energy += simulation.integrator.computeHeatBathEnergy()
+        values = super()._constructReportValues(simulation, state)
+        return [*values, energy.value_in_unit(unit.kilojoule_per_mole)]
+
+
 class CheckpointReporter:
     """Replaces the checkpoint by the next one only when that is complete, and after the other
     reports of its step.
@@ -164,7 +178,7 @@ steps, every = round(arguments.time / timestep), max(1, round(arguments.every / 
 keep = max(1, round(arguments.keep / timestep))
 simulation.reporters += [
     app.DCDReporter(str(out / "trajectory.dcd"), every, enforcePeriodicBox=False),
-    app.StateDataReporter(
+    LogReporter(
         str(out / "log.csv"),
         every,
         step=True,

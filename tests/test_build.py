@@ -9,19 +9,42 @@ import pytest
 from command_line import invoke
 from conftest import EXAMPLE
 
+from mld_ff import pipeline
+from mld_ff.configuration.toml import read_config
 
-def test_build(undrawn: None, tmp_path: Path) -> None:
-    """It leaves everything, and does not replace what lies there."""
+
+def test_build(undrawn: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves everything, goes on where it was stopped, and does not replace what lies there."""
     (tmp_path / "build.toml").write_text(
         f"cp2k = '{EXAMPLE}'\nskip_ps = 6.3\nplatform = 'CPU'\n[fit]\nkind = 'power'\n"
         "exponents = [3.0]\ncutoff_A = 4.0\n[run]\ntime_ps = 0.05\n"
     )
+    out, stages = tmp_path / "output", list[str]()
+
+    def stop_before_the_report(what: str, done: int, total: int) -> None:
+        stages.append(what.partition(":")[0])
+        if what == "report":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.build(read_config(tmp_path / "build.toml"), stop_before_the_report)
+    before = {f: f.read_bytes() for f in (out / "model.json", *out.glob("run-*/trajectory.dcd"))}
+    assert len(before) == 3 and {"openmm", "lammps"} <= set(stages)
+
+    text = (tmp_path / "build.toml").read_text()
+    (tmp_path / "other.toml").write_text(text.replace("4.0", "4.2"))
+    other = invoke("build", tmp_path / "other.toml", "-o", out)
+    assert other.exit_code == 2
+    assert "other settings: basis cutoff_A was 4.0, now is 4.2" in other.stderr
+
+    monkeypatch.setattr(pipeline, "fit", None)  # which is not called again
     done = invoke("build", tmp_path / "build.toml", "--json")
     assert done.exit_code == 0, done.stderr
-    told, out = json.loads(done.stdout), tmp_path / "output"
+    assert {f: f.read_bytes() for f in before} == before
+    told = json.loads(done.stdout)
     assert told["verify"]["passed"] is True and set(told["runs"]) == {"openmm", "lammps"}
     assert {file.name for file in out.iterdir()} == {
-        *("model.json", "openmm", "lammps", "run-openmm", "run-lammps"),
+        *("build.json", "model.json", "openmm", "lammps", "run-openmm", "run-lammps"),
         *("report.html", "report-light.html", "report.json", "figures"),
     }
     again = invoke("build", tmp_path / "build.toml")
@@ -75,3 +98,22 @@ def test_configuration_errors_name_the_key(text: str, said: str, tmp_path: Path)
     done = invoke("build", tmp_path / "c.toml")
     assert (done.exit_code, done.stdout) == (2, "") and said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("# für\nx = 1\n".encode("latin-1"), "c.toml:1: is not UTF-8, which TOML is: save it as"),
+        ("cp2k = 'x'\n".encode("utf-16"), "c.toml:1: is not UTF-8, which TOML is: save it as"),
+        (b"cp2k = " + b"[" * 5000 + b"]" * 5000, "is not valid TOML: it is nested too deeply"),
+        (b"cp2k = 'x'\nprocesses = " + b"9" * 5000, "is not valid TOML: Exceeds the limit"),
+        (b"\xef\xbb\xbfcp2k = 'nowhere'\nx = 1", "unknown key 'x'"),
+        (b"", 'needs a key "cp2k"'),
+    ],
+)
+def test_configurations_that_are_no_text(content: bytes, said: str, tmp_path: Path) -> None:
+    """A byte-order mark is none of it."""
+    (tmp_path / "c.toml").write_bytes(content)
+    done = invoke("build", tmp_path / "c.toml")
+    assert (done.exit_code, done.stdout) == (2, "") and said in done.stderr
+    assert "unexpected" not in done.stderr

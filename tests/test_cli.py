@@ -164,6 +164,29 @@ def test_frame_that_is_not_there(model: Path, tmp_path: Path) -> None:
     assert "frame 687 was asked for; the run has 687 frames" in said
 
 
+def test_frames_are_chosen_as_for_a_fit(model: Path, exported: Path, tmp_path: Path) -> None:
+    """A frame after a stretch that is left out; of a structure there is none to choose."""
+    begin = ("export", model, "--engine", "lammps")
+    for name, words in (
+        ("late", ("--skip", 6.5, "--frame", 0)),
+        ("same", ("--frame", 650)),
+        ("first", ("--frame", 0)),
+    ):
+        answer(*begin, "--cp2k", CP2K, *words, "-o", tmp_path / name)
+    late, same, first = (
+        (tmp_path / name / "system.data").read_bytes() for name in ("late", "same", "first")
+    )
+    assert late == same != first
+    assert "the run has 37 frames" in refusal(
+        *begin, "--cp2k", CP2K, "--skip", 6.5, "--frame", 37, "-o", tmp_path / "x"
+    )
+    for option, value in (("--skip", "1"), ("--frame", "0"), ("--file", "positions=x")):
+        pdb = exported / "topology.pdb"
+        said = refusal(*begin, "--structure", pdb, option, value, "-o", tmp_path / "x")
+        assert "--frame, --skip and --file choose a frame of --cp2k CP2K_DIR" in said
+    assert "it must be a number, 0 or more" in refusal("verify", model, CP2K, "--skip", -5)
+
+
 def test_refusal_as_json_is_one_object_too() -> None:
     command = [sys.executable, "-m", "mld_ff", "inspect", "nowhere", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

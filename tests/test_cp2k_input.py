@@ -213,9 +213,26 @@ def test_variables_includes_conditions_and_comments(tmp_path: Path) -> None:
     )
 
 
-def test_include_that_includes_itself(tmp_path: Path) -> None:
-    (tmp_path / "x.inp").write_text("@INCLUDE x.inp\n&GLOBAL\nPROJECT a\n&END\n")
-    assert read_settings(tmp_path / "x.inp").project == "a"
+def test_input_that_grows_without_end(tmp_path: Path) -> None:
+    """By itself, in a circle, by many files that each include the next twice, by its variables."""
+    file = tmp_path / "x.inp"
+
+    def said(text: str) -> str:
+        file.write_text(text)
+        with pytest.raises(InputError) as caught:
+            parse_input(file)
+        return str(caught.value)
+
+    assert said("&GLOBAL\n&END\n@INCLUDE x.inp\n@INCLUDE x.inp\n") == (
+        f"{file}:3: includes x.inp without end"
+    )
+    (tmp_path / "y.inp").write_text("@INCLUDE x.inp\n")
+    assert said("@INCLUDE y.inp\n") == f"{tmp_path / 'y.inp'}:1: includes x.inp without end"
+    for k in range(40):
+        (tmp_path / f"{k}.inc").write_text(f"@INCLUDE {k + 1}.inc\n" * 2)
+    assert said("@INCLUDE 0.inc\n").endswith(".inc without end")
+    doubled = "".join(f"@SET A{k + 1} ${{A{k}}}${{A{k}}}\n" for k in range(60))
+    assert said(f"@SET A0 x\n{doubled}&GLOBAL\n").endswith("grows without end by its variables")
 
 
 def test_repeated_sections_and_kinds(tmp_path: Path) -> None:

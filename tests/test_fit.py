@@ -118,7 +118,7 @@ def test_kind_of_pair_that_never_meets() -> None:
         first,
         positions=x,
         cell=np.repeat(first.cell, 8, axis=0),
-        time=np.arange(8.0),
+        time=100.0 * np.arange(8.0),
         step=np.arange(8),
         forces=rng.normal(size=x.shape),
     )

@@ -224,7 +224,7 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
 def ten_frames() -> Trajectory:
     """With forces at random."""
     forces = np.random.default_rng(1).normal(size=(10, FRAME.n_atoms, 3))
-    return replace(FRAME[np.zeros(10, int)], forces=forces, time=np.arange(10.0))
+    return replace(FRAME[np.zeros(10, int)], forces=forces, time=100.0 * np.arange(10.0))
 
 
 @pytest.fixture(scope="module")

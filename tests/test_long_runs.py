@@ -291,9 +291,13 @@ def test_directory_that_vanishes(frame: Trajectory, loss: AgentLoss, tmp_path: P
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_disk_that_is_full(engine: str, frame: Trajectory, loss: AgentLoss, tmp_path: Path) -> None:
-    (tmp_path / "trajectory.dcd").symlink_to("/dev/full")
+    def fill(what: str, done: int, total: int) -> None:
+        if not (tmp_path / "trajectory.dcd").exists():
+            (tmp_path / "trajectory.dcd").symlink_to("/dev/full")
+
+    settings = MD(time_ps=0.02, every_fs=2.0)
     with pytest.raises(EngineError, match="No space left on device"):
-        run(loss, frame, engine, tmp_path, MD(time_ps=0.02, every_fs=2.0), PLATFORM)
+        run(loss, frame, engine, tmp_path, settings, PLATFORM, progress=fill)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -59,7 +59,7 @@ class Case:
     """Options that are no settings."""
 
 
-OF_A_FRAME = ("structure", "coordinates", "cp2k", "frame", "file")
+OF_A_FRAME = ("structure", "coordinates", "cp2k", "frame", "skip", "file")
 CASES = {
     "fit": Case(
         ("fit", "cp2k", "-o", "x"),
@@ -67,7 +67,7 @@ CASES = {
         "fit",
         "basis",
         None,
-        ("output", "processes", "file", "skip", "json"),
+        ("output", "overwrite", "processes", "force", "file", "skip", "json"),
     ),
     "run": Case(
         ("run", "m.json", "--engine", "lammps", "-o", "x"),
@@ -78,7 +78,7 @@ CASES = {
         (
             *OF_A_FRAME,
             *("engine", "output", "minimize", "platform", "precision", "many_body", "processes"),
-            *("resume", "json"),
+            *("resume", "force", "json"),
         ),
     ),
     "agents": Case(

@@ -165,7 +165,8 @@ def test_velocities_at_the_start_are_those_of_the_frame(
 def test_log_of_a_run(engine: str, runs: dict[str, tuple[Path, Trajectory]]) -> None:
     log = read_log(runs[engine][0])
     names = {"step", "time_ps", "temperature_K", "potential_eV", "total_eV", "density_g_per_cm3"}
-    assert set(log) == names | ({"pressure_bar"} if engine == "lammps" else set())
+    names |= {"conserved_eV"} | ({"pressure_bar"} if engine == "lammps" else set())
+    assert set(log) == names
     assert log["density_g_per_cm3"] == pytest.approx(0.9933, abs=1e-3)
     assert log["step"][-1] == 100 and log["time_ps"][-1] == pytest.approx(0.05)
     kinetic = log["total_eV"] - log["potential_eV"]

@@ -80,6 +80,19 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     ("change", "said"),
     [
         ({"symbols": None}, "does not hold what a run has: 'NoneType' object is not iterable"),
+        ({"finished": "x"}, "does not hold what a run has: finished"),
+        ({"symbols": ["O", 1, "H"]}, "does not hold what a run has: symbols"),
+        ({"symbols": [], "masses_amu": []}, "does not hold what a run has: symbols"),
+        ({"masses_amu": ["a", 1.0, 1.0]}, "does not hold what a run has: masses_amu"),
+        ({"masses_amu": [16.0]}, "does not hold what a run has: masses_amu"),
+        ({"atom_in_source": [0, 1, 99]}, "does not hold what a run has: atom_in_source"),
+        ({"atom_in_source": [0, 1, True]}, "does not hold what a run has: atom_in_source"),
+        ({"notes": [5]}, "does not hold what a run has: notes"),
+        ({"wall_s": "x"}, "does not hold what a run has: wall_s"),
+        *(
+            ({name: None}, "does not hold what a run has: device, started_from or exported_sha256")
+            for name in ("device", "started_from", "exported_sha256")
+        ),
         ({"engine": "gromacs"}, "the engine is 'gromacs'; known: openmm, lammps"),
         ({"settings": {"ensemble": "nph"}}, "ensemble is 'nph'; known: nve, nvt, npt"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,13 +13,14 @@ from conftest import (
     CUBE,
     frame_of,
     liquid,
+    present,
     topology_of,
 )
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import minimum_image
 from mld_ff.inference import Basis, fit
-from mld_ff.trajectory import Trajectory
+from mld_ff.trajectory import Trajectory, concatenate
 
 BASIS = Basis("power", (3.0,), bond_degree=2, cutoff_A=6.2)
 
@@ -62,11 +65,61 @@ def test_nobody_within_the_cutoff() -> None:
     apart = frame_of(
         ["Ar", "Ar"], np.array([[0.0, 0, 0], [6, 6, 6]]), CUBE, forces=np.zeros((1, 2, 3))
     )
-    frames = replace(apart[np.zeros(8, int)], step=np.arange(8), time=np.arange(8.0))
+    frames = replace(apart[np.zeros(8, int)], step=np.arange(8), time=100.0 * np.arange(8))
     with pytest.raises(
         InputError, match=r"no two atoms come within the cutoff of 5\.5 Å: nothing to fit"
     ):
         fit(frames, Basis(accuracy="pairs"))
+
+
+def upon_each_other(frame: Trajectory) -> Trajectory:
+    x = frame.positions.copy()
+    x[:, 2] = x[:, 0] + [0, 0, 0.02]
+    return replace(frame, positions=x)
+
+
+DAMAGED: dict[str, tuple[Callable[[Trajectory], Trajectory], str]] = {
+    "coincident": (upon_each_other, "O1 and O3 lie upon each other, 0.02 Å apart: an atom given"),
+    "cell in another unit": (
+        lambda t: replace(t, cell=t.cell * 3e5),
+        "a cell vector is 3.73e+06 Å long, and at most 100000 Å is taken: is the cell in Å?",
+    ),
+    "cell of nothing": (
+        lambda t: replace(t, cell=t.cell * 1e-2),
+        "192 atoms lie in a cell of 0.00193 Å³: is the cell in Å?",
+    ),
+    "not finite": (
+        lambda t: replace(t, positions=t.positions * np.nan),
+        "the positions or the cell are not finite numbers",
+    ),
+    "far away": (
+        lambda t: replace(t, positions=t.positions + 1e9),
+        "an atom is farther than 1e+07 Å from the origin: damaged?",
+    ),
+    "huge forces": (
+        lambda t: replace(t, forces=present(t.forces) * 1e160),
+        r"step \d+: a force of .*e\+160 eV/Å; expected less than 100000: is the file damaged",
+    ),
+    "no forces on hydrogen": (
+        lambda t: replace(
+            t, forces=present(t.forces) * np.array([s != "H" for s in t.symbols])[:, None]
+        ),
+        "all forces on H are zero, in frames to train or to test on: atoms that were held fixed",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damaged_frames(case: str, few: Trajectory) -> None:
+    """By the first frame, or by a later one; libraries would crash, hang or overflow."""
+    change, said = DAMAGED[case]
+    pattern = said if "\\" in said else re.escape(said)
+    with pytest.raises(InputError, match=pattern):
+        fit(change(few[::4]), Basis("power", (3.0,), cutoff_A=4.0))
+    if case in ("coincident", "not finite"):
+        later = concatenate([few[:8], change(few[8:10])])
+        with pytest.raises(InputError, match=rf"step {few.step[8]}: {pattern}"):
+            fit(later, Basis("power", (3.0,), cutoff_A=4.0))
 
 
 def test_default_cutoff_fits_into_every_frame() -> None:
@@ -77,7 +130,7 @@ def test_default_cutoff_fits_into_every_frame() -> None:
         first,
         positions=first.positions + 0.02 * rng.normal(size=(8, *first.positions[0].shape)),
         cell=CUBE * np.linspace(1, 0.9, 8)[:, None, None],
-        time=np.arange(8.0),
+        time=100.0 * np.arange(8.0),
         step=np.arange(8),
         forces=rng.normal(size=(8, *first.positions[0].shape)),
     )

@@ -6,12 +6,15 @@ import inspect
 import math
 import os
 import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from signal import SIGHUP, SIGTERM
 from typing import Any
 
 from rich.console import Console
@@ -25,13 +28,15 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from mld_ff.cli.fields import expanded, gathered, option
+from mld_ff.cli.fields import expanded, extras, gathered, option
 from mld_ff.errors import CheckFailed, InputError, MldError
 from mld_ff.files import to_json
+from mld_ff.outputs import Results, results
 from mld_ff.progress import Progress
 
 TRACEBACK_VARIABLE = "MLD_FF_TRACEBACK"
 SECONDS_BETWEEN_LINES = 60
+OVERWRITE_HELP = "Replace what this command left there before."
 JSON_HELP = "Print one JSON object on standard output and nothing else there."
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -54,20 +59,27 @@ def verb(function: Callable[..., Answer]) -> Callable[..., None]:
     """A function as a verb of the command line.
 
     Groups among its parameters become options (`mld_ff.cli.fields`), `progress` is given here, and
-    `--json` is added.
+    `--json` is added. Where its `output` is of `Results`, their place is held while it works, and
+    `--overwrite` is added; other verbs do so in the library.
     """
     parameters, groups = expanded(function)
     own = inspect.signature(function).parameters
     shown = [p for p in parameters if p.name != "progress"]
+    kind = next((k for p in shown if p.name == "output" for k in extras(p, Results)), None)
+    if kind:
+        shown.append(option("overwrite", bool, False, OVERWRITE_HELP))
     shown.append(option("json", bool, False, JSON_HELP))
 
     def command(*arguments: Any, **given: Any) -> None:
-        as_json = given.pop("json", False)
+        as_json, overwrite = given.pop("json", False), given.pop("overwrite", False)
         with reporting(as_json) as progress:
             values = gathered(own, groups, given)
             if "progress" in own:
                 values["progress"] = progress
-            answer = function(*arguments, **values)
+            name = function.__name__
+            place = results(values["output"], name, kind, overwrite) if kind else nullcontext()
+            with place:
+                answer = function(*arguments, **values)
             said = to_json(answer.data) if as_json else answer.text + "\n"
             sys.stdout.write(printable(said))
             if answer.failure:
@@ -99,7 +111,7 @@ def refuse(said: str, code: int, as_json: bool) -> None:
 def reporting(as_json: bool) -> Iterator[Progress]:
     """Progress bars while something is done; errors as a paragraph and an exit code."""
     try:
-        with progress_bars() as progress:
+        with ended_by_signals(), progress_bars() as progress:
             yield progress
     except InputError as error:
         refuse(f"error: {error}", BAD_INPUT, as_json)
@@ -114,6 +126,26 @@ def reporting(as_json: bool) -> Iterator[Progress]:
             raise
         where = f"(set {TRACEBACK_VARIABLE}=1 to see where)"
         refuse(f"unexpected {type(error).__name__}: {error} {where}", FAILED, as_json)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let the signals that ask us to end do as an interrupt does: engines are ended, and what was
+    held is given back.
+    """
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # signals are told to that alone
+        yield
+        return
+    before = {number: signal.signal(number, interrupt) for number in (SIGTERM, SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -6,12 +6,13 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 from cyclopts import Parameter, Token
 
 from mld_ff.docstrings import help_of_fields
 
+T = TypeVar("T")
 UNITS = {"A": "Å", "K": "K", "Ry": "Ry", "bar": "bar", "fs": "fs", "ps": "ps"}
 """By the end of a field's name."""
 
@@ -134,14 +135,23 @@ def expanded(
     parameters: list[inspect.Parameter] = []
     groups: dict[str, Group] = {}
     for name, parameter in inspect.signature(function).parameters.items():
-        extras = getattr(hints[name], "__metadata__", ())
-        group = next((extra for extra in extras if isinstance(extra, Group)), None)
+        marks = getattr(hints[name], "__metadata__", ())
+        group = next((mark for mark in marks if isinstance(mark, Group)), None)
         if group:
             groups[name] = group
             parameters += group.parameters()
         else:
             parameters.append(with_default(parameter.replace(annotation=hints[name])))
     return parameters, groups
+
+
+def extras(parameter: inspect.Parameter, kind: type[T]) -> list[T]:
+    """Of a parameter's annotation, what is of a kind."""
+    annotation, found = parameter.annotation, list[T]()
+    while metadata := getattr(annotation, "__metadata__", ()):
+        found += [extra for extra in metadata if isinstance(extra, kind)]
+        annotation = annotation.__origin__
+    return found
 
 
 def gathered(

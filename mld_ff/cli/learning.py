@@ -16,7 +16,9 @@ from mld_ff.cli.options import (
     PAIRS,
     READING,
     Cp2kDir,
-    Output,
+    Force,
+    NewDirectory,
+    NewModel,
     Processes,
     Reading,
     basis_options,
@@ -26,6 +28,7 @@ from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import LONGEST_A
 from mld_ff.inference import SUFFIX, Basis, Dataset, Part
 from mld_ff.inference.exponents import EXPONENTS, parse_exponents
+from mld_ff.outputs import Results
 from mld_ff.progress import Progress
 
 
@@ -63,9 +66,10 @@ def fit(
             help="CP2K runs of one system, or files of `accumulate`.",
         ),
     ],
-    output: Output,
+    output: NewModel,
     basis: Annotated[Basis | None, BASIS] = None,
     processes: Processes = default_of(inference.fit, "processes"),
+    force: Force = False,
     reading: Annotated[Reading, READING],
     progress: Progress,
 ) -> Answer:
@@ -81,7 +85,8 @@ def fit(
         loss = inference.solve(inference.read_shards(shards)).loss
     else:
         sources = [reading.open(run) for run in runs]
-        loss, notes = inference.fit(sources, basis, progress, processes).loss, notes_of(sources)
+        loss = inference.fit(sources, basis, progress, processes, force=force).loss
+        notes = notes_of(sources)
     loss.save(output)
     data = {**loss.provenance, "notes": notes, "model": str(output)}
     return Answer(data, text.fit_text(loss.provenance, output, notes))
@@ -92,7 +97,9 @@ def accumulate(
     *runs: Annotated[
         Path, Parameter(name="CP2K_DIR", required=True, help="CP2K runs of one system.")
     ],
-    output: Annotated[Path, Parameter(alias="-o", help=f"Where to write, a {SUFFIX} file.")],
+    output: Annotated[
+        Path, Parameter(alias="-o", help=f"Where to write, a {SUFFIX} file."), Results(b"PK")
+    ],
     part: Annotated[
         str, Parameter(metavar="K/N", help="Only the K-th of N parts of all frames.")
     ] = "1/1",
@@ -141,7 +148,7 @@ def scan(
     cp2k_dir: Cp2kDir,
     /,
     *,
-    output: Output,
+    output: NewDirectory,
     exponents: Annotated[
         str, Parameter(metavar="LIST", help="START:STOP:STEP, or a list with commas.")
     ] = ",".join(f"{n:g}" for n in EXPONENTS),

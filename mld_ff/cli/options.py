@@ -13,6 +13,7 @@ from mld_ff.cli.fields import Options, Whole
 from mld_ff.errors import InputError
 from mld_ff.inference import Basis, parse_channels, parse_rank
 from mld_ff.inference.basis import free_kinds
+from mld_ff.outputs import Results
 from mld_ff.sources import open_source
 from mld_ff.sources.registry import kind_of
 from mld_ff.sources.source import FileSource
@@ -25,8 +26,18 @@ WATER_COUNT = 64
 Cp2kDir = Annotated[Path, Parameter(name="CP2K_DIR", help="Directory of the CP2K run.")]
 Model = Annotated[Path, Parameter(name="MODEL", help="Model file written by `fit`.")]
 Output = Annotated[Path, Parameter(alias="-o", help="Where to write.")]
+"""A directory that work goes on in, which the library holds meanwhile."""
+NewDirectory = Annotated[Output, Results()]
+NewModel = Annotated[Output, Results(begins=b"{")]
 Count = Annotated[Whole, Parameter(validator=Number(gte=1))]
 Processes = Annotated[Count, Parameter(help="Processes of this machine to share the work.")]
+
+Force = Annotated[
+    bool,
+    Parameter(
+        help="Go on where a check refuses; what it said is a note then, and stands in the files."
+    ),
+]
 
 
 # --- a CP2K run -----------------------------------------------------------------------------------
@@ -73,7 +84,6 @@ class Reading:
 
 
 READING = Options(Reading())
-FILES = Options(Reading(), only=("file",))
 
 
 def notes_of(sources: list[FileSource]) -> list[str]:
@@ -98,6 +108,8 @@ class Beginning:
     """CP2K run to take a frame of."""
     frame: int = -1
     """Which frame of the CP2K run; negative: from the end."""
+    skip_ps: float = 0.0
+    """Leave out the first stretch of the CP2K run (equilibration); frames count from its end."""
     file: Annotated[tuple[str, ...], Parameter(metavar="ROLE=FILE")] = ()
     """Of the CP2K run, take this file: positions, forces, velocities, energies, cells, stress,
     input, log; may be repeated.
@@ -116,11 +128,16 @@ class Beginning:
                 "give the atoms to start from: either --cp2k CP2K_DIR or --structure FILE"
             )
         if self.structure:
+            if self.file or self.skip_ps or self.frame != type(self).frame:
+                raise InputError(
+                    "--frame, --skip and --file choose a frame of --cp2k CP2K_DIR: leave them out"
+                    " with a --structure"
+                )
             return read_structure(self.structure, self.coordinates)
         if self.coordinates:
             raise InputError("--coordinates belong to a --structure")
         assert self.cp2k is not None
-        source = Reading(self.file).open(self.cp2k, require_forces=False)
+        source = Reading(self.file, self.skip_ps).open(self.cp2k, require_forces=False)
         return self._frame_of(source)
 
     def _frame_of(self, source: FrameSource) -> Trajectory:

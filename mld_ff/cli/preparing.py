@@ -15,6 +15,7 @@ from mld_ff.cli.fields import Options, Whole, default_of
 from mld_ff.cli.options import BEGINNING, MIXTURE, Beginning, Count, Mixture, Output, Reading
 from mld_ff.engines.start import start_from
 from mld_ff.engines.structure import write_structure
+from mld_ff.outputs import Results
 from mld_ff.production.record import RECORD
 from mld_ff.production.results import read_run
 from mld_ff.progress import Progress
@@ -28,7 +29,9 @@ from mld_ff.trajectory import FrameSource, Trajectory, spread_frames
 def box(
     *,
     output: Annotated[
-        Path, Parameter(alias="-o", help="Structure to write: .pdb, .cif, .gro or .xyz.")
+        Path,
+        Parameter(alias="-o", help="Structure to write: .pdb, .cif, .gro or .xyz."),
+        Results(b""),
     ],
     mixture: Annotated[Mixture, MIXTURE],
     beginning: Annotated[Beginning, BEGINNING],

@@ -11,7 +11,7 @@ from mld_ff import pipeline
 from mld_ff.cli import text
 from mld_ff.cli.console import Answer, verb
 from mld_ff.cli.fields import Whole, default_of
-from mld_ff.cli.options import READING, Cp2kDir, Output, Reading
+from mld_ff.cli.options import READING, Cp2kDir, NewDirectory, Reading
 from mld_ff.configuration import proposal
 from mld_ff.configuration import schema as schemas
 from mld_ff.configuration.toml import read_config
@@ -32,7 +32,7 @@ def report(
             help="Directory of `mld-ff run`; repeat for runs of the same model.",
         ),
     ],
-    output: Output,
+    output: NewDirectory,
     scan: Annotated[
         Path | None, Parameter(metavar="SCAN_DIR", help="Show this `mld-ff scan` too.")
     ] = None,

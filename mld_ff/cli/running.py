@@ -12,7 +12,18 @@ from mld_ff.cli import text
 from mld_ff.cli.console import Answer, verb
 from mld_ff.cli.engines import EngineName
 from mld_ff.cli.fields import Each, Options, default_of
-from mld_ff.cli.options import BEGINNING, FILES, Beginning, Count, Cp2kDir, Model, Output, Reading
+from mld_ff.cli.options import (
+    BEGINNING,
+    READING,
+    Beginning,
+    Count,
+    Cp2kDir,
+    Force,
+    Model,
+    NewDirectory,
+    Output,
+    Reading,
+)
 from mld_ff.engines.registry import ENGINES
 from mld_ff.engines.settings import MD, Device
 from mld_ff.loss.model import AgentLoss
@@ -37,15 +48,17 @@ def export(
     /,
     *,
     engine: EngineName,
-    output: Output,
+    output: NewDirectory,
     beginning: Annotated[Beginning, BEGINNING],
     minimize: Minimize = None,
     md: Annotated[MD, Options(MD(), only=("temperature_K", "timestep_fs", "damping_fs"))],
+    force: Force = False,
     progress: Progress,
 ) -> Answer:
     """Write the files that an engine runs without mld_ff."""
     loss = AgentLoss.load(model)
-    start = start_at(loss, beginning.read(), md.temperature_K, minimize=minimize, progress=progress)
+    frame = beginning.read()
+    start = start_at(loss, frame, md.temperature_K, md.seed, minimize, progress, force)
     files = ENGINES[engine].export(loss, start, output, md)
     names = [str(file) for file in files]
     data = {
@@ -53,8 +66,9 @@ def export(
         "files": names,
         "molecules": start.topology.formulas(),
         "minimized": start.frame.origin.minimized,
+        "warnings": start.check(loss),
     }
-    return Answer(data, "\n".join(names))
+    return Answer(data, text.lines(*names, *text.warned(start.check(loss))))
 
 
 @verb
@@ -71,7 +85,7 @@ def verify(
         Each(tuple(ENGINES), Path, "Check these exported files of it instead of a fresh export."),
     ],
     device: Annotated[Device, Options(default_of(verification.verify, "device"))],
-    reading: Annotated[Reading, FILES],
+    reading: Annotated[Reading, READING],
     progress: Progress,
 ) -> Answer:
     """Hold energies and forces of OpenMM and LAMMPS against the numpy reference on the same
@@ -105,12 +119,15 @@ def run(
         bool,
         Parameter(help="Go on with the run in the output, if there is one, from its checkpoint."),
     ] = False,
+    force: Force = False,
     progress: Progress,
 ) -> Answer:
     """Run molecular dynamics in OpenMM or LAMMPS; after a kill, the same command with --resume goes
     on.
     """
     frame, loss = beginning.read(), AgentLoss.load(model)
-    trajectory = simulation.run(loss, frame, engine, output, md, device, progress, minimize, resume)
+    trajectory = simulation.run(
+        loss, frame, engine, output, md, device, progress, minimize, resume, force
+    )
     outcome = outcome_of(output, loss, trajectory)
     return Answer(outcome.to_dict(), text.run_text(outcome))

@@ -74,7 +74,7 @@ def inspection_text(inspection: Inspection, source: FileSource) -> str:
         "",
         Table(head, distances).text,
         *noted(source.notes),
-        *(f"warning: {w}" for w in inspection.warnings()),
+        *warned(inspection.warnings()),
     )
 
 
@@ -127,7 +127,7 @@ def fit_text(d: Mapping[str, Any], model: Path, notes: Sequence[str]) -> str:
         told.append(f"resting on the ridge more than on data: {', '.join(d['weakly_determined'])}")
     if d["undetermined"]:
         told.append(f"not determined by the data and left at zero: {', '.join(d['undetermined'])}")
-    return lines(*told, *noted(notes), *(f"warning: {w}" for w in d["warnings"]))
+    return lines(*told, *noted(notes), *warned(d["warnings"]))
 
 
 def _charges(d: Mapping[str, Any]) -> str:
@@ -370,6 +370,11 @@ def lines(*several: str) -> str:
 def noted(notes: Sequence[str]) -> list[str]:
     """Lines of notes."""
     return [f"note: {note}" for note in notes]
+
+
+def warned(warnings: Sequence[str]) -> list[str]:
+    """Lines of warnings."""
+    return [f"warning: {warning}" for warning in warnings]
 
 
 def counted(numbers: Mapping[str, int]) -> str:

@@ -63,10 +63,15 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", file) from None
-    except tomllib.TOMLDecodeError as error:
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError("is not UTF-8, which TOML is: save it as UTF-8", file, line) from None
+    except RecursionError:
+        raise InputError("is not valid TOML: it is nested too deeply", file) from None
+    except ValueError as error:
         raise InputError(f"is not valid TOML: {error}", file) from None
 
 

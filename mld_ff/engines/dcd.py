@@ -23,14 +23,19 @@ COUNT_AT, TITLES_AT = 8, 92
 """Where the number of frames stands, and the length of the titles."""
 LEAST_HEAD = 276
 """Bytes before the first frame, if there are two titles of 80, as OpenMM and LAMMPS write them."""
+TITLE, MOST_TITLES = 80, 100
+"""Bytes of a title, and how many there may be."""
+MOST_ATOMS = 1 << 28
 COPIED = 1 << 24
 
 
 def read(file: Path) -> tuple[Floats, Floats]:
-    """What a DCD file holds of every atom, (F, N, 3), and the cells, (F, 3, 3)."""
+    """What a DCD file holds of every atom, (F, N, 3), and the cells, (F, 3, 3). Raises InputError
+    if it holds no frame, or is damaged.
+    """
     try:
         file.stat()  # MDAnalysis complains of its own closing where there is no file
-        frames = list(frames_from(file, 0))
+        frames = list(frames_from(file, 0)) if complete_frames(file) else []
     except OSError:
         frames = []
     if not frames:
@@ -41,7 +46,9 @@ def read(file: Path) -> tuple[Floats, Floats]:
 
 
 def frames_from(file: Path, start: int, end: int | None = None) -> Iterator[tuple[Floats, Floats]]:
-    """What frames `start` to before `end` hold of every atom (N, 3), and their cells (3, 3)."""
+    """What frames `start` to before `end` hold of every atom (N, 3), and their cells (3, 3). Raises
+    InputError if a frame has no cell.
+    """
     from MDAnalysis.coordinates.DCD import DCDReader
 
     with warnings.catch_warnings():
@@ -50,7 +57,10 @@ def frames_from(file: Path, start: int, end: int | None = None) -> Iterator[tupl
         reader = DCDReader(str(file))
     with reader:
         for frame in reader[start:end]:
-            yield frame.positions.astype(float), frame.triclinic_dimensions.astype(float)
+            cell, lengths = frame.triclinic_dimensions, frame.dimensions
+            if cell is None or not (np.isfinite(cell).all() and (lengths[:3] > 0).all()):
+                raise InputError(f"is damaged: frame {frame.frame + 1} has no cell", file)
+            yield frame.positions.astype(float), cell.astype(float)
 
 
 def read_velocities(file: Path) -> Floats:
@@ -100,15 +110,28 @@ def append(file: Path, more: Path) -> None:
 
 
 def _layout(file: Path) -> tuple[int, int]:
-    """Bytes before the first frame, and of every frame."""
+    """Bytes before the first frame, and of every frame.
+
+    Raises InputError if its head is not that of a file with cells, every frame of the same length:
+    one flipped bit there lets a reader ask for all memory.
+    """
     with file.open("rb") as dcd:
-        dcd.seek(TITLES_AT)
-        (titles,) = struct.unpack("<i", dcd.read(4))
-        atoms_at = TITLES_AT + 4 + titles + 4 + 4
-        dcd.seek(atoms_at)
-        (atoms,) = struct.unpack("<i", dcd.read(4))
+        head = dcd.read(TITLES_AT + 4)
+        numbers = struct.unpack("<i4s20i2i", head)
+        titles = numbers[-1]
+        fixed_atoms, has_cell, has_fourth = (numbers[2 + k] for k in (8, 10, 11))
+        whole = (numbers[0], numbers[1], numbers[-2]) == (84, b"CORD", 84)
+        whole = whole and (fixed_atoms, has_cell, has_fourth) == (0, 1, 0)
+        if not (whole and titles % TITLE == 4 and 0 < titles <= MOST_TITLES * TITLE + 4):
+            raise InputError("is damaged, or no DCD file of an engine: its head is wrong", file)
+        rest = dcd.read(titles + 16)
+    if len(rest) < titles + 16:
+        return len(head) + titles + 16, 1  # its head is not there as a whole
+    end, before, atoms, after = struct.unpack("<4i", rest[titles:])
+    if (end, before, after) != (titles, 4, 4) or not 0 < atoms <= MOST_ATOMS:
+        raise InputError("is damaged, or no DCD file of an engine: its head is wrong", file)
     cell, coordinate = 4 + 6 * 8 + 4, 4 + 4 * int(atoms) + 4
-    return atoms_at + 4 + 4, cell + 3 * coordinate
+    return len(head) + titles + 16, cell + 3 * coordinate
 
 
 def _count(file: Path) -> None:

@@ -80,7 +80,8 @@ class RunFiles:
     """
     read_log: Callable[[Path], dict[str, Floats]]
     """Columns of a log: `step`, `time_ps`, `temperature_K`, `potential_eV`, `total_eV`, and what
-    else it tells of `density_g_per_cm3`, `pressure_bar`. Raises InputError if there are none.
+    else it tells of `density_g_per_cm3`, `pressure_bar`, `conserved_eV`. Raises InputError if
+    there are none.
     """
     velocities: str
     """Name of the file of velocities, written if `MD.velocities` says so."""

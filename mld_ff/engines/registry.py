@@ -16,7 +16,7 @@ ENGINES: dict[str, Engine] = {engine.name: engine for engine in (OPENMM, LAMMPS)
 
 def engine_named(name: str) -> Engine:
     """Raises InputError naming the engines that are known."""
-    if name not in ENGINES:
+    if not isinstance(name, str) or name not in ENGINES:
         raise InputError(f"the engine is {name!r}; known: {', '.join(ENGINES)}")
     return ENGINES[name]
 

@@ -46,8 +46,8 @@ class MD:
     checkpoint_ps: float = 10.0
     """Between checkpoints: a run that is killed loses no more."""
     on_escape: OnEscape = "warn"
-    """What to do if a pair leaves the distances, or an atom the densities, that the data sampled:
-    warn at the end, or stop.
+    """What to do if a pair leaves the distances that the data sampled by more than 0.03 Å, or an
+    atom the densities: warn at the end, or stop.
     """
 
     def __post_init__(self) -> None:

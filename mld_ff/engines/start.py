@@ -11,6 +11,7 @@ from mld_ff.engines.residues import to_parmed
 from mld_ff.geometry.pairs import check_cutoff
 from mld_ff.geometry.topology import Topology, TopologyKind, topology_of
 from mld_ff.loss.model import AgentLoss
+from mld_ff.policy import objections, refuse
 from mld_ff.trajectory import Floats, Ints, Trajectory
 from mld_ff.units import AMU_A2_PER_FS2_TO_EV, KB_EV_PER_K
 
@@ -29,6 +30,8 @@ class Start:
     """One frame; velocities are never None."""
     order: Ints
     """Index in the source of every atom here, (N,)."""
+    force: bool = False
+    """Whether what the policy refuses is a warning in the files that are made."""
 
     def engine_frames(self, frames: Trajectory) -> Trajectory:
         """Frames of the same source in the form of `frame`: order of atoms, cell, whole
@@ -36,14 +39,19 @@ class Start:
         """
         return _engine_form(frames, self.order, self.topology)
 
-    def check(self, loss: AgentLoss) -> None:
-        """Raise InputError unless the model covers the system, which its charges leave neutral, and
-        its cutoff fits into the cell."""
+    def check(self, loss: AgentLoss) -> list[str]:
+        """What the policy has against it, if that is a warning. Raises InputError unless the model
+        covers the system, which its charges leave neutral, its cutoff fits into the cell and the
+        policy has nothing against it.
+        """
         loss.terms_of(self.topology)
         if loss.charges:
             loss.charges.of_atoms(self.topology)
         if loss.cutoff_A:
             check_cutoff(loss.cutoff_A, self.frame.half_width)
+        warnings = objections(loss, self.topology, self.frame)
+        refuse(warnings, self.force)
+        return warnings
 
     @property
     def structure(self) -> parmed.Structure:
@@ -69,6 +77,7 @@ def start_from(
     temperature_K: float = 300.0,
     seed: int = 1,
     topology: TopologyKind | None = None,
+    force: bool = False,
 ) -> Start:
     """Bring one frame of any source into the form that engines want.
 
@@ -86,7 +95,7 @@ def start_from(
     at_rest = (
         velocities - np.einsum("fpc,p->fc", velocities, frame.masses)[:, None] / frame.masses.sum()
     )
-    return Start(own, replace(frame, velocities=at_rest), order)
+    return Start(own, replace(frame, velocities=at_rest), order, force)
 
 
 def _engine_form(frames: Trajectory, order: Ints, topology: Topology) -> Trajectory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,11 +38,55 @@ class Pairs:
 NO_PAIRS = Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros(0))
 
 
+LONGEST_EDGE_A = 1e5
+"""Of a cell; in one thirty times as long, vesin's numbers of cells of its grid overflow, and the
+process is killed."""
+FARTHEST_A = 1e7
+"""Unwrapped positions beyond it would have lost their digits."""
+MOST_PER_A3 = 20.0
+"""Atoms; iron in the middle of the earth has 0.15. In far smaller cells neighbours are so many that
+searching them never ends."""
+CLOSEST_A = 0.1
+"""Atoms, whose nuclei never come closer than 0.5 Å."""
+
+
+def check_searchable(positions: Floats, cell: Floats) -> None:
+    """Raise InputError unless neighbours can be searched: a library would hang or crash."""
+    if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
+        raise InputError("the positions or the cell are not finite numbers")
+    if np.abs(positions).max(initial=0.0) > FARTHEST_A:
+        raise InputError(f"an atom is farther than {FARTHEST_A:g} Å from the origin: damaged?")
+    longest = float(np.linalg.norm(cell, axis=1).max())
+    if longest > LONGEST_EDGE_A:
+        raise InputError(
+            f"a cell vector is {longest:.3g} Å long, and at most {LONGEST_EDGE_A:g} Å is taken: is"
+            " the cell in Å?"
+        )
+    volume = abs(float(np.linalg.det(cell)))
+    if len(positions) > MOST_PER_A3 * volume:
+        raise InputError(
+            f"{len(positions)} atoms lie in a cell of {volume:.3g} Å³: is the cell in Å?"
+        )
+
+
+def check_apart(pairs: Pairs, symbols: Sequence[str]) -> None:
+    """Raise InputError if two atoms lie upon each other: no force between them has a direction."""
+    k = int(np.argmin(pairs.r)) if len(pairs.r) else 0
+    if len(pairs.r) and pairs.r[k] < CLOSEST_A:
+        i, j = int(pairs.i[k]), int(pairs.j[k])
+        raise InputError(
+            f"{symbols[i]}{i + 1} and {symbols[j]}{j + 1} lie upon each other, {pairs.r[k]:.3g} Å"
+            " apart: an atom given twice, or other units of length or another cell than the"
+            " frame's?"
+        )
+
+
 def neighbour_pairs(positions: Floats, cell: Floats, cutoff: float) -> Pairs:
     """Every pair closer than `cutoff` [Å] once, all periodic images.
 
-    positions (N, 3) [Å], cell (3, 3) [Å].
+    positions (N, 3) [Å], cell (3, 3) [Å]. Raises InputError if they cannot be searched.
     """
+    check_searchable(positions, cell)
     i, j, vector, r = NeighborList(cutoff=cutoff, full_list=False).compute(
         points=np.ascontiguousarray(positions),
         box=np.ascontiguousarray(cell),

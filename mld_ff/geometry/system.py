@@ -11,7 +11,15 @@ from functools import cached_property
 
 import numpy as np
 
-from mld_ff.geometry.pairs import NO_PAIRS, Pairs, both_ways, minimum_image, neighbour_pairs
+from mld_ff.errors import InputError
+from mld_ff.geometry.pairs import (
+    NO_PAIRS,
+    Pairs,
+    both_ways,
+    check_apart,
+    minimum_image,
+    neighbour_pairs,
+)
 from mld_ff.geometry.topology import (
     Path,
     Topology,
@@ -59,8 +67,15 @@ class System:
 
     @cached_property
     def neighbours(self) -> Pairs:
-        """Every pair closer than the reach once, bonded or not: the one search."""
-        return neighbour_pairs(self.positions, self.cell, self.searched_A)
+        """Every pair closer than the reach once, bonded or not: the one search. Raises InputError
+        if it cannot be done, or atoms lie upon each other.
+        """
+        try:
+            pairs = neighbour_pairs(self.positions, self.cell, self.searched_A)
+            check_apart(pairs, self.topology.symbols)
+        except InputError as error:
+            raise InputError(f"step {self.step}: {error}") from None
+        return pairs
 
     @property
     def searched_A(self) -> float:

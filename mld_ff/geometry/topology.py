@@ -23,7 +23,7 @@ from scipy.sparse.csgraph import connected_components
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.networks import LARGEST_MOLECULE, why_no_molecules
-from mld_ff.geometry.pairs import Pairs, minimum_image, neighbour_pairs
+from mld_ff.geometry.pairs import Pairs, check_apart, minimum_image, neighbour_pairs
 from mld_ff.names import check_species, shown
 from mld_ff.trajectory import Floats, Ints, Trajectory
 
@@ -349,6 +349,7 @@ def _bonds(symbols: Sequence[str], positions: Floats, cell: Floats) -> Pairs:
     """The pairs that are bonds."""
     radii = _radii(symbols)
     near = neighbour_pairs(positions, cell, 2 * BOND_FACTOR * float(radii.max()))
+    check_apart(near, symbols)
     hydrogen = np.array([s == "H" for s in symbols])
     limit = np.where(
         hydrogen[near.i] & hydrogen[near.j],

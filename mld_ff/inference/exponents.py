@@ -22,6 +22,7 @@ from mld_ff.inference.normal_equations import Indices, NormalEquations
 from mld_ff.inference.problem import Problem
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.free_pairs import PowerTerm
+from mld_ff.loss.limits import MOST_POWERS
 from mld_ff.loss.terms import FreeTerm, PairTerm
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, FrameSource, Trajectory
@@ -261,6 +262,11 @@ def parse_exponents(text: str) -> tuple[float, ...]:
     try:
         if ":" in text:
             start, stop, step = map(float, text.split(":"))
+            if not 0 <= (stop - start) / step < MOST_POWERS:
+                raise InputError(
+                    f"{text!r} are {(stop - start) / step + 1:.3g} exponents; at most"
+                    f" {MOST_POWERS} are taken"
+                )
             return tuple(round(float(n), DIGITS) for n in np.arange(start, stop + step / 2, step))
         return tuple(float(n) for n in text.split(","))
     except (ValueError, ZeroDivisionError):

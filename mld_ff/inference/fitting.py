@@ -25,6 +25,7 @@ from mld_ff.inference.sampling import blank_forms, with_ranges
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import PairTerm, Term, strongest_pull
+from mld_ff.policy import objections_to_data, refuse, told_of_data
 from mld_ff.progress import Progress, no_progress
 from mld_ff.survey import Survey
 from mld_ff.trajectory import Floats
@@ -76,6 +77,7 @@ def fit(
     progress: Progress = no_progress,
     processes: int = 1,
     data: Accumulated | None = None,
+    force: bool = False,
 ) -> Fit:
     """Infer the reciprocal loss from frames with forces, and tell how good it is on unseen ones.
 
@@ -85,11 +87,14 @@ def fit(
     training, every fifth for testing; only coverage, from which walls and ranges come, is that of
     all frames. The errors are those of the exported functions, walls included. The agent fit, every
     species its own loss, comes along in `agents` where pairs are all there is. data: what `gather`
-    gave, if that has been done. Raises InputError on data that cannot be used.
+    gave, if that has been done. force: go on where the policy has something against the data, and
+    warn. Raises InputError on data that cannot be used.
     """
     basis = basis or Basis()
     dataset = Dataset.of(source, progress, processes, basis.topology)
     data = data or gather(dataset, basis)
+    against = objections_to_data(dataset.tested, data.survey.times, dataset.n_blocks)
+    refuse(against, force)
     problem = Problem.of(data)
     collective: CollectiveFit | None = None
     charges: Charges | None = None
@@ -104,7 +109,10 @@ def fit(
     else:
         loss = _of_pairs(data, problem)
     errors = measure(dataset, loss, problem.test)
-    return _told(Fit(loss, data, problem, collective, charges, errors))
+    fitted = _told(Fit(loss, data, problem, collective, charges, errors))
+    provenance = {**fitted.loss.provenance, **told_of_data(dataset.firsts)}
+    provenance["warnings"] = [*against, *provenance["warnings"]]
+    return replace(fitted, loss=replace(fitted.loss, provenance=provenance))
 
 
 def solve(data: Accumulated) -> Fit:

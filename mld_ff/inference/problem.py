@@ -70,7 +70,21 @@ class Problem:
                 f"no two atoms come within the cutoff of {data.survey.cutoff_A:g} Å: nothing to"
                 " fit; choose a longer one"
             )
+        problem.check_forces(data.survey.topology.species)
         return problem
+
+    def check_forces(self, species: Sequence[str]) -> None:
+        """Raise InputError if a species has no forces, in what trains or in what tests."""
+        for blocks in (self.train, self.test):
+            power = self.equations.power_bs[list(blocks)].sum(axis=0)
+            number = self.equations.number_bs[list(blocks)].sum(axis=0)
+            each = zip(species, power, number, strict=True)
+            if none := [s for s, p, n in each if n and not p > 0]:
+                raise InputError(
+                    f"all forces on {' and '.join(none)} are zero, in frames to train or to test"
+                    " on: atoms that were held fixed, or forces that were not computed, teach"
+                    " nothing; leave such frames out, or compute their forces"
+                )
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from mld_ff.geometry.topology import Topology, TopologyKind
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.charges import ChargeTerm
 from mld_ff.loss.densities import DensityTerm, NeighbourSums
+from mld_ff.loss.escapes import Escape
 from mld_ff.loss.evaluation import Evaluation
 from mld_ff.loss.free_pairs import PowerTerm, SplineTerm
 from mld_ff.loss.limits import MOST_TERMS, check_count
@@ -39,42 +40,6 @@ FORMAT, VERSION = "mld_ff agent loss", 1
 TermT = TypeVar("TermT", bound=Term)
 _LIST_OF_SCALARS = re.compile(r"\[\n\s*([^\[\]{}]*?)\n\s*\]")
 UNITS = {"energy": "eV", "length": "angstrom"}
-
-
-@dataclass(frozen=True)
-class Escape:
-    """A pair outside of the distances that the data sampled, or an atom whose density is outside
-    of the sampled range."""
-
-    term: str
-    atoms: tuple[str, ...]
-    """Element and number from 1; one atom where it is a density."""
-    value: float
-    """Distance [Å], or density."""
-    limit: float
-    """The least or the most sampled."""
-
-    @property
-    def outside(self) -> float:
-        return abs(self.value - self.limit)
-
-    @property
-    def what(self) -> str:
-        """What left what, within a sentence."""
-        if len(self.atoms) == 1:
-            return "a density left the sampled range"
-        return "a pair left the sampled distances"
-
-    def __str__(self) -> str:
-        more, unit = ("more", "") if len(self.atoms) == 1 else ("longer", " Å")
-        less = {"more": "less", "longer": "shorter"}[more]
-        which = less if self.value < self.limit else more
-        return (
-            f"{self.term}, {' and '.join(self.atoms)}: {self.value:.3f}{unit}, {which} than"
-            f" {self.limit:.3f}{unit}"
-        )
-
-
 KINDS: dict[str, type[Term]] = {
     t.kind: t for t in (PowerTerm, SplineTerm, BondTerm, DensityTerm, ChargeTerm)
 }

@@ -78,6 +78,9 @@ class Term:
         """
         check_coverage(f"term {self.name!r}: coverage", self.coverage)
 
+    def check_finite(self) -> None:
+        """Raise InputError if values that may be, each by itself, make no finite energy."""
+
     @property
     def coefficient_names(self) -> tuple[str, ...]:
         raise NotImplementedError
@@ -140,6 +143,7 @@ class Term:
             raise InputError(f"term {data.get('name')!r} has no coefficients")
         term = cls(**values)
         term.check_loaded()
+        term.check_finite()
         return term
 
 
@@ -163,6 +167,17 @@ class PairTerm(Term):
     def basis(self, r: Floats, derivative: int = 0) -> Floats:
         """Functions (P, K), or a derivative of them, whose linear combination is the energy."""
         raise NotImplementedError
+
+    def check_finite(self) -> None:
+        if not any(self.coefficients):  # a fit has not begun
+            return
+        with np.errstate(all="ignore"):
+            for wall in self.walls:
+                if not np.isfinite([wall.energy, wall.force, wall.curvature]).all():
+                    raise InputError(
+                        f"term {self.name!r} is no finite number at {wall.edge_A:g} Å, where its"
+                        " wall begins"
+                    )
 
     # --- pairs and energy -------------------------------------------------------------------------
 

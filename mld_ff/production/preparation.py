@@ -20,15 +20,17 @@ def start_at(
     seed: int = 1,
     minimize: bool | None = None,
     progress: Progress = no_progress,
+    force: bool = False,
 ) -> Start:
     """What `start_from` makes of a frame, moved downhill first where it holds contacts (by OpenMM's
     minimiser, whichever engine goes on from there).
 
     minimize: None leaves alone frames with velocities, which come out of dynamics, and those
-    without a force beyond CONTACT_EV_PER_A. A frame that was moved says so in its source. Raises
-    what `openmm_system` raises.
+    without a force beyond CONTACT_EV_PER_A. A frame that was moved says so in its source. force: as
+    of `Start`. Raises what `Start.check` and `openmm_system` raise.
     """
-    start = start_from(frame, temperature_K, seed, loss.topology_kind)
+    start = start_from(frame, temperature_K, seed, loss.topology_kind, force)
+    start.check(loss)
     if minimize is False or (minimize is None and frame.velocities is not None):
         return start
     from mld_ff.engines.openmm.minimization import relaxed

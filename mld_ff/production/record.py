@@ -13,6 +13,8 @@ from mld_ff.engines.registry import engine_named
 from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
 from mld_ff.files import read_json, write_atomically
+from mld_ff.loss.limits import is_number
+from mld_ff.names import check_species
 
 RECORD = "run.json"
 
@@ -85,7 +87,30 @@ class RunRecord:
                     values[name] = tuple(values[name])
         except TypeError as error:
             raise InputError(f"does not hold what a run has: {error}") from None
-        return cls(**values)
+        record = cls(**values)
+        record.check()
+        return record
+
+    def check(self) -> None:
+        """Raise InputError, naming the field, unless every field is what it should be."""
+        n = len(self.symbols)
+        tables = (self.device, self.started_from, self.exported_sha256)
+        holds = {
+            "finished": isinstance(self.finished, bool),
+            "symbols": n > 0 and all(isinstance(symbol, str) for symbol in self.symbols),
+            "masses_amu": len(self.masses_amu) == n
+            and all(is_number(mass) and mass > 0 for mass in self.masses_amu),
+            "atom_in_source": len(self.atom_in_source) == n
+            and all(type(k) is int for k in self.atom_in_source)
+            and sorted(self.atom_in_source) == list(range(n)),
+            "notes": all(isinstance(note, str) for note in self.notes),
+            "device, started_from or exported_sha256": all(isinstance(t, Mapping) for t in tables),
+            "wall_s": self.wall_s is None or is_number(self.wall_s),
+            "ns_per_day": self.ns_per_day is None or is_number(self.ns_per_day),
+        }
+        if wrong := [name for name, right in holds.items() if not right]:
+            raise InputError(f"does not hold what a run has: {wrong[0]}")
+        check_species(self.symbols)
 
     def check_exported(self, directory: Path) -> None:
         """Raise InputError if a file that the engine was given is not what it was."""

@@ -81,7 +81,8 @@ def _energies_at(steps: Ints, log: dict[str, Floats]) -> Floats | None:
 
 def read_log(directory: Path | str) -> dict[str, Floats]:
     """The engine's log, whichever engine it was: `step`, `time_ps`, `temperature_K`,
-    `potential_eV`, `total_eV`, and what else it tells of `density_g_per_cm3`, `pressure_bar`.
+    `potential_eV`, `total_eV`, and what else it tells of `density_g_per_cm3`, `pressure_bar`,
+    `conserved_eV`.
 
     Raises InputError if there is none.
     """

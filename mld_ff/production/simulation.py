@@ -12,11 +12,13 @@ from mld_ff.engines.engine import Engine, Session
 from mld_ff.engines.registry import engine_named, find_engine
 from mld_ff.engines.settings import MD, Device
 from mld_ff.engines.start import Start, start_from
-from mld_ff.errors import EngineError, InputError
+from mld_ff.errors import CheckFailed, EngineError, InputError
 from mld_ff.loss.model import AgentLoss
+from mld_ff.outputs import held, others
 from mld_ff.production.preparation import start_at
 from mld_ff.production.record import RECORD, RunRecord, read_record, sha256
-from mld_ff.production.results import read_run
+from mld_ff.production.results import read_log, read_run
+from mld_ff.production.road import departures
 from mld_ff.production.sessions import SESSION, join, newest_checkpoint
 from mld_ff.production.watch import Watch
 from mld_ff.progress import Progress, no_progress
@@ -42,6 +44,7 @@ def run(
     progress: Progress = no_progress,
     minimize: bool | None = None,
     resume: bool = False,
+    force: bool = False,
 ) -> Trajectory:
     """Molecular dynamics from one frame (positions, velocities if it has them); returns the
     trajectory.
@@ -49,25 +52,50 @@ def run(
     engine: a name in `ENGINES`. directory: gets the exported files, trajectory.dcd, the engine's
     log and checkpoint, and run.json, with `notes` on what a user should know. device: None for the
     fastest present. minimize: as in `start_at`. resume: go on with the run that lies in the
-    directory, if one does, from its last checkpoint to `settings.time_ps`. Raises EngineError if
-    the engine stops or warns or its disk is full, CheckFailed if a pair leaves the sampled
-    distances, or an atom the sampled densities, and `settings.on_escape` says stop, InputError if
-    the model does not cover the system or the directory holds another run.
+    directory, if one does, from its last checkpoint to `settings.time_ps`. force: go on where a
+    check fails, which is a note then. Raises EngineError if the engine stops or warns or its disk
+    is full, CheckFailed if the run leaves what was asked for (`departures`), or a pair the sampled
+    distances or an atom the sampled densities and `settings.on_escape` says stop, InputError if the
+    model does not cover the system or the directory holds another run.
     """
     settings, device, out = settings or MD(), device or Device(), Path(directory)
-    chosen = engine_named(engine)
     computed_on = find_engine(engine, device)  # what is missing is said before anything is written
-    start = start_from(frame, settings.temperature_K, settings.seed, loss.topology_kind)
-    record = _new_record(loss, chosen, computed_on, settings, start, int(frame.step[0]))
-    earlier = _earlier_run(out, record, loss, resume)
-    checkpoint = None
+    with held(out, "run") as unfinished:
+        kind = loss.topology_kind
+        start = start_from(frame, settings.temperature_K, settings.seed, kind, force)
+        warnings = start.check(loss)
+        step, chosen = int(frame.step[0]), engine_named(engine)
+        record = _new_record(loss, chosen, computed_on, settings, start, step, warnings)
+        if not (unfinished or (out / RECORD).exists()) and others(out):
+            raise InputError(
+                "is not empty and holds no run: choose another directory, or a new one in it", out
+            )
+        earlier = _earlier_run(out, record, loss, resume)
+        if not (earlier and earlier.finished and earlier.settings.steps >= settings.steps):
+            _run(loss, frame, out, record, earlier, device, progress, minimize, force)
+        if not force:
+            _check_road(out, read_record(out))
+        return read_run(out)
+
+
+def _run(
+    loss: AgentLoss,
+    frame: Trajectory,
+    out: Path,
+    record: RunRecord,
+    earlier: RunRecord | None,
+    device: Device,
+    progress: Progress,
+    minimize: bool | None,
+    force: bool,
+) -> None:
+    """The run of a record, or what is left of an earlier one that lies in `out`."""
+    settings, chosen, checkpoint = record.settings, engine_named(record.engine), None
     if earlier:
-        if earlier.finished and earlier.settings.steps >= settings.steps:
-            return read_run(out)
         earlier.check_exported(out)
         join(out, chosen, settings.every)
         checkpoint = newest_checkpoint(out, chosen)
-    start = start_at(loss, frame, settings.temperature_K, settings.seed, minimize, progress)
+    start = start_at(loss, frame, settings.temperature_K, settings.seed, minimize, progress, force)
     # anew when a run goes on too: an engine is given nothing that we have not written
     files = chosen.export(loss, start, out, settings)
     loss.save(out / MODEL)
@@ -81,15 +109,21 @@ def run(
 
     output = out / SESSION if checkpoint else out
     output.mkdir(exist_ok=True)
-    watch = Watch(out, output, chosen, loss, start.topology, settings, progress)
+    watch = Watch(out, output, chosen, loss, start.topology, settings, progress, force)
     session = Session(out, output, checkpoint, settings, chosen.chosen(device), watch.at_step)
     began = time.perf_counter()
     _compute(chosen, session, watch)
     notes = watch.finish()
     join(out, chosen, settings.every)
     wall_s = None if checkpoint else time.perf_counter() - began
-    record.completed(notes, wall_s, watch.ns_per_day).write(out)
-    return read_run(out)
+    left = departures(read_log(out), settings, start.topology.n_atoms)
+    record.completed([*notes, *left], wall_s, watch.ns_per_day).write(out)
+
+
+def _check_road(out: Path, record: RunRecord) -> None:
+    """Raise CheckFailed if a finished run is not what was asked for."""
+    for sentence in departures(read_log(out), record.settings, len(record.symbols)):
+        raise CheckFailed(f"{out}: {sentence}")
 
 
 def _new_record(
@@ -99,7 +133,9 @@ def _new_record(
     settings: MD,
     start: Start,
     step: int,
+    warnings: list[str],
 ) -> RunRecord:
+    notes = warnings + [_npt_note(loss)] * (settings.ensemble == "npt")
     return RunRecord(
         engine=engine.name,
         finished=False,
@@ -109,7 +145,7 @@ def _new_record(
         masses_amu=tuple(start.frame.masses.tolist()),
         atom_in_source=tuple(start.order.tolist()),
         device=device,
-        notes=(_npt_note(loss),) if settings.ensemble == "npt" else (),
+        notes=tuple(notes),
     )
 
 

@@ -1,5 +1,5 @@
-"""Looks after a run while an engine computes it: speed, its disk, distances and densities in the
-frames it writes.
+"""Looks after a run while an engine computes it: speed, its disk, its temperature, distances and
+densities in the frames it writes.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from pathlib import Path
 from mld_ff.engines import dcd
 from mld_ff.engines.engine import TRAJECTORY, Engine
 from mld_ff.engines.settings import MD
-from mld_ff.errors import CheckFailed, EngineError
+from mld_ff.errors import CheckFailed, EngineError, InputError
 from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology
-from mld_ff.loss.model import AgentLoss, Escape
+from mld_ff.loss.escapes import Escape
+from mld_ff.loss.model import AgentLoss
+from mld_ff.production.results import read_log
+from mld_ff.production.road import departures
 from mld_ff.production.sessions import first_step, frames_before
 from mld_ff.progress import Progress
 from mld_ff.trajectory import Floats
@@ -24,6 +27,8 @@ from mld_ff.units import FS_TO_PS
 DENSITIES_EVERY = 10
 """Frames between those whose densities are looked at, which takes some steps' time (192 atoms,
 eight channels: 10 ms)."""
+LOGS_TAKE = 0.01
+"""Of the time of a run, at most, to read its log again and again."""
 LEAST_DISK_BYTES = 1 << 20
 PS_PER_S_TO_NS_PER_DAY = 86.4
 
@@ -41,6 +46,8 @@ class Watch:
     """Of the atoms in the engine's order."""
     settings: MD
     progress: Progress
+    force: bool = False
+    """Whether a run that leaves the road goes on."""
 
     def __post_init__(self) -> None:
         self.escapes: dict[str, tuple[int, int, Escape]] = {}
@@ -51,6 +58,7 @@ class Watch:
         self._frames = self._with_densities = 0
         self._earlier_seen = self.directory == self.run
         self._began: tuple[int, float] | None = None
+        self._read_again = 0.0
 
     def at_step(self, step: int) -> None:
         """The engine is at a step. Raises EngineError if it cannot write any more, CheckFailed if
@@ -66,7 +74,25 @@ class Watch:
             self.ns_per_day = done_ps / elapsed * PS_PER_S_TO_NS_PER_DAY
             what += f": {self.ns_per_day:.3g} ns/day"
         self.look()
+        self.check_road()
         self.progress(what, step, self.settings.steps)
+
+    def check_road(self) -> None:
+        """Raise CheckFailed if the run runs away; asked again at most so often that reading its log
+        takes LOGS_TAKE of the time.
+        """
+        began = time.monotonic()
+        if self.force or began < self._read_again:
+            return
+        try:
+            log = read_log(self.run)
+        except InputError:  # no row yet
+            return
+        finally:
+            took = time.monotonic() - began
+            self._read_again = began + took / LOGS_TAKE
+        for sentence in departures(log, self.settings, self.topology.n_atoms, ended=False):
+            raise CheckFailed(sentence)
 
     def check_place(self) -> None:
         """Raise EngineError if there is nowhere to write to any more."""
@@ -106,7 +132,8 @@ class Watch:
         first = before + start + self.engine.files.first_frame
         for number, (positions, cell) in enumerate(dcd.frames_from(file, start, complete), first):
             for escape in self._escapes(number, positions, cell):
-                self._note(self.settings.every * number, escape)
+                if escape.is_new:
+                    self._note(self.settings.every * number, escape)
         return complete - start
 
     def _escapes(self, number: int, positions: Floats, cell: Floats) -> list[Escape]:

@@ -63,7 +63,14 @@ def compare_diffusion(frames: Mapping[str, Trajectory], kind: TopologyKind) -> C
         for formula, path in paths.items():
             observable = "diffusion_A2_per_ps" + (f" {formula}" if len(paths) > 1 else "")
             lag, msd = mean_square_displacement(path, float(np.diff(t.time).mean()), longest_ps)
-            statistics[observable] = diffusion_constant(lag, msd)
+            constant = diffusion_constant(lag, msd)
+            if constant.value < 0:
+                comparison.notes.append(
+                    f"No diffusion constant is told of {formula} in {subject(name)}: displacements"
+                    " do not grow, as in a solid, or in too short a run."
+                )
+                constant = UNKNOWN
+            statistics[observable] = constant
             n = msd.shape[1]
             error = msd.std(axis=1, ddof=1) / math.sqrt(n) if n > 1 else np.full(len(lag), np.nan)
             curves[name].append((lag, msd.mean(axis=1), error))

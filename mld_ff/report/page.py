@@ -157,7 +157,7 @@ def _drawn(directory: Path, name: str, drawing: Drawing) -> Image:
     figure = drawing.figure
     png = save_figure(figure, directory / f"{name}.png")
     figure.set_layout_engine("none")  # it stays as it is, and costs as much as drawing
-    figure.savefig(directory / f"{name}.svg")
+    save_figure(figure, directory / f"{name}.svg")
     return Image(name, drawing.caption, _alt(figure), base64.b64encode(_small(png)).decode("ascii"))
 
 

@@ -25,12 +25,15 @@ class Speed:
 
 
 def compare_speeds(
-    seconds_per_step: float | None, timestep_fs: float | None, runs: Sequence[LearnedRun]
+    seconds_per_step: float | None,
+    timestep_fs: float | None,
+    n_atoms: int,
+    runs: Sequence[LearnedRun],
 ) -> dict[str, Speed]:
-    """By name, of all whose time is known.
+    """By name, of all whose time is known; ratios only of as many atoms as the reference has.
 
-    seconds_per_step, timestep_fs: the reference's; None if they are not known. A run's is its wall
-    time, start-up and output included.
+    seconds_per_step, timestep_fs, n_atoms: the reference's; None if they are not known. A run's
+    time is its wall time, start-up and output included.
     """
     speeds: dict[str, Speed] = {}
     if seconds_per_step and timestep_fs:
@@ -39,7 +42,7 @@ def compare_speeds(
         if run.wall_s:
             timestep_ps = run.settings.timestep_fs * FS_TO_PS
             n_steps = run.settings.time_ps / timestep_ps
-            reference = speeds.get(REFERENCE)
+            reference = speeds.get(REFERENCE) if len(run.atom_in_source) == n_atoms else None
             speeds[run.name] = _speed(run.settings.timestep_fs, run.wall_s / n_steps, reference)
     return speeds
 

@@ -171,7 +171,7 @@ def compare_runs(
     study = Study(
         loss,
         {run.name: run.directory for run in runs},
-        compare_speeds(source.seconds_per_step, source.origin.timestep_fs, runs),
+        compare_speeds(source.seconds_per_step, source.origin.timestep_fs, reference.n_atoms, runs),
         source.origin,
         verification,
         scan,

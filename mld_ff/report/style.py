@@ -5,6 +5,7 @@ each engine.
 from __future__ import annotations
 
 import math
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mld_ff.engines.registry import ENGINES
+from mld_ff.files import write_atomically
 
 REFERENCE = "reference"
 """What its curves and numbers are called beside the names of runs."""
@@ -83,7 +85,8 @@ def legend_above(figure: Figure, axis: Axes) -> None:
 
 
 def save_figure(figure: Figure, file: Path) -> Path:
-    """Write a PNG."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=150)
+    """Write a figure in the format that the file's name ends in."""
+    content = BytesIO()
+    figure.savefig(content, format=file.suffix[1:], dpi=150)
+    write_atomically(file, content.getvalue())
     return file

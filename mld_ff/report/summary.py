@@ -63,6 +63,10 @@ def why_no_ratio(study: Study) -> list[str]:
         f"How much faster {label_of(name)} is, is not known: its run was interrupted."
         for name in study.runs
         if name not in study.speeds
+    ] + [
+        f"How much faster {label_of(name)} is, is not told: its box has another number of atoms."
+        for name, speed in study.speeds.items()
+        if name != REFERENCE and speed.ratio is None
     ]
 
 

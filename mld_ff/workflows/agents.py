@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import ase.units
 import numpy as np
@@ -30,6 +30,7 @@ from mld_ff.files import write_atomically
 from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology
 from mld_ff.loss.model import AgentLoss
+from mld_ff.outputs import held, others
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import (
@@ -39,9 +40,6 @@ from mld_ff.units import (
     FS_TO_PS,
     KB_EV_PER_K,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 RECORD = "learning.json"
 FIGURE = "learning.png"
@@ -241,24 +239,28 @@ def learn(
     InputError if the model has no agent fit or does not cover the system, or the directory holds
     another result.
     """
-    out = Path(directory)
     start = start_from(frame, settings.temperature_K, settings.seed, loss.topology_kind)
+    start.check(loss)
     for species in start.topology.species:  # what is missing is said before anything runs
         loss.terms_of(start.topology, species)
     loss.terms_of(start.topology)
-    if (out / RECORD).exists():
-        raise InputError(
-            "a result lies here already: choose another directory or remove this one", out
-        )
-    write_atomically(
-        out / RECORD, json.dumps({"finished": False, "settings": vars(settings)}, indent=1) + "\n"
-    )
+    out = Path(directory)
+    with held(out, "agents") as unfinished:
+        if others(out) and not unfinished:
+            raise InputError(
+                "a result lies here already: choose another directory or remove this one", out
+            )
+        return _learn(loss, start, out, settings, progress)
+
+
+def _learn(loss: AgentLoss, start: Start, out: Path, settings: MD, progress: Progress) -> Learning:
+    frame = start.frame
     runs = {
         (d, e): _run(loss, start, d, e, settings, progress) for d in DYNAMICS for e in ENSEMBLES
     }
     bonds = tuple(name for path, name in start.topology.bonded_names.items() if len(path) == 2)
     learning = Learning(settings, frame.n_atoms, bonds, runs)
-    _draw(learning).savefig(out / FIGURE, dpi=150)
+    _draw(learning, out / FIGURE)
     record = {
         "finished": True,
         "started_from": {**frame.origin.to_dict(), "step": int(frame.step[0])},
@@ -268,8 +270,9 @@ def learn(
     return learning
 
 
-def _draw(learning: Learning) -> Figure:
+def _draw(learning: Learning, file: Path) -> None:
     from mld_ff.report.agents import Course, plot_learning  # loads matplotlib
+    from mld_ff.report.style import save_figure
 
     courses = {
         key: Course(
@@ -282,7 +285,8 @@ def _draw(learning: Learning) -> Figure:
         )
         for key, run in learning.runs.items()
     }
-    return plot_learning(courses, learning.bonds, learning.settings.temperature_K)
+    figure = plot_learning(courses, learning.bonds, learning.settings.temperature_K)
+    save_figure(figure, file)
 
 
 def _run(

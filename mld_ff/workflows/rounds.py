@@ -14,9 +14,10 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import numpy as np
 
 from mld_ff.engines.settings import MD, Device
-from mld_ff.errors import EngineError, InputError
+from mld_ff.errors import CheckFailed, EngineError, InputError
 from mld_ff.files import read_json, to_json, write_atomically
 from mld_ff.loss.model import AgentLoss
+from mld_ff.outputs import others
 from mld_ff.production.record import RECORD, read_record
 from mld_ff.production.results import read_run
 from mld_ff.production.simulation import run
@@ -65,20 +66,30 @@ def begin(file: Path, head: Mapping[str, Any], kind: type[AnyRound]) -> State[An
     with. kind: of its rounds. Raises InputError otherwise, or if the file's directory holds
     something else.
     """
-    out, mine = file.parent, json.loads(to_json(head))
-    others = [f for f in out.iterdir() if f != file] if out.is_dir() else []
-    if not others:  # what lies there at most was refused before it came to anything
+    mine = json.loads(to_json(head))
+    kept = kept_state(file, mine)
+    if kept is None:
         state = State[AnyRound](file, mine, [])
         state.write()
         return state
-    if not file.exists():
-        raise InputError(f"is not empty and holds no {file.name}: choose another directory", out)
-    kept = read_json(file, f"the state of a {mine['format'].split()[-1]}")
-    _check_same(kept, mine, file)
     try:
         return State(file, mine, [kind.from_dict(one) for one in kept["rounds"]])
     except (KeyError, TypeError) as error:
         raise InputError(f"does not hold what its rounds did: {error}", file) from None
+
+
+def kept_state(file: Path, mine: Mapping[str, Any]) -> Any:
+    """What `file` keeps of work that was begun with the same `format`, `version`, `settings` and
+    `data`; None if its directory is empty. Raises InputError otherwise.
+    """
+    out = file.parent
+    if not [f for f in others(out) if f != file]:
+        return None  # what lies there at most was refused before it came to anything
+    if not file.exists():
+        raise InputError(f"is not empty and holds no {file.name}: choose another directory", out)
+    kept = read_json(file, f"the state of a {mine['format'].split()[-1]}")
+    _check_same(kept, mine, file)
+    return kept
 
 
 def _check_same(kept: Any, mine: Mapping[str, Any], file: Path) -> None:
@@ -121,13 +132,15 @@ def run_once(
     progress: Progress,
     device: Device | None = None,
 ) -> str | None:
-    """Run unless that has been done; returns the engine's words if it stopped after some frames."""
-    if (there / RECORD).exists() and read_record(there).finished:
-        return None
-    shutil.rmtree(there, ignore_errors=True)
+    """Run unless that has been done; returns why if it stopped after some frames, or left what was
+    asked of it.
+    """
+    finished = (there / RECORD).exists() and read_record(there).finished
+    if not finished:
+        shutil.rmtree(there, ignore_errors=True)
     try:
-        run(loss, frame, engine, there, settings, device, progress)
-    except EngineError as error:
+        run(loss, frame, engine, there, settings, device, progress, resume=finished)
+    except (EngineError, CheckFailed) as error:
         try:
             read_run(there)
         except InputError:

@@ -24,7 +24,7 @@ from mld_ff.engines.lammps.tables import (
 )
 from mld_ff.engines.settings import DEFAULT_MD, MD
 from mld_ff.engines.start import Start
-from mld_ff.files import read_template, write_files
+from mld_ff.files import read_template, warned, write_files
 from mld_ff.geometry.pairs import BIN_A
 from mld_ff.geometry.topology import Topology
 from mld_ff.loss.model import AgentLoss
@@ -53,7 +53,7 @@ def export_lammps(
     atom style. Returns the files.
     Raises InputError if the model does not cover the system.
     """
-    start.check(loss)
+    warnings = start.check(loss)
     topology = start.topology
     variables: dict[str, object] = {
         "atoms": atom_style(topology, loss),
@@ -77,7 +77,7 @@ def export_lammps(
         texts[channel_file(k)] = embedded_atoms(channels, start)
     for k, instance in enumerate(instances(loss), 1):
         texts[instance_file(k)] = angular_densities(instance, start)
-    return write_files(directory, texts)
+    return write_files(directory, warned(texts, warnings))
 
 
 def _force_field(loss: AgentLoss, topology: Topology, types: list[str]) -> str:

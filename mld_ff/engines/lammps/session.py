@@ -7,7 +7,7 @@ import re
 from mld_ff.engines.engine import Session
 from mld_ff.engines.lammps.executable import launch
 
-ROW = re.compile(r"\s*(\d+)(\s+[-+.\de]+){7}\s*")
+ROW = re.compile(r"\s*(\d+)(\s+[-+.\de]+){8}\s*")
 """Of in.nvt's thermodynamic output."""
 
 

@@ -20,6 +20,7 @@ COLUMNS = {
     "total_eV": "TotEng",
     "density_g_per_cm3": "Density",
     "pressure_bar": "Press",
+    "conserved_eV": "Econserve",
 }
 """Of in.nvt's thermo_style, whose units are metal."""
 

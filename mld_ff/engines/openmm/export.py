@@ -13,7 +13,7 @@ from mld_ff.engines.openmm.system import box_vectors, openmm_system
 from mld_ff.engines.openmm.topology import structure_text
 from mld_ff.engines.settings import DEFAULT_MD, MD
 from mld_ff.engines.start import Start
-from mld_ff.files import read_template, write_files
+from mld_ff.files import read_template, warned, write_files
 from mld_ff.geometry.system import System
 from mld_ff.loss.model import AgentLoss
 from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM, AMU_A2_PER_FS2_TO_EV, FS_TO_PS
@@ -35,7 +35,7 @@ def export_openmm(
     out where an element has atoms of different mass, which a ForceField does not tell apart.
     Returns the files. Raises InputError as `openmm_system` does.
     """
-    system = openmm_system(loss, start)
+    warnings, system = start.check(loss), openmm_system(loss, start)
     integrator = openmm.NoseHooverIntegrator(
         settings.temperature_K,
         1 / (settings.damping_fs * FS_TO_PS),
@@ -52,7 +52,7 @@ def export_openmm(
         contents |= {NUMBERS: numbers, MODULE: read_template(MODULE)}
     if _has_one_mass_per_element(start):
         contents["forcefield.xml"] = forcefield_xml(loss, start, system.getForces())
-    return write_files(directory, contents)
+    return write_files(directory, warned(contents, warnings))
 
 
 def _has_one_mass_per_element(start: Start) -> bool:

@@ -29,8 +29,9 @@ COLUMNS = (
     "total_kJ_per_mol",
     "temperature_K",
     "density_g_per_cm3",
+    "conserved_kJ_per_mol",
 )
-"""Of the log that run.py writes."""
+"""Of the log that run.py writes; the last is not in those of 0.1.0."""
 
 
 def run_session(session: Session) -> None:
@@ -92,7 +93,9 @@ def read_log(log: Path) -> dict[str, Floats]:
     rows = [[float(x) for x in line.split(",")] for line in complete if not line.startswith("#")]
     if not rows:
         raise InputError("holds no thermodynamic output", log)
-    columns = dict(zip(COLUMNS, np.array(rows).T, strict=True))
+    columns = dict(zip(COLUMNS, np.array(rows).T, strict=False))
+    conserved = columns.get("conserved_kJ_per_mol")
+    more = {} if conserved is None else {"conserved_eV": conserved / EV_TO_KJ_PER_MOL}
     return {
         "step": columns["step"],
         "time_ps": columns["time_ps"],
@@ -100,4 +103,5 @@ def read_log(log: Path) -> dict[str, Floats]:
         "potential_eV": columns["potential_kJ_per_mol"] / EV_TO_KJ_PER_MOL,
         "total_eV": columns["total_kJ_per_mol"] / EV_TO_KJ_PER_MOL,
         "density_g_per_cm3": columns["density_g_per_cm3"],
+        **more,
     }

@@ -27,6 +27,7 @@ from mld_ff.inference import Dataset, fit
 from mld_ff.inference.errors import Errors, measure
 from mld_ff.inference.fitting import Fit
 from mld_ff.loss.model import AgentLoss
+from mld_ff.outputs import held
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, FrameSource, Trajectory
 from mld_ff.units import EV_PER_A3_TO_BAR, FS_TO_PS
@@ -86,11 +87,23 @@ def match(
     directory holds something else, CheckFailed if a model fails, and what fits and runs raise.
     """
     runs = tuple(sources) if isinstance(sources, Sequence) else (sources,)
-    settings, out = settings or Settings(), Path(directory)
+    settings = settings or Settings()
     check_positive(rounds=rounds)
     # what is missing is said before the fit
     find_engine(settings.engine, Device(settings.platform))
-    work = _Work(runs, tuple(labels), settings, progress)
+    with held(directory, "match"):
+        return _match(runs, tuple(labels), Path(directory), settings, rounds, progress)
+
+
+def _match(
+    runs: Sequence[FrameSource],
+    labels: Sequence[FrameSource],
+    out: Path,
+    settings: Settings,
+    rounds: int,
+    progress: Progress,
+) -> Matching:
+    work = _Work(runs, labels, settings, progress)
     data = {
         "runs": [_frames_in(run) for run in runs],
         "labels": [_frames_in(frames) for frames in labels],

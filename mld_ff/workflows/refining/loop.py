@@ -35,6 +35,7 @@ from mld_ff.inference import Basis, Dataset, fit
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import FreeTerm
 from mld_ff.loss.walls import LEAST_STIFFNESS
+from mld_ff.outputs import held
 from mld_ff.progress import Progress, no_progress
 from mld_ff.sources.cp2k.run.inputs import Reference
 from mld_ff.sources.cp2k.run.labels import label_with_cp2k
@@ -137,11 +138,22 @@ def refine(
     labels raise; CheckFailed if CP2K's forces on a frame of the source are not those of the source,
     or a model fails before it gives anything to learn from.
     """
-    settings, out = settings or Settings(), Path(directory)
+    check_positive(rounds=rounds)
+    with held(directory, "refine"):
+        return _refine(source, Path(directory), settings or Settings(), rounds, label, progress)
+
+
+def _refine(
+    source: FrameSource,
+    out: Path,
+    settings: Settings,
+    rounds: int,
+    label: Labeller,
+    progress: Progress,
+) -> Refinement:
     head = {"format": FORMAT, "version": VERSION, "settings": settings.to_dict()}
     state = begin(out / STATE, {**head, "data": source.origin.sha256}, RefinementRound)
     labels: list[Trajectory] = []
-    check_positive(rounds=rounds)
     starts = spread_frames(source, STARTS)
     for k in range(1, rounds + 1):
         where = out / f"round-{k}"

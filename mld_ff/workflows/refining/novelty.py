@@ -12,6 +12,7 @@ from scipy.linalg import cholesky, solve_triangular
 from mld_ff.geometry.system import System, systems
 from mld_ff.inference.fitting import Fit
 from mld_ff.inference.problem import Problem
+from mld_ff.loss.escapes import NEW_A
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, FrameSource, Trajectory
 from mld_ff.units import FS_TO_PS
@@ -24,10 +25,6 @@ block of them judged by a fit without it ...
 LEAST_LEVERAGE = 0.05
 """... and where more data would matter: below this the fit's own error hides what little data leave
 uncertain.
-"""
-NEW_A = 0.03
-"""A frame is new, too, where a distance lies further than this beyond the sampled ones, or a
-channel where its embedding has become straight.
 """
 CALIBRATION_FRAMES = 200
 EXACT = 100.0

@@ -28,7 +28,10 @@ _FUNCTIONS: dict[str, Callable[[float], float]] = {
     "TAN": lambda degrees: math.tan(math.radians(degrees)),
 }
 _CALL = re.compile(rf"([-+]?)({'|'.join(_FUNCTIONS)})\(([^()]*)\)")
-_MAX_INCLUDES = 20
+_MOST_FILES = 1000
+"""Included by one input, each as often as it is."""
+_LONGEST_LINE = 1_000_000
+"""Characters, its variables replaced."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +129,12 @@ def parse_input(path: Path) -> Section:
 
     Follows `@SET`, `${X}`, `$X`, `@IF` and `@INCLUDE`; a file to include that is not there is
     passed over, for it seldom holds what is looked for (coordinates, basis sets). Unknown keywords
-    are kept and mean nothing.
+    are kept and mean nothing. Raises InputError if a file includes itself, or the whole grows
+    without end.
     """
     root = Section("")
     stack = [root]
-    for text, file, line in _logical_lines(path, {}, 0):
+    for text, file, line in _logical_lines(path, {}, (), []):
         word, _, rest = text.partition(" ")
         if word.upper().startswith("&END"):
             if len(stack) > 1:
@@ -148,14 +152,18 @@ def parse_input(path: Path) -> Section:
 
 
 def _logical_lines(
-    path: Path, variables: dict[str, str], depth: int
+    path: Path, variables: dict[str, str], outer: tuple[Path, ...], seen: list[Path]
 ) -> Iterator[tuple[str, Path, int]]:
     """Lines without comments, variables replaced, includes followed: (text with single blanks,
     file, line number).
+
+    outer: the files that include this one. seen: all that were included so far.
     """
     conditions: list[bool] = []
     for number, raw in _joined_lines(path):
         text = _replace_variables(" ".join(_COMMENT.sub("", raw).split()), variables)
+        if len(text) > _LONGEST_LINE:
+            raise InputError("a line grows without end by its variables", path, number)
         word, _, rest = text.partition(" ")
         match word.upper():
             case "":
@@ -171,8 +179,12 @@ def _logical_lines(
                 variables[name.upper()] = value.strip().strip("'\"")
             case "@INCLUDE" | "@INCLUDE_ONCE":
                 included = path.parent / rest.strip("'\" ")
-                if depth < _MAX_INCLUDES and included.is_file():
-                    yield from _logical_lines(included, variables, depth + 1)
+                if included.is_file():
+                    chain = (*outer, path.resolve())
+                    seen.append(included)
+                    if included.resolve() in chain or len(seen) > _MOST_FILES:
+                        raise InputError(f"includes {included.name} without end", path, number)
+                    yield from _logical_lines(included, variables, chain, seen)
             case _ if word.startswith("@"):
                 pass
             case _:
@@ -202,6 +214,8 @@ def _replace_variables(text: str, variables: dict[str, str]) -> str:
         if "$" not in text:
             break
         text = _VARIABLE.sub(value, text)
+        if len(text) > _LONGEST_LINE:
+            break
     return text
 
 

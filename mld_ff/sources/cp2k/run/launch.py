@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mld_ff.errors import EngineError, InputError
 from mld_ff.sources.cp2k.run.inputs import METHODS
-from mld_ff.subprocesses import stream
+from mld_ff.subprocesses import end_with_us, stream
 
 CP2K_VARIABLE = "MLD_FF_CP2K"
 NAMES = ("cp2k.psmp", "cp2k.popt", "cp2k.ssmp", "cp2k")
@@ -84,7 +84,9 @@ def launch(
     command = [*find_cp2k(), *presets, "-i", main.name]
     with log.open("a", encoding="utf-8") as words:
         start = words.tell()
-        with subprocess.Popen(command, cwd=out, stdout=words, stderr=subprocess.STDOUT) as process:
+        with subprocess.Popen(
+            command, cwd=out, stdout=words, stderr=subprocess.STDOUT, preexec_fn=end_with_us
+        ) as process:
             try:
                 while process.poll() is None:
                     on_poll()

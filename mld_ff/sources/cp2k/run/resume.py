@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mld_ff.errors import InputError
+from mld_ff.outputs import held
 from mld_ff.progress import Progress, no_progress
 from mld_ff.sources.cp2k import open_cp2k
 from mld_ff.sources.cp2k.read.inputfile import Section, parse_input
@@ -97,9 +98,10 @@ def run_reference(directory: Path | str, progress: Progress = no_progress) -> Ou
     """
     out = Path(directory)
     root = parse_input(main_input(out))
-    if (out / "label.inc").exists():
-        return _label(out, _integer(root, "MOTION", "MD", "REFTRAJ", "LAST_SNAPSHOT"), progress)
-    return _dynamics(out, _integer(root, "MOTION", "MD", "STEPS"), progress)
+    with held(out, "reference"):
+        if (out / "label.inc").exists():
+            return _label(out, _integer(root, "MOTION", "MD", "REFTRAJ", "LAST_SNAPSHOT"), progress)
+        return _dynamics(out, _integer(root, "MOTION", "MD", "STEPS"), progress)
 
 
 def _dynamics(out: Path, total: int, progress: Progress) -> Outcome:
