@@ -36,7 +36,9 @@ def gas() -> Trajectory:
     positions = one.positions + 0.25 * rng.normal(size=(FRAMES, one.n_atoms, 3)).clip(-2, 2)
     every = np.arange(FRAMES)
     cells = np.repeat(one.cell, FRAMES, axis=0)
-    frames = replace(one, positions=positions, cell=cells, time=100.0 * every, step=every)
+    frames = replace(
+        one, positions=positions, cell=cells, time=100.0 * every.astype(float), step=every
+    )
     return replace(frames, forces=np.zeros_like(positions))
 
 

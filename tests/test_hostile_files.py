@@ -149,12 +149,15 @@ def test_hostile_names_cannot_come_in_by_data(tmp_path: Path) -> None:
 @given(text=names)
 def test_texts_stay_texts(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of provenance and origin: in the page, in JSON and on a terminal."""
-    monkeypatch.setattr(report.page, "_drawn", lambda *_: [])
+    monkeypatch.setattr(report.page, "draw_loss", lambda *_: {})
     hostile = f"<script>{text}</script>\n{INJECTED}"
     provenance = {"warnings": [hostile], "matched": {"note": hostile}}
     loss = replace(LOSS, provenance=provenance)
-    page = write_report(tmp_path, Study(loss, {}, {}, Origin(program=hostile))).read_text()
-    assert "<script" not in page and page.count("&lt;script&gt;") > 2
+    page = write_report(tmp_path, Study(loss, {}, {}, Origin(program=hostile)))
+    for file in (page, page.with_name(report.page.LIGHT)):
+        written = file.read_text(encoding="utf-8")
+        assert hostile not in written and written.count("&lt;script&gt;") > 2
+    assert "<script" not in written, "the light page holds no scripts"
     loss.save(tmp_path / "model.json")
     assert AgentLoss.load(tmp_path / "model.json").provenance == provenance
     shown = printable(json.dumps(provenance, ensure_ascii=False))

@@ -223,8 +223,9 @@ def test_a_build_matches_where_it_is_asked_to(
 
 def test_reports_say_what_was_matched(matched: tuple[Path, Matching], tmp_path: Path) -> None:
     loss = matched[1].loss
-    page = write_report(tmp_path, Study(loss, {}, {}))
-    assert loss.provenance["matched"]["note"] in page.read_text(encoding="utf-8")
+    page = write_report(tmp_path, Study(loss, {}, {})).read_text(encoding="utf-8")
+    before, command, after = loss.provenance["matched"]["note"].split("`")
+    assert f"{before}<code>{command}</code>{after}" in page
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:

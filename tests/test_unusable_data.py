@@ -65,7 +65,7 @@ def test_nobody_within_the_cutoff() -> None:
     apart = frame_of(
         ["Ar", "Ar"], np.array([[0.0, 0, 0], [6, 6, 6]]), CUBE, forces=np.zeros((1, 2, 3))
     )
-    frames = replace(apart[np.zeros(8, int)], step=np.arange(8), time=100.0 * np.arange(8))
+    frames = replace(apart[np.zeros(8, int)], step=np.arange(8), time=100.0 * np.arange(8.0))
     with pytest.raises(
         InputError, match=r"no two atoms come within the cutoff of 5\.5 Å: nothing to fit"
     ):
