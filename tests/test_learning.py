@@ -104,7 +104,7 @@ def test_agents_with_the_reciprocal_terms_exert_the_reciprocal_forces() -> None:
 
 def test_model_without_agents_is_refused(tmp_path: Path) -> None:
     frame = liquid(LIQUID, DENSE)
-    loss = invent(frame)
+    loss = invent(frame, cutoff=4.0)
     with pytest.raises(InputError, match=r"holds no loss of .*'s own: fit it again"):
         learn(loss, frame, tmp_path / "x")
     incomplete = {s: terms[1:] for s, terms in like_the_reciprocal(loss).agents.items()}

@@ -16,6 +16,7 @@ from conftest import EXAMPLE, present, topology_of
 
 from mld_ff.cli.options import Reading
 from mld_ff.configuration.toml import read_config
+from mld_ff.engines.registry import ENGINES
 from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
 from mld_ff.inference import Basis
@@ -138,7 +139,8 @@ def test_what_is_done_is_not_done_again(
 
     out = tmp_path / "again"
     shutil.copytree(matched[0], out)
-    monkeypatch.setattr("mld_ff.workflows.rounds.run", no_run)
+    engine = ENGINES[SETTINGS.engine]
+    monkeypatch.setitem(ENGINES, engine.name, replace(engine, run=no_run))
     assert match(few, out, SETTINGS, rounds=2) == matched[1]
     assert (out / "model.json").read_bytes() == (matched[0] / "model.json").read_bytes()
     assert match(few, out, SETTINGS, rounds=1).rounds == matched[1].rounds, (

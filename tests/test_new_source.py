@@ -78,8 +78,8 @@ def saved(frames: Trajectory, file: Path, *left_out: str) -> Path:
 
 @pytest.fixture
 def some(water: Trajectory) -> Trajectory:
-    """20 frames of 16 molecules."""
-    frames = water[:20]
+    """20 frames of 16 molecules, 100 fs apart."""
+    frames = water[:200:10]
     return frames.select_atoms(np.sort(np.concatenate(topology_of(frames).molecules[:16])))
 
 
@@ -94,7 +94,7 @@ def test_a_new_source_is_fitted_verified_and_reported(
     known: None, some: Trajectory, tmp_path: Path
 ) -> None:
     file, model, run = saved(some, tmp_path / "w.frames"), tmp_path / "m.json", tmp_path / "run"
-    fitted = answered("fit", file, "-o", model, "--basis", "power", "--cutoff", 4, "--skip", 0.02)
+    fitted = answered("fit", file, "-o", model, "--basis", "power", "--cutoff", 4, "--skip", 0.2)
     assert fitted["source"]["files"] == ["w.frames"] and fitted["frames_train"] > 0
     assert answered("verify", model, file, "--frames", 1)["passed"] is True
     begin = ("--cp2k", file, "--frame", 0, "--time", 0.1)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import CUBE, frame_of, present, topology_of
+from scipy.spatial import KDTree
 
 from mld_ff.report.comparison import Compared
 from mld_ff.report.diffusion import (
@@ -24,7 +25,7 @@ from mld_ff.report.structure import (
     structure_statistics,
 )
 from mld_ff.survey import inspect, joined
-from mld_ff.trajectory import Trajectory
+from mld_ff.trajectory import Floats, Trajectory
 
 
 def walk(frames: int, step: float, seed: int = 0, drift: float = 0.0) -> Trajectory:
@@ -111,11 +112,17 @@ def test_statistics_of_water_have_the_short_names_and_errors(water: Trajectory) 
 
 
 def gas(frames: int, seed: int) -> Trajectory:
+    """Atoms at random, but for frames in which two lie upon each other: those are refused."""
     rng = np.random.default_rng(seed)
-    first = frame_of(["Na"] * 100, rng.uniform(0, 12, (100, 3)), CUBE)
+    drawn: list[Floats] = []
+    while len(drawn) < frames:
+        positions = rng.uniform(0, 12, (100, 3))
+        if not KDTree(positions, boxsize=12).query_pairs(0.1):
+            drawn.append(positions)
+    first = frame_of(["Na"] * 100, drawn[0], CUBE)
     return replace(
         first,
-        positions=rng.uniform(0, 12, (frames, 100, 3)),
+        positions=np.array(drawn),
         cell=np.repeat(first.cell, frames, axis=0),
         time=np.arange(float(frames)),
         step=np.arange(frames),

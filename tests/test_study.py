@@ -201,12 +201,13 @@ def test_report_of_little_and_of_molecules_other_than_water(
         positions=positions,
         velocities=1e-3 * rng.normal(size=positions.shape),
         cell=np.repeat(first.cell, 18, axis=0),
-        time=np.arange(0.0, 9.0, 0.5),
+        time=100.0 * np.arange(18.0),
         step=np.arange(18),
     )
     forces = [energy_and_forces(invent(first), frame)[1] for frame in many.chunks(1)]
     loss = fit(replace(many, forces=np.array(forces)), Basis("power", (3.0,), bond_degree=2)).loss
-    run(loss, many[-1], "lammps", tmp_path / "run", MD(time_ps=0.009, every_fs=0.5))
+    settings = MD(time_ps=0.009, every_fs=0.5)
+    run(loss, many[-1], "lammps", tmp_path / "run", settings, force=True)  # no N comes near another
     source = open_cp2k(EXAMPLE)
     monkeypatch.setattr(source, "read", lambda: many)
     page, data = written(compare_runs(source, [tmp_path / "run"]), tmp_path / "report")
