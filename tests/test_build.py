@@ -12,11 +12,13 @@ from conftest import EXAMPLE
 from mld_ff import pipeline
 from mld_ff.configuration.toml import read_config
 
+DFT = EXAMPLE.parents[1] / "water-dft/cp2k"
+
 
 def test_build(undrawn: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It leaves everything, goes on where it was stopped, and does not replace what lies there."""
     (tmp_path / "build.toml").write_text(
-        f"cp2k = '{EXAMPLE}'\nskip_ps = 6.3\nplatform = 'CPU'\n[fit]\nkind = 'power'\n"
+        f"cp2k = '{DFT}'\nplatform = 'CPU'\n[fit]\nkind = 'power'\n"
         "exponents = [3.0]\ncutoff_A = 4.0\n[run]\ntime_ps = 0.05\n"
     )
     out, stages = tmp_path / "output", list[str]()

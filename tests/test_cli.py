@@ -167,16 +167,10 @@ def test_frame_that_is_not_there(model: Path, tmp_path: Path) -> None:
 def test_frames_are_chosen_as_for_a_fit(model: Path, exported: Path, tmp_path: Path) -> None:
     """A frame after a stretch that is left out; of a structure there is none to choose."""
     begin = ("export", model, "--engine", "lammps")
-    for name, words in (
-        ("late", ("--skip", 6.5, "--frame", 0)),
-        ("same", ("--frame", 650)),
-        ("first", ("--frame", 0)),
-    ):
+    for name, words in (("late", ("--skip", 6.5, "--frame", 0)), ("same", ("--frame", 650))):
         answer(*begin, "--cp2k", CP2K, *words, "-o", tmp_path / name)
-    late, same, first = (
-        (tmp_path / name / "system.data").read_bytes() for name in ("late", "same", "first")
-    )
-    assert late == same != first
+    late, same = ((tmp_path / name / "system.data").read_bytes() for name in ("late", "same"))
+    assert late == same
     assert "the run has 37 frames" in refusal(
         *begin, "--cp2k", CP2K, "--skip", 6.5, "--frame", 37, "-o", tmp_path / "x"
     )
