@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 UNCONVERGED = "SCF not converged"
 """Reason in `Origin.frames_dropped`."""
@@ -34,6 +34,30 @@ class Remedies:
     timing: str = "the seconds per step that its files tell, on the machine that it ran on"
     """Where `seconds_per_step` comes from."""
     no_timing: str = "the reference does not tell how long its steps took"
+
+
+class OriginTold(TypedDict, total=False):
+    """An `Origin` as files tell it; of several sources in one all their `files`, and each by itself
+    in `runs`."""
+
+    files: list[str]
+    sha256: str | None
+    program: str | None
+    version: str | None
+    project: str | None
+    ensemble: str | None
+    timestep_fs: float | None
+    temperature_K: float | None
+    frames_dropped: dict[str, int]
+    engine: str | None
+    finished: bool | None
+    packed: bool
+    repeated: list[int] | None
+    minimized: bool
+    frames: int
+    """Where frames were taken from it: how many it has, from `first_step` on."""
+    first_step: int
+    runs: list[OriginTold]
 
 
 @dataclass(frozen=True)
@@ -86,16 +110,16 @@ class Origin:
         steps = max(1, int(stride_fs / self.timestep_fs)) if self.timestep_fs else 1
         return self.remedies.denser.format(often=f"every {stride_fs:.2g} fs", steps=steps)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> OriginTold:
         """As files tell it; facts of a run that were looked for and not found are null."""
-        told: dict[str, Any] = {}
+        told: OriginTold = {}
         if self.files:
             told["files"] = list(self.files)
         if self.sha256 is not None:
             told["sha256"] = self.sha256
-            if self.program is not None:
-                told[f"{self.program.lower()}_version"] = self.version
             told |= {
+                "program": self.program,
+                "version": self.version,
                 "project": self.project,
                 "ensemble": self.ensemble,
                 "timestep_fs": self.timestep_fs,

@@ -7,21 +7,18 @@ every file that is made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.topology import Topology
-from mld_ff.loss.limits import is_number
 from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.provenance import Domain
 from mld_ff.loss.terms import FreeTerm
 from mld_ff.trajectory import FrameSource, Trajectory
 from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
 
-DENSITY = "density_g_per_cm3"
-"""In a model's provenance: the least and the most of its data."""
 DENSITY_OFF = 1.25
 """By this factor may a start be less or more dense than the data: liquids between melting and
 boiling point stay within 1.1."""
@@ -52,20 +49,18 @@ def objections(loss: AgentLoss, topology: Topology, frame: Trajectory | None = N
 
 def _molecules(loss: AgentLoss, topology: Topology) -> str:
     """Molecules, and atoms alone, of other formulas than those of the data."""
-    learned = loss.provenance.get("molecules")
-    if not isinstance(learned, Mapping) or not learned:
-        return ""
-    if not (new := {f: n for f, n in topology.formulas().items() if f not in learned}):
+    learned = loss.domain.molecules
+    new = {f: n for f, n in topology.formulas().items() if f not in learned}
+    if not learned or not new:
         return ""
     return (
         f"the system holds {', '.join(f'{n} {f}' for f, n in new.items())}, and the data of the"
-        f" model held only {', '.join(map(str, learned))}: its forces there were never learned"
+        f" model held only {', '.join(learned)}: its forces there were never learned"
     )
 
 
 def _density(loss: AgentLoss, frame: Trajectory) -> str:
-    known = loss.provenance.get(DENSITY)
-    if not (isinstance(known, list) and len(known) == 2 and all(map(is_number, known))):
+    if (known := loss.domain.densities_g_per_cm3) is None:
         return ""
     density = density_of(frame)
     if known[0] / DENSITY_OFF <= density <= known[1] * DENSITY_OFF:
@@ -110,10 +105,12 @@ def density_of(frame: Trajectory) -> float:
     return float(frame.masses.sum()) / volume * AMU_PER_A3_TO_G_PER_CM3
 
 
-def told_of_data(firsts: Iterable[Trajectory]) -> dict[str, Any]:
-    """What the provenance of a model keeps of the first frames of its data, to be judged by."""
+def domain_of(topology: Topology, firsts: Iterable[Trajectory] = ()) -> Domain:
+    """What a model learned from data of such a topology may be used for. firsts: the first frame
+    of every run, if they are at hand."""
+    molecules = () if topology.no_molecules else tuple(topology.formulas())
     densities = [density_of(frame) for frame in firsts]
-    return {DENSITY: [min(densities), max(densities)]}
+    return Domain(molecules, (min(densities), max(densities)) if densities else None)
 
 
 def objections_to_data(

@@ -283,7 +283,7 @@ def invent(
     for path, name in topology.bonded_names.items():
         terms.append(bond_term(name, path, pairs_of[name].r, **bond_options))
     terms += [free_term(pair, kind, exponents, **options) for pair in topology.free]
-    return AgentLoss(topology.species, tuple(terms), {"invented": True})
+    return AgentLoss(topology.species, tuple(terms))
 
 
 def evaluate(

@@ -152,7 +152,7 @@ def test_densities_beyond_their_range_are_found(fitted: Fit, frames: Trajectory)
 
 def test_walls_beside_angles_begin_outside(fitted: Fit) -> None:
     for term in fitted.loss.free_terms:
-        assert term.wall_edge_A < term.coverage["shortest_A"] - 0.015
+        assert term.wall_edge_A < term.sampled_A[0] - 0.015
         assert term.wall_stiffness_eV_per_A3 >= 300
 
 

@@ -74,13 +74,14 @@ def test_every_number_is_the_one_that_ase_reads(
 def test_source_says_where_frames_come_from() -> None:
     source = open_cp2k(DATA / "npt").origin.to_dict()
     assert set(source["files"]) == {file.name for file in (DATA / "npt").iterdir()}
-    assert len(source["sha256"]) == 64
+    assert source["sha256"] is not None and len(source["sha256"]) == 64
     assert source["sha256"] != open_cp2k(DATA / "argon").origin.sha256
     assert {
         key: source[key]
-        for key in ("cp2k_version", "project", "ensemble", "timestep_fs", "temperature_K")
+        for key in ("program", "version", "project", "ensemble", "timestep_fs", "temperature_K")
     } == {
-        "cp2k_version": "2023.1",
+        "program": "CP2K",
+        "version": "2023.1",
         "project": "npt",
         "ensemble": "NPT_F",
         "timestep_fs": 2.0,

@@ -61,7 +61,7 @@ def test_errors_are_those_of_the_exported_functions(
         np.sqrt(square / power).tolist(), rel=1e-9
     )
     assert told["rmse_meV_per_A"] == pytest.approx(1000 * np.sqrt(total / (8 * 192 * 3)), rel=1e-9)
-    assert told["molecules"] == {"H2O": 64}
+    assert spline_water.domain.molecules == ("H2O",)
     assert told["temperature_K"] == pytest.approx(few.temperature().mean())
 
 
@@ -135,7 +135,7 @@ def assert_repulsive(loss: AgentLoss) -> None:
     apart.
     """
     for term in loss.free_terms:
-        r = np.linspace(0.2, term.coverage["shortest_A"], 400)
+        r = np.linspace(0.2, term.sampled_A[0], 400)
         assert (term.evaluate(r)[1] < 0).all(), term.name
     for bond in loss.bond_terms:
         low, high = bond.range_A
@@ -159,7 +159,7 @@ def test_free_pairs_are_pushed_apart_inside(few: Trajectory, basis: Basis) -> No
     loss = fit(few[::2], basis).loss
     assert_repulsive(loss)
     for term in loss.free_terms:
-        assert term.coverage["shortest_A"] < term.wall_edge_A < term.coverage["shortest_A"] + 0.5
+        assert term.sampled_A[0] < term.wall_edge_A < term.sampled_A[0] + 0.5
 
 
 def test_default_splines_push_free_pairs_apart_inside(spline_water: AgentLoss) -> None:

@@ -31,6 +31,7 @@ from mld_ff.files import read_json, read_template
 from mld_ff.geometry.topology import Topology
 from mld_ff.inference import Basis, accumulate, read_shard, write_shard
 from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.provenance import Provenance
 from mld_ff.origin import Origin
 from mld_ff.production.simulation import run
 from mld_ff.report.page import write_report
@@ -151,7 +152,7 @@ def test_texts_stay_texts(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Of provenance and origin: in the page, in JSON and on a terminal."""
     monkeypatch.setattr(report.page, "draw_loss", lambda *_: {})
     hostile = f"<script>{text}</script>\n{INJECTED}"
-    provenance = {"warnings": [hostile], "matched": {"note": hostile}}
+    provenance: Provenance = {"warnings": [hostile], "matched": {"note": hostile}}
     loss = replace(LOSS, provenance=provenance)
     page = write_report(tmp_path, Study(loss, {}, {}, Origin(program=hostile)))
     for file in (page, page.with_name(report.page.LIGHT)):

@@ -268,8 +268,9 @@ def test_walls_follow_the_coefficients(valley: tuple[Any, AgentLoss, Valley]) ->
     data, loss, _ = valley
     same = with_pair_coefficients(loss, pair_coefficients(loss), data)
     for unchanged, before in zip(same.pair_terms, loss.pair_terms, strict=True):
-        ends = before.coverage["shortest_A"] - 0.3, before.coverage["longest_A"] + 0.3
-        r = np.linspace(*ends, 50)
+        seen = before.coverage["shortest_A"], before.coverage["longest_A"]
+        assert seen[0] is not None and seen[1] is not None
+        r = np.linspace(seen[0] - 0.3, seen[1] + 0.3, 50)
         np.testing.assert_allclose(unchanged.evaluate(r), before.evaluate(r), rtol=1e-10)
     other = with_pair_coefficients(loss, 0.5 * pair_coefficients(loss), data)
     assert pair_coefficients(other) == pytest.approx(0.5 * pair_coefficients(loss))
@@ -277,7 +278,5 @@ def test_walls_follow_the_coefficients(valley: tuple[Any, AgentLoss, Valley]) ->
         if isinstance(
             term, FreeTerm
         ):  # it pushes back where pairs come closer than any that were seen
-            _, slope = term.evaluate(
-                np.linspace(term.coverage["shortest_A"] - 0.3, term.coverage["shortest_A"] - 0.01)
-            )
+            _, slope = term.evaluate(np.linspace(term.sampled_A[0] - 0.3, term.sampled_A[0] - 0.01))
             assert (slope < 0).all()

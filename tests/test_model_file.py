@@ -20,9 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mld_ff.errors import InputError
+from mld_ff.geometry.histogram import Coverage
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.free_pairs import PowerTerm, SplineTerm
 from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.provenance import Domain, Provenance
 from mld_ff.trajectory import Trajectory
 
 
@@ -32,11 +34,11 @@ def model(tmp_path: Path) -> Path:
     frame = liquid(["H2O", "CH3OH"], CUBE)
     spline, power = invent(frame), invent(frame, "power", (2.7, -1.0))
     mixed = (*spline.terms[:-2], *power.terms[-2:])
-    coverage = {"counts": [1, 2], "start_A": 1.5}
+    coverage: Coverage = {"counts": [1, 2], "start_A": 1.5}
     covered = tuple(replace(t, coefficient_errors=(0.1, 0.2), coverage=coverage) for t in mixed)
-    AgentLoss(
-        spline.species, covered, {"ridge": 1e-7, "molecules": {"H2O": 1}, "π": [[1, 2], [3]]}
-    ).save(file)
+    told: Provenance = {"ridge": 1e-7, "blocks_test": [1, 2], "matched": {"note": "π"}}
+    domain = Domain(("H2O", "CH4O"), (0.9, 1.1))
+    AgentLoss(spline.species, covered, told, domain=domain).save(file)
     return file
 
 
@@ -125,6 +127,38 @@ def test_incomplete_model_is_refused(model: Path, missing: str) -> None:
     assert error.startswith(f"{model}: is not a complete model file: ") and missing in error
 
 
+TOLD_WRONGLY: list[tuple[str, Any, str]] = [
+    ("relative_rmse", {"O": "good"}, "relative_rmse: 'O' should be a finite number; found 'good'"),
+    ("relative_rmse", [0.1], "relative_rmse should be a table; found [0.1]"),
+    ("blocks_train", [0, 1.5], "blocks_train should be a whole number; found 1.5"),
+    ("source", {"files": "all"}, "source: files should be a list; found 'all'"),
+    ("source", {"runs": [{"frames": True}]}, "source: runs: frames should be a whole number"),
+    ("matched", {"note": None}, "matched: note should be a text; found None"),
+    ("errors_include_walls", "yes", "errors_include_walls should be true or false; found 'yes'"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "said"), TOLD_WRONGLY)
+def test_provenance_that_cannot_be_shown(model: Path, key: str, value: Any, said: str) -> None:
+    error = load_error(model, lambda data: data["provenance"].update({key: value}))
+    assert error.startswith(f"{model}: provenance: {said}")
+
+
+def test_provenance_that_says_more(model: Path) -> None:
+    data = json.loads(model.read_text())
+    data["provenance"]["colour"] = [{"red": 1}]
+    model.write_text(json.dumps(data))
+    assert dict(AgentLoss.load(model).provenance)["colour"] == [{"red": 1}]
+
+
+@pytest.mark.parametrize(
+    "domain", [[], {"molecules": [1]}, {"densities_g_per_cm3": [1]}, {"densities_g_per_cm3": "1"}]
+)
+def test_domains_that_are_none(model: Path, domain: Any) -> None:
+    error = load_error(model, lambda data: data.update(domain=domain))
+    assert error.startswith(f"{model}: domain")
+
+
 def test_term_without_coefficients_is_refused(model: Path) -> None:
     error = load_error(model, lambda data: data["terms"][0].pop("coefficients"))
     assert error.startswith(f"{model}: is not a complete model file: ") and "coefficients" in error
@@ -156,7 +190,7 @@ def test_failed_save_leaves_the_old_file(model: Path) -> None:
     before = model.read_bytes()
     loss = AgentLoss.load(model)
     with pytest.raises(ValueError, match="JSON"):
-        replace(loss, provenance={"x": float("inf")}).save(model)
+        replace(loss, provenance={"ridge": float("inf")}).save(model)
     assert model.read_bytes() == before and [p.name for p in model.parent.iterdir()] == [
         "model.json"
     ]

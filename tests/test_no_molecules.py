@@ -59,7 +59,7 @@ def loss_of_salt(salt: Trajectory) -> AgentLoss:
     topology = find_topology(salt.symbols, salt.positions[0], salt.cell[0])
     names = topology.free_names.items()
     pairs = tuple(replace(free_term(pair), name=name) for pair, name in names)
-    return with_angles(with_channels(AgentLoss(topology.species, pairs, {"invented": True}), 1), 1)
+    return with_angles(with_channels(AgentLoss(topology.species, pairs), 1), 1)
 
 
 # --- who has no molecules -------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def test_bonds_of_water_are_learned_as_any_pairs(few: Trajectory) -> None:
     errors = [loss.provenance["rmse_meV_per_A"] for loss in (without, with_molecules)]
     assert errors[0] < 1.05 * errors[1]
     for term in without.free_terms:  # walls stand outside of what was seen
-        assert 0.01 < term.coverage["shortest_A"] - term.wall_edge_A < 0.04
+        assert 0.01 < term.sampled_A[0] - term.wall_edge_A < 0.04
 
 
 def test_shards_know_that_there_are_no_molecules(few: Trajectory, tmp_path: Path) -> None:

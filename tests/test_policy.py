@@ -89,7 +89,7 @@ def test_molecules_that_were_not_learned(
 
 
 def test_densities_far_from_those_of_the_data(few: Trajectory, power_water: AgentLoss) -> None:
-    assert power_water.provenance["density_g_per_cm3"] == pytest.approx([0.9933, 0.9933], abs=1e-3)
+    assert power_water.domain.densities_g_per_cm3 == pytest.approx((0.9933, 0.9933), abs=1e-3)
     assert against(power_water, wider(few[0], 1.05)) == []
     said = "g/cm³, that of the data of the model 0.993 to 0.993 g/cm³"
     for factor, density in ((1.1, "0.746"), (0.92, "1.28")):

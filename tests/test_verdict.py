@@ -11,6 +11,7 @@ from conftest import EXAMPLE
 
 from mld_ff.engines.settings import MD
 from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.provenance import Provenance
 from mld_ff.report import Study
 from mld_ff.report.forces import seen_by_fit
 from mld_ff.report.methods import Simulated, citations, methods_paragraph
@@ -51,7 +52,7 @@ def test_verdict(power_water: AgentLoss) -> None:
         unknown=("D",),
         matched=(),
     )
-    matched = {**power_water.provenance, "matched": {"note": "distances were matched"}}
+    matched: Provenance = {**power_water.provenance, "matched": {"note": "distances were matched"}}
     again = study(replace(power_water, provenance=matched))
     (verdict,) = verdicts(again)
     assert verdict.matched == ("g_OO first peak", "⟨∠HOH⟩") and verdict.differ == ()
@@ -93,7 +94,7 @@ def test_frames_that_the_fit_has_seen(power_water: AgentLoss, water: Trajectory)
     files none was seen; where files are not known, nobody knows.
     """
     source = open_cp2k(EXAMPLE)
-    provenance = {
+    provenance: Provenance = {
         "source": {"sha256": source.origin.sha256, "frames": 600},
         "blocks_train": [0, 1, 2, 3, 5, 6, 7, 8],
         "blocks_test": [4, 9],

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 from mld_ff.geometry.pairs import BIN_A
 from mld_ff.trajectory import Floats, Ints
+
+
+class Coverage(TypedDict, total=False):
+    """What the data sampled of a term. Of distances: `counts` in bins `width_A` wide from `start_A`
+    on, and in the middle of each the standard error of the function, `errors_eV`, by jack-knife.
+    Of densities: `counts` in bins `width` wide from `start` on."""
+
+    shortest_A: float | None
+    longest_A: float | None
+    start_A: float
+    width_A: float
+    counts: Sequence[int]
+    errors_eV: Sequence[float]
+    lowest: float
+    highest: float
+    start: float
+    width: float
 
 
 @dataclass
@@ -80,7 +98,7 @@ class Histogram:
         padded = np.pad(self.counts, (0, missing))[: n * per_bin]
         return np.asarray(padded.reshape(n, per_bin).sum(axis=1))
 
-    def to_dict(self, width: float) -> dict[str, Any]:
+    def to_dict(self, width: float) -> Coverage:
         """The histogram in bins `width` [Å] wide, from the first that holds anything; empty if
         nothing was seen.
         """

@@ -8,9 +8,8 @@ species its own).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from mld_ff.inference.dataset import WHOLE, Dataset, Part, Source, check_same_ki
 from mld_ff.inference.design import DensityForm, Form, design_matrix, molecules_matrix
 from mld_ff.inference.normal_equations import Indices, NormalEquations
 from mld_ff.loss.terms import PairTerm
+from mld_ff.origin import OriginTold
 from mld_ff.progress import Progress, no_progress
 from mld_ff.survey import Survey
 from mld_ff.trajectory import Floats, Trajectory
@@ -47,7 +47,7 @@ by a network by 1.4 %."""
 class Share:
     """Which frames were accumulated: a part of these runs."""
 
-    runs: tuple[Mapping[str, Any], ...]
+    runs: tuple[OriginTold, ...]
     """`source` of each, with its number of `frames` and its `first_step`."""
     part: Part = WHOLE
 
@@ -186,7 +186,7 @@ def accumulate(
     what = "invariants and normal equations"
     for block, piece in dataset.over(ranges, n_blocks, what, _accumulate, shared):
         total.merge(piece, block)
-    told = [
+    told: list[OriginTold] = [
         {**source.origin.to_dict(), "frames": source.n_frames, "first_step": int(frame.step[0])}
         for source, frame in zip(dataset.sources, dataset.firsts, strict=True)
     ]

@@ -32,6 +32,7 @@ from mld_ff.inference.collective import (
 from mld_ff.inference.design import ChargeForm, DensityForm, Form
 from mld_ff.inference.normal_equations import Indices
 from mld_ff.inference.problem import RIDGE_SLACK, RIDGES
+from mld_ff.loss.provenance import ErrorsTold
 from mld_ff.trajectory import Floats
 
 OPTIONS = {"maxiter": 1500, "maxfun": 3000, "maxcor": 30, "ftol": 1e-9, "gtol": 1e-9}
@@ -229,7 +230,7 @@ class ChannelsProblem(CollectiveProblem):
         moment = moment[n:] - gram[n:, :n] @ best[:, -1]
         return Reduced((of_forms + of_forms.T) / 2 / power, moment / power)
 
-    def errors(self, coefficients: Floats) -> dict[str, float]:
+    def errors(self, coefficients: Floats) -> ErrorsTold:
         """Of coefficients of pairs and forms on the test blocks, of atoms and of molecules, as
         normal equations know them."""
         test = self.pairs.test

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from mld_ff.inference.design import ChargeForm
 from mld_ff.inference.ladder import errors_of_pairs
 from mld_ff.inference.problem import jackknife_error
 from mld_ff.loss.charges import ChargeTerm
+from mld_ff.loss.provenance import ErrorsTold, Provenance
 from mld_ff.trajectory import Floats
 
 MOST_NEGATIVE = ("F", "O", "Cl", "N", "Br", "I", "S", "C", "Se")
@@ -58,7 +58,7 @@ class Charges:
             coefficient_errors=tuple(float(e) for e in errors),
         )
 
-    def told(self) -> dict[str, Any]:
+    def told(self) -> Provenance:
         """For people."""
         term, given = self.term, bool(self.form.given.any())
         here = self.problem.errors(self.problem.coefficients(self.fit.refit))
@@ -90,7 +90,7 @@ class Charges:
         )
 
     @cached_property
-    def _without(self) -> dict[str, float]:
+    def _without(self) -> ErrorsTold:
         """Errors on the test blocks of the same without charges."""
         problem = self.problem.without_charges()
         if problem is None:

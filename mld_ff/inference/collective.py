@@ -25,6 +25,7 @@ from mld_ff.inference.normal_equations import NormalEquations
 from mld_ff.inference.problem import RIDGE_SLACK, Problem
 from mld_ff.inference.words import AUTO
 from mld_ff.loss.densities import DensityTerm
+from mld_ff.loss.provenance import Provenance, RankTold
 from mld_ff.trajectory import Floats
 from mld_ff.units import EV_TO_MEV
 
@@ -181,7 +182,7 @@ class CollectiveProblem:
         return max(r for r, e in zip(RIDGES, errors, strict=True) if e <= RIDGE_SLACK * min(errors))
 
     @cached_property
-    def curve(self) -> list[dict[str, Any]]:
+    def curve(self) -> list[RankTold]:
         """Over the rank: cost, and error [meV/Å], cross-validated over the training blocks and on
         the test blocks.
         """
@@ -190,7 +191,7 @@ class CollectiveProblem:
         left_out = [(b, self.pairs.without(b)) for b in train if len(train) > 1]
         power = self.equations.power_bs[list(test)].sum(axis=0)
         staged = [(b, others, self.staged(others)) for b, others in left_out]
-        rows = []
+        rows: list[RankTold] = []
         for rank in ranks:
             validated = sum(
                 (self.squares(self.refit(s, others, rank), [b]) for b, others, s in staged),
@@ -234,7 +235,7 @@ class CollectiveProblem:
         each = [self.refit(self.full, self.pairs.without(b), rank).pairs for b in train]
         return CollectiveFit(self, rank, refit, np.array(each))
 
-    def told(self, fit: CollectiveFit) -> dict[str, Any]:
+    def told(self, fit: CollectiveFit) -> Provenance:
         """How the channels came about, for people."""
         return {"collective": {"rank": fit.rank, "ridge": self.ridge, "curve": self.curve}}
 

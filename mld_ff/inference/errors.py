@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from mld_ff.geometry.system import systems
 from mld_ff.geometry.topology import Topology
 from mld_ff.inference.dataset import Dataset
 from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.provenance import Provenance
 from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import EV_TO_MEV
 
@@ -46,8 +46,14 @@ class Errors:
             errors_include_walls=include_walls,
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
+    def told(self) -> Provenance:
+        """As the model file tells them."""
+        return {
+            "relative_rmse": self.relative_rmse,
+            "rmse_meV_per_A": self.rmse_meV_per_A,
+            "rmse_meV_per_A_by_species": self.rmse_meV_per_A_by_species,
+            "errors_include_walls": self.errors_include_walls,
+        }
 
 
 def measure(dataset: Dataset, loss: AgentLoss, test: Sequence[int]) -> Errors:

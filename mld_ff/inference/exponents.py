@@ -24,6 +24,7 @@ from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.free_pairs import PowerTerm
 from mld_ff.loss.limits import MOST_POWERS
 from mld_ff.loss.terms import FreeTerm, PairTerm
+from mld_ff.origin import OriginTold
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, FrameSource, Trajectory
 
@@ -72,7 +73,7 @@ class ExponentScan:
     """The same for the agent fit."""
     sensitivities: tuple[Sensitivity, ...]
     """At the best pair of exponents of the reciprocal fit."""
-    source: dict[str, Any] = field(default_factory=dict)
+    source: OriginTold = field(default_factory=OriginTold)
     """Where the frames come from."""
 
     @property

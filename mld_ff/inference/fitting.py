@@ -6,11 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from mld_ff.geometry.histogram import Histogram
+from mld_ff.geometry.histogram import Coverage, Histogram
 from mld_ff.inference.accumulation import Accumulated, accumulate
 from mld_ff.inference.basis import NO_CHANNELS, Basis
 from mld_ff.inference.channels import ChannelsProblem
@@ -24,8 +23,10 @@ from mld_ff.inference.problem import Problem, jackknife_error
 from mld_ff.inference.sampling import blank_forms, with_ranges
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.provenance import Provenance
 from mld_ff.loss.terms import PairTerm, Term, strongest_pull
-from mld_ff.policy import objections_to_data, refuse, told_of_data
+from mld_ff.origin import OriginTold
+from mld_ff.policy import domain_of, objections_to_data, refuse
 from mld_ff.progress import Progress, no_progress
 from mld_ff.survey import Survey
 from mld_ff.trajectory import Floats
@@ -109,10 +110,8 @@ def fit(
     else:
         loss = _of_pairs(data, problem)
     errors = measure(dataset, loss, problem.test)
-    fitted = _told(Fit(loss, data, problem, collective, charges, errors))
-    provenance = {**fitted.loss.provenance, **told_of_data(dataset.firsts)}
-    provenance["warnings"] = [*against, *provenance["warnings"]]
-    return replace(fitted, loss=replace(fitted.loss, provenance=provenance))
+    loss = replace(loss, domain=domain_of(data.survey.topology, dataset.firsts))
+    return _told(Fit(loss, data, problem, collective, charges, errors), against)
 
 
 def solve(data: Accumulated) -> Fit:
@@ -126,6 +125,7 @@ def solve(data: Accumulated) -> Fit:
     power = data.equations.power_bs[test].sum(axis=0)
     number = data.equations.number_bs[test].sum(axis=0)
     errors = Errors.of_sums(loss.species, square, power, number, include_walls=False)
+    loss = replace(loss, domain=domain_of(data.survey.topology))
     return _told(Fit(loss, data, problem, None, None, errors))
 
 
@@ -193,14 +193,14 @@ def _finished(
     return tuple(finished)
 
 
-def _coverage(term: PairTerm, seen: Histogram, each: Floats) -> dict[str, Any]:
+def _coverage(term: PairTerm, seen: Histogram, each: Floats) -> Coverage:
     """Where the data were, and how sure the term is there.
 
     each: the term's coefficients without each of the training blocks in turn, (B, K).
     """
     histogram = seen.to_dict(term.coverage_width_A)
-    bins = np.arange(len(histogram["counts"]))
-    r = histogram["start_A"] + histogram["width_A"] * (bins + 0.5)
+    bins = np.arange(len(histogram["counts"]), dtype=float)
+    r: Floats = histogram["start_A"] + histogram["width_A"] * (bins + 0.5)
     errors = jackknife_error(each @ term.basis(r).T) if len(r) else np.zeros(0)
     return {**histogram, "errors_eV": [float(f"{e:.4g}") for e in errors]}
 
@@ -208,16 +208,16 @@ def _coverage(term: PairTerm, seen: Histogram, each: Floats) -> dict[str, Any]:
 # --- what the model file tells people -------------------------------------------------------------
 
 
-def _told(fit: Fit) -> Fit:
-    """The fit whose loss says where it comes from and how good it is."""
+def _told(fit: Fit, against: Sequence[str] = ()) -> Fit:
+    """The fit whose loss says where it comes from, how good it is, and what is against it."""
     problem, data, species = fit.problem, fit.data, fit.loss.species
     topology = data.survey.topology
     names = {f"{t.name} {c}" for t in fit.loss.terms for c in t.coefficient_names}
     exported = names - set(problem.undetermined)
     quality, temperatures = data.survey.forces, data.survey.temperatures
     of_charges = fit.charges.warning() if fit.charges else None
-    warnings = [quality.warning(), _hopeless(fit.errors), of_charges]
-    provenance: dict[str, Any] = {
+    warnings = [*against, quality.warning(), _hopeless(fit.errors), of_charges]
+    provenance: Provenance = {
         "source": _origins(data),
         "frames_train": sum(data.frames_per_block[b] for b in problem.train),
         "frames_test": sum(data.frames_per_block[b] for b in problem.test),
@@ -232,12 +232,11 @@ def _told(fit: Fit) -> Fit:
         "ridge": problem.ridge if fit.collective is None else fit.collective.problem.ridge_of_pairs,
         "condition": problem.condition,
         **_told_of_channels(fit),
-        **fit.errors.to_dict(),
+        **fit.errors.told(),
         "relative_rmse_agent": dict(zip(species, problem.agent_errors, strict=True)),
         "net_force_eV_per_A": quality.net_force,
         "force_noise_eV_per_A": quality.noise,
         "warnings": [text for text in warnings if text],
-        "molecules": topology.formulas() if not topology.no_molecules else {},
         "no_molecules": topology.no_molecules,
         "temperature_K": float(np.mean(temperatures)) if temperatures else None,
     }
@@ -251,15 +250,16 @@ def _weakly_determined(fit: Fit) -> tuple[str, ...]:
     return fit.problem.weakly_determined(collective.gram_of_pairs, collective.ridge_of_pairs)
 
 
-def _told_of_channels(fit: Fit) -> dict[str, Any]:
+def _told_of_channels(fit: Fit) -> Provenance:
     if fit.collective is None:
         return {}
     pairs_alone = fit.problem.relative_rmse(fit.problem.coefficients())
-    told = {"relative_rmse_pairs": dict(zip(fit.loss.species, pairs_alone.tolist(), strict=True))}
+    by_species = dict(zip(fit.loss.species, pairs_alone.tolist(), strict=True))
+    told: Provenance = {"relative_rmse_pairs": by_species}
     if not isinstance(fit.collective.problem, ChannelsProblem):
-        return told | fit.collective.problem.told(fit.collective)
-    charges = fit.charges.told() if fit.charges else {}
-    return told | told_of_channels(fit.collective.problem, fit.collective) | charges
+        return {**told, **fit.collective.problem.told(fit.collective)}
+    told = {**told, **told_of_channels(fit.collective.problem, fit.collective)}
+    return {**told, **fit.charges.told()} if fit.charges else told
 
 
 def _hopeless(errors: Errors) -> str | None:
@@ -272,12 +272,12 @@ def _hopeless(errors: Errors) -> str | None:
     )
 
 
-def _origins(data: Accumulated) -> dict[str, Any]:
+def _origins(data: Accumulated) -> OriginTold:
     """Where the frames come from: the source, or all files and the sources one by one."""
-    sources: dict[str, dict[str, Any]] = {}
+    sources: dict[str, OriginTold] = {}
     for share in data.shares:
         for source in share.runs:
-            sources[json.dumps(source, sort_keys=True)] = dict(source)
+            sources[json.dumps(source, sort_keys=True)] = source
     if len(sources) == 1:
         return next(iter(sources.values()))
     files = [file for source in sources.values() for file in source.get("files", [])]

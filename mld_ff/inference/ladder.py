@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mld_ff.geometry.harmonics import ORDERS
 from mld_ff.inference.basis import CHANNELS_CUTOFF_A, NO_CHANNELS
 from mld_ff.inference.channels import ChannelsProblem, by_sign
 from mld_ff.inference.collective import CollectiveFit
+from mld_ff.loss.provenance import ErrorsTold, Provenance, StepTold
 
 LADDER = ((2, 1, 1), (2, 2, 2), (3, 3, 3), (4, 6, 6))
 """Channels of each order whose errors and costs are told beside those of every fit."""
@@ -25,7 +24,7 @@ def cost(of_numbers: int, of_tensors: int, cutoff_A: float) -> float:
     return 1 + styles * (cutoff_A / CHANNELS_CUTOFF_A) ** 3
 
 
-def told_of_channels(problem: ChannelsProblem, fit: CollectiveFit) -> dict[str, Any]:
+def told_of_channels(problem: ChannelsProblem, fit: CollectiveFit) -> Provenance:
     """How the channels of densities came about, for people; nothing where there are none."""
     if not fit.densities:
         return {}
@@ -46,18 +45,18 @@ def told_of_channels(problem: ChannelsProblem, fit: CollectiveFit) -> dict[str, 
     }
 
 
-def errors_of_pairs(problem: ChannelsProblem) -> dict[str, float]:
+def errors_of_pairs(problem: ChannelsProblem) -> ErrorsTold:
     """On the test blocks, of pairs alone."""
     nothing = np.zeros(sum(len(form.products[0]) for form in problem.forms))
     of_pairs = problem.pairs_beside(nothing, problem.pairs.train, problem.ridge)
     return problem.errors(np.concatenate([of_pairs, nothing]))
 
 
-def _ladder(problem: ChannelsProblem, fit: CollectiveFit) -> list[dict[str, Any]]:
+def _ladder(problem: ChannelsProblem, fit: CollectiveFit) -> list[StepTold]:
     """Error on the test blocks over cost: pairs alone, what LADDER names, and this fit; all with
     charges if the fit has them."""
     pairs = problem.errors(problem.coefficients(problem.minimised(NO_CHANNELS).refit))
-    rows: list[dict[str, Any]] = [{"channels": list(NO_CHANNELS), "cost": 1.0, **pairs}]
+    rows: list[StepTold] = [{"channels": list(NO_CHANNELS), "cost": 1.0, **pairs}]
     own, orders = _by_order(fit), {form.term.order for form, _ in fit.densities}
     steps = [n for n in LADDER if n != own and {k for k, few in enumerate(n) if few} <= orders]
     fits: dict[tuple[int, ...], CollectiveFit] = {n: problem.minimised(n) for n in steps}

@@ -12,11 +12,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement
-from typing import Any
 
 import numpy as np
 
-from mld_ff.geometry.histogram import Histogram
+from mld_ff.geometry.histogram import Coverage, Histogram
 from mld_ff.geometry.pairs import BIN_A
 from mld_ff.geometry.system import systems
 from mld_ff.geometry.topology import Topology
@@ -131,7 +130,7 @@ class SeenDensities:
         ends = self.lowest, self.highest
         return replace(term, range=ends, fade=fade, coverage=self.to_dict())
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Coverage:
         first, last = min(self.bins), max(self.bins)
         return {
             "lowest": round(self.lowest, 6),

@@ -31,6 +31,7 @@ from mld_ff.loss.escapes import Escape
 from mld_ff.loss.evaluation import Evaluation
 from mld_ff.loss.free_pairs import PowerTerm, SplineTerm
 from mld_ff.loss.limits import MOST_TERMS, check_count
+from mld_ff.loss.provenance import Domain, Provenance, check_record
 from mld_ff.loss.terms import FreeTerm, PairTerm, Term
 from mld_ff.names import check_species, check_term, shown
 from mld_ff.trajectory import Floats, Ints
@@ -51,14 +52,16 @@ class AgentLoss:
 
     species: tuple[str, ...]
     terms: tuple[Term, ...]
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    """Data hash, frames, ridge, rank, errors per species: how the coefficients came about."""
+    provenance: Provenance = field(default_factory=Provenance)
+    """How the coefficients came about, for people."""
     agents: Mapping[str, tuple[Term, ...]] = field(default_factory=dict)
     """The loss of each species on its own, inferred from the forces on that species alone (agent
     fit). Not reciprocal, so no potential energy and never exported; the paper's own dynamics follow
     it."""
     written_by: str = f"mld_ff {__version__}"
     """Program and version; empty in files from before 0.2."""
+    domain: Domain = field(default_factory=Domain)
+    """What the data held."""
 
     def __post_init__(self) -> None:
         check_species((*self.species, *self.agents))
@@ -278,7 +281,8 @@ class AgentLoss:
             "species": list(self.species),
             "terms": [t.to_dict() for t in self.terms],
             "agents": {s: [t.to_dict() for t in terms] for s, terms in self.agents.items()},
-            "provenance": dict(self.provenance),
+            "domain": self.domain.to_dict(),
+            "provenance": self.provenance,
         }
         text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
         return _LIST_OF_SCALARS.sub(_on_one_line, text) + "\n"
@@ -311,14 +315,14 @@ class AgentLoss:
             )
         if data["units"] != UNITS:
             raise InputError(f"has units {shown(data['units'])}; expected {UNITS}")
-        if not isinstance(data["provenance"], dict):
-            raise InputError(f"has provenance {shown(data['provenance'])}; expected a table")
+        check_record("provenance", data["provenance"], Provenance)
         if not isinstance(written_by := data.get("written_by", ""), str):
             raise InputError(f"is written by {shown(written_by)}; expected a text")
         agents = {species: terms_from(terms) for species, terms in data["agents"].items()}
         return cls(
             species=tuple(data["species"]),
             terms=terms_from(data["terms"]),
+            domain=Domain.from_dict(data.get("domain", {})),
             provenance=data["provenance"],
             agents=agents,
             written_by=written_by,

@@ -7,7 +7,7 @@ forces that its coefficients exert, what keeps these in place where data are few
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -16,7 +16,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from mld_ff.errors import InputError
-from mld_ff.geometry.histogram import Histogram
+from mld_ff.geometry.histogram import Coverage, Histogram
 from mld_ff.geometry.pairs import BIN_A, Pairs
 from mld_ff.geometry.system import System
 from mld_ff.loss.evaluation import Evaluation
@@ -60,11 +60,8 @@ class Term:
     """[eV and Å]; see `coefficient_names`."""
     coefficient_errors: tuple[float, ...] = ()
     """Standard errors by jack-knife over contiguous blocks; empty if not estimated."""
-    coverage: Mapping[str, Any] = field(default_factory=dict)
-    """What the data sampled. Distances: `shortest_A`, `longest_A`, a histogram of `counts` in bins
-    `width_A` wide from `start_A` on, and in the middle of each the standard error of the function,
-    `errors_eV`, by the same jack-knife. Densities: `lowest`, `highest`, and `counts` in bins of
-    equal width between."""
+    coverage: Coverage = field(default_factory=Coverage)
+    """What the data sampled; its errors are by the same jack-knife."""
 
     def __post_init__(self) -> None:
         check_term(self.name)

@@ -155,7 +155,7 @@ def _origin(start: Start, step: int) -> dict[str, Any]:
 
 def _npt_note(loss: AgentLoss) -> str:
     matched = loss.provenance.get("matched", {})
-    if "pressure_bar" not in matched:
+    if not {"pressure_bar", "error_bar", "temperature_K"} <= set(matched):
         return NPT_NOTE
     return (
         "at the density of the data this model has {pressure_bar:.0f} ± {error_bar:.0f} bar at"

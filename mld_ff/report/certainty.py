@@ -79,9 +79,9 @@ def _listed(names: Sequence[str]) -> str:
 
 def _noise_of_grid(loss: AgentLoss, reference: str) -> list[list[str]]:
     p = loss.provenance
-    if p.get("force_noise_eV_per_A") is None:
+    if (of_forces := p.get("force_noise_eV_per_A")) is None:
         return []
-    noise = EV_TO_MEV * p["force_noise_eV_per_A"]
+    noise = EV_TO_MEV * of_forces
     rows = []
     for s in [s for s in loss.species if s != "H"] or list(loss.species):
         share = min((noise / p["rmse_meV_per_A_by_species"][s]) ** 2, 1)

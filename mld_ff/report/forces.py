@@ -57,7 +57,8 @@ def seen_by_fit(loss: AgentLoss, reference: Trajectory) -> np.ndarray | None:
     provenance = loss.provenance
     source = provenance.get("source", {})
     sources = source.get("runs", [source])
-    if "blocks_train" not in provenance or any("sha256" not in one for one in sources):
+    known = all({"sha256", "frames"} <= set(one) for one in sources)
+    if not known or not {"blocks_train", "blocks_test"} <= set(provenance):
         return None
     seen = np.zeros(reference.n_frames, bool)
     n_blocks = 1 + max((*provenance["blocks_train"], *provenance["blocks_test"]))

@@ -133,7 +133,8 @@ def _draw_coverage(axis: Axes, term: PairTerm) -> None:
     axis.set_zorder(counts.get_zorder() + 1)
     axis.patch.set_visible(False)
     if errors := term.coverage.get("errors_eV"):
-        centre, band = left + width / 2, ERRORS_DRAWN * np.array(errors)
+        centre = np.asarray(left + width / 2, float)
+        band = ERRORS_DRAWN * np.array(errors, float)
         u, _ = term.evaluate(centre)
         low, high = term.learned_A
         learned = ((low <= centre) & (centre <= high)).tolist()
@@ -209,8 +210,8 @@ def _kinds(loss: AgentLoss, term: DensityTerm) -> list[tuple[str, ...]]:
 def _nearest(loss: AgentLoss, kind: tuple[str, ...]) -> float:
     """The shortest distance [Å] between these species, bonded or free, that was seen."""
     of_kind = [t for t in loss.pair_terms if sorted(t.species) == sorted(kind)]
-    seen = [t.coverage["shortest_A"] for t in of_kind if t.coverage.get("shortest_A")]
-    return min(seen, default=NEAREST_A)
+    seen = [t.coverage.get("shortest_A") for t in of_kind]
+    return min((shortest for shortest in seen if shortest), default=NEAREST_A)
 
 
 def plot_forces(pairs: Mapping[str, tuple[Floats, Floats]]) -> Figure:
@@ -237,16 +238,17 @@ def plot_errors(loss: AgentLoss) -> Figure:
     own, channels.
     """
     figure, (axis,) = panels(1)
-    fits = {"reciprocal": "relative_rmse", "agents": "relative_rmse_agent"}
-    if "relative_rmse_pairs" in loss.provenance:
+    told = loss.provenance
+    fits = {"reciprocal": told["relative_rmse"], "agents": told["relative_rmse_agent"]}
+    if "relative_rmse_pairs" in told:
         fits = {
-            "pairs": "relative_rmse_pairs",
-            "pairs, agents": "relative_rmse_agent",
-            "channels" if loss.channels else "charges": "relative_rmse",
+            "pairs": told["relative_rmse_pairs"],
+            "pairs, agents": told["relative_rmse_agent"],
+            "channels" if loss.channels else "charges": told["relative_rmse"],
         }
     x, width = np.arange(len(loss.species)), 0.8 / len(fits)
-    for k, (label, name) in enumerate(fits.items()):
-        values = [loss.provenance[name][s] for s in loss.species]
+    for k, (label, errors) in enumerate(fits.items()):
+        values = [errors[s] for s in loss.species]
         offset = (k - (len(fits) - 1) / 2) * width
         bars = axis.bar(
             x + offset, values, 0.9 * width, color=(BLUE, "0.6", VERMILION)[k], label=label

@@ -154,8 +154,8 @@ def provenance_table(study: Study) -> Table:
     """Files, checksums and directories."""
     source = study.loss.provenance.get("source", {})
     rows = [["frames fitted", ", ".join(source.get("files", [])) or "in memory"]]
-    if source.get("sha256"):
-        rows.append(["their SHA-256", source["sha256"]])
+    if sha256 := source.get("sha256"):
+        rows.append(["their SHA-256", sha256])
     if study.origin.files:
         rows.append(["reference", ", ".join(study.origin.files)])
     if study.origin.sha256:

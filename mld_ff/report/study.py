@@ -13,6 +13,7 @@ from mld_ff.errors import InputError
 from mld_ff.geometry.topology import topology_of
 from mld_ff.inference import ExponentScan
 from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.provenance import tells_of_a_fit
 from mld_ff.origin import Origin
 from mld_ff.progress import Progress, no_progress
 from mld_ff.report.bonds import compare_bonds, compare_same_start
@@ -77,12 +78,12 @@ class Study:
         if not self.tells_its_fit:
             self.notes.append("The model does not tell how it was fitted, nor how well.")
         if matched := self.loss.provenance.get("matched"):
-            self.notes.append(f"The model's {matched['note']}.")
+            self.notes.append(f"The model's {matched.get('note', 'distances were matched')}.")
 
     @property
     def tells_its_fit(self) -> bool:
         """Whether the loss was fitted, and not written by hand."""
-        return "relative_rmse" in self.loss.provenance
+        return tells_of_a_fit(self.loss.provenance, self.loss.species)
 
     @property
     def is_matched(self) -> bool:

@@ -27,6 +27,7 @@ from mld_ff.inference import Dataset, fit
 from mld_ff.inference.errors import Errors, measure
 from mld_ff.inference.fitting import Fit
 from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.provenance import MatchedTold, Provenance
 from mld_ff.outputs import held
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, FrameSource, Trajectory
@@ -243,7 +244,7 @@ def _round(
     if done:
         return one, None
     following = with_pair_coefficients(loss, step.coefficients, work.fit.data)
-    told = {**loss.provenance, **work.measured(k + 1, following).to_dict()}
+    told: Provenance = {**loss.provenance, **work.measured(k + 1, following).told()}
     return one, replace(following, provenance=told)
 
 
@@ -293,13 +294,13 @@ def _told(loss: AgentLoss, work: _Work, last: MatchingRound) -> AgentLoss:
     """The model of the last round, with where its structure comes from."""
     reference = work.reference
     ps = reference.length_fs * FS_TO_PS
-    names = ("price", "mean_abs_dg", "pressure_bar", "error_bar")
     name = work.sources[0].origin.name
-    matched: dict[str, Any] = {
+    matched: MatchedTold = {
         "temperature_K": reference.temperature_K,
         "time_ps": ps,
         "runs": [source.origin.to_dict() for source in work.sources],
-        **{key: value for key, value in last.to_dict().items() if key in names},
+        "price": last.price,
+        "mean_abs_dg": dict(last.mean_abs_dg),
         "noise": reference.noise,
         "note": (
             f"distances were matched to {ps:.3g} ps of {name} at {reference.temperature_K:g} K"
@@ -307,4 +308,6 @@ def _told(loss: AgentLoss, work: _Work, last: MatchingRound) -> AgentLoss:
             " not predicted"
         ),
     }
+    if last.pressure_bar is not None and last.error_bar is not None:
+        matched["pressure_bar"], matched["error_bar"] = last.pressure_bar, last.error_bar
     return replace(loss, provenance={**loss.provenance, "matched": matched})
