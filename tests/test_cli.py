@@ -57,25 +57,25 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """For OpenMM, from the last frame of the example."""
     out = tmp_path_factory.mktemp("exported")
-    answer("export", model, "--engine", "openmm", "--cp2k", CP2K, "-o", out)
+    answer("export", model, "--engine", "openmm", "--cp2k", DFT, "-o", out)
     return out
 
 
 def test_inspect_tells_what_is_there() -> None:
-    told = answer("inspect", CP2K)
-    assert told["frames"] == 687
+    told = answer("inspect", CP2K, "--skip", 6)
+    assert told["frames"] == 87
     assert told["molecules"] == {"H2O": 64}
-    assert told["time_fs"] == [0, 6860]
+    assert told["time_fs"] == [6000, 6860]
     assert told["has"] == {"forces": True, "velocities": True, "energy": True, "stress": False}
     assert (
-        abs(told["temperature_K"]["mean"] - 298.87) < 0.05
+        abs(told["temperature_K"]["mean"] - 302.66) < 0.05
     )  # the mean of column 4 of the .ener file at these steps
-    assert told["distances_A"]["bonded:O-H"]["count"] == 687 * 128
+    assert told["distances_A"]["bonded:O-H"]["count"] == 87 * 128
     assert told["warnings"] == []
 
 
 def test_verify_passes_and_reports_every_engine(model: Path) -> None:
-    told = answer("verify", model, CP2K, "--frames", 2)
+    told = answer("verify", model, DFT, "--frames", 2)
     assert told["passed"] is True
     for engine in ("openmm", "lammps"):
         result = told["engines"][engine]
@@ -92,7 +92,7 @@ def test_verify_of_a_sabotaged_export_exits_with_1(
     text = system.read_text()
     assert "A_3*q1 +" in text
     system.write_text(text.replace("A_3*q1 +", "1.01*A_3*q1 +"))
-    done = invoke("verify", model, CP2K, "--frames", 1, "--openmm", sabotaged, "--json")
+    done = invoke("verify", model, DFT, "--frames", 1, "--openmm", sabotaged, "--json")
     assert done.exit_code == 1
     assert json.loads(done.stdout)["engines"]["openmm"]["passed"] is False
     assert "check failed" in done.stderr
@@ -133,12 +133,12 @@ def test_export_from_a_structure_file_and_run_it(
             "the exponent 0 is no invariant",
         ),
         (
-            ("fit", CP2K, "-o", "m.json", "--cutoff", "7"),
+            ("fit", DFT, "-o", "m.json", "--cutoff", "7"),
             "at most half the smallest width of the cell, 6.222 Å",
         ),
         (("fit", CP2K, "-o", "m.json", "--file", "velocity=x"), "--file takes ROLE=FILE"),
         (
-            ("export", CP2K / "nnp.inp", "--engine", "lammps", "--cp2k", CP2K, "-o", "x"),
+            ("export", DFT / "dft.inp", "--engine", "lammps", "--cp2k", DFT, "-o", "x"),
             "is not a model file",
         ),
         (("build", "nothing.toml"), "nothing.toml: cannot be read"),
@@ -159,26 +159,26 @@ def test_atoms_to_start_from_are_asked_for(model: Path, tmp_path: Path) -> None:
 
 def test_frame_that_is_not_there(model: Path, tmp_path: Path) -> None:
     said = refusal(
-        "export", model, "--engine", "openmm", "--cp2k", CP2K, "--frame", 687, "-o", tmp_path / "x"
+        "export", model, "--engine", "openmm", "--cp2k", DFT, "--frame", 81, "-o", tmp_path / "x"
     )
-    assert "frame 687 was asked for; the run has 687 frames" in said
+    assert "frame 81 was asked for; the run has 81 frames" in said
 
 
 def test_frames_are_chosen_as_for_a_fit(model: Path, exported: Path, tmp_path: Path) -> None:
     """A frame after a stretch that is left out; of a structure there is none to choose."""
     begin = ("export", model, "--engine", "lammps")
-    for name, words in (("late", ("--skip", 6.5, "--frame", 0)), ("same", ("--frame", 650))):
-        answer(*begin, "--cp2k", CP2K, *words, "-o", tmp_path / name)
+    for name, words in (("late", ("--skip", 0.035, "--frame", 0)), ("same", ("--frame", 70))):
+        answer(*begin, "--cp2k", DFT, *words, "-o", tmp_path / name)
     late, same = ((tmp_path / name / "system.data").read_bytes() for name in ("late", "same"))
     assert late == same
-    assert "the run has 37 frames" in refusal(
-        *begin, "--cp2k", CP2K, "--skip", 6.5, "--frame", 37, "-o", tmp_path / "x"
+    assert "the run has 11 frames" in refusal(
+        *begin, "--cp2k", DFT, "--skip", 0.035, "--frame", 11, "-o", tmp_path / "x"
     )
     for option, value in (("--skip", "1"), ("--frame", "0"), ("--file", "positions=x")):
         pdb = exported / "topology.pdb"
         said = refusal(*begin, "--structure", pdb, option, value, "-o", tmp_path / "x")
         assert "--frame, --skip and --file choose a frame of --cp2k CP2K_DIR" in said
-    assert "it must be a number, 0 or more" in refusal("verify", model, CP2K, "--skip", -5)
+    assert "it must be a number, 0 or more" in refusal("verify", model, DFT, "--skip", -5)
 
 
 def test_refusal_as_json_is_one_object_too() -> None:

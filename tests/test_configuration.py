@@ -20,6 +20,7 @@ from mld_ff.configuration.toml import SECTIONS, read_config
 from mld_ff.origin import Origin
 from mld_ff.trajectory import Trajectory
 
+DFT = EXAMPLE.parents[1] / "water-dft/cp2k"
 SHIPPED = sorted(EXAMPLE.parents[1].glob("*/build.toml"))
 
 
@@ -97,13 +98,13 @@ def test_shipped_configurations_keep_to_the_schema(file: Path) -> None:
 
 def test_a_dry_run_says_what_takes_how_long_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "build.toml").write_text(
-        f"cp2k = '{EXAMPLE}'\nskip_ps = 6.2\nengines = ['lammps']\n[fit]\nkind = 'power'\n"
+        f"cp2k = '{DFT}'\nengines = ['lammps']\n[fit]\nkind = 'power'\n"
         "exponents = [3.0]\ncutoff_A = 4.0\n[run]\ntime_ps = 1000.0\n"
     )
     done = invoke("build", tmp_path / "build.toml", "--dry-run", "--json")
     assert done.exit_code == 0, done.stderr
     fitted, ran = json.loads(done.stdout)["steps"]
-    assert fitted["what"] == "fit" and "67 frames" in fitted["said"]
+    assert fitted["what"] == "fit" and "81 frames" in fitted["said"]
     assert ran["what"] == "run by LAMMPS" and ran["said"] == "1000 ps of 192 atoms"
     assert ran["seconds"] > 60 > fitted["seconds"] > 0  # 2,000,000 steps
     assert [file.name for file in tmp_path.iterdir()] == ["build.toml"]

@@ -96,9 +96,16 @@ def written(study: Study, out: Path) -> tuple[str, dict[str, Any]]:
 
 
 def test_report_of_a_run_from_a_frame_of_the_reference(
-    ran: Path, explored: ExponentScan, undrawn: None, tmp_path: Path
+    ran: Path,
+    water: Trajectory,
+    explored: ExponentScan,
+    undrawn: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    study = compare_runs(open_cp2k(EXAMPLE, skip_fs=5000), [ran], scan=explored)
+    source = open_cp2k(EXAMPLE)
+    monkeypatch.setattr(source, "read", lambda: water[500:])
+    study = compare_runs(source, [ran], scan=explored)
     page, data = written(study, tmp_path)
     names = {
         "oh_mean_A",
@@ -291,7 +298,7 @@ def test_runs_side_by_side(
     """Every run has a column with verdicts, a name of its own, and curves; all are of one model."""
     more = tmp_path / "more"
     run(power_water, water[600], "lammps", more, MD(time_ps=0.25, every_fs=2.5))
-    study = compare_runs(open_cp2k(EXAMPLE, skip_fs=6000), [ran, more])
+    study = compare_runs(water[600:], [ran, more])
     data, names = study.to_dict(), {"reference", "lammps", "lammps 2"}
     assert data["runs"] == {"lammps": str(ran), "lammps 2": str(more)}
     assert all(set(of_one) == names for of_one in data["observables"].values())
@@ -302,6 +309,6 @@ def test_runs_side_by_side(
     other = AgentLoss(power_water.species, power_water.terms, {})
     other.save(more / "model.json")
     with pytest.raises(InputError, match="is of another model than"):
-        compare_runs(open_cp2k(EXAMPLE), [ran, more])
+        compare_runs(water, [ran, more])
     with pytest.raises(InputError, match="no run is given"):
-        compare_runs(open_cp2k(EXAMPLE), [])
+        compare_runs(water, [])
