@@ -105,6 +105,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     written = point.getvalue()
     monkeypatch.setattr(Figure, "savefig", lambda _, file, **__: file.write(written))
     monkeypatch.setattr("mld_ff.report.interactive.embed", lambda figures: ("", {}))
+    monkeypatch.setattr("mld_ff.report.movies.plot_atoms", lambda *_, **__: None)
 
 
 # --- liquids at random ----------------------------------------------------------------------------

@@ -198,7 +198,7 @@ def test_reactions_are_refused(few: Trajectory) -> None:
         ]
         == 4
     )
-    error = error_of(with_broken_bonds(few, [1, 5, 9, 13, 17]))
+    error = error_of(with_broken_bonds(few, [1, 5, 9, 13, 17]), BASIS)
     assert error.startswith(
         f"bonds break in 5 of 40 frames, first at step {few.step[1]} ({few.time[1]:g} fs): the "
     )
