@@ -19,6 +19,7 @@ from mld_ff.geometry.system import systems
 from mld_ff.inference import Dataset, Part, accumulate, read_shards, solve, write_shard
 from mld_ff.inference.sampling import blank_forms
 
+SEARCHES = 5
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
 
 
@@ -133,6 +134,7 @@ def main() -> None:
         rate = trajectory.n_frames / (time.perf_counter() - began)
         print(f"invariants and normal equations, {basis.kind}: {rate:.0f} frames/s")
     passes(trajectory[::4])
+    one_search(trajectory[::4])
     peaks = {}
     for frames in (600, 6000):
         said = subprocess.check_output([sys.executable, __file__, str(frames)], text=True)
@@ -143,6 +145,37 @@ def main() -> None:
         )
     print(f"peak memory, 6000 frames / 600 frames: {peaks[6000] / peaks[600]:.2f}")
     shards()
+
+
+def one_search(frames: Trajectory, turns: int = 5) -> None:
+    """What it gains that a frame is searched once, and not by each of the SEARCHES that asked
+    before systems kept their pairs: in turns, CPU time, the middle and both ends of the ratios."""
+    dataset, collective = Dataset.of(frames), Basis(collective=6)
+    sums, (topology,) = blank_forms(dataset, collective), dataset.topologies
+    of_pairs = fit(frames, Basis(accuracy="pairs")).loss
+    reach = of_pairs.cutoff_A
+    works: dict[str, Callable[[], object]] = {
+        "sums of splines": lambda: accumulate(frames, Basis().terms),
+        "sums of the collective loss": lambda: accumulate(frames, collective.terms, forms=sums),
+        "evaluation of splines": lambda: [
+            of_pairs.evaluate(system) for system in systems(topology, frames, reach)
+        ],
+    }
+    for what, work in works.items():
+        ratios = []
+        for _ in range(turns):
+            began = time.process_time()
+            work()
+            once = time.process_time() - began
+            for _ in range(SEARCHES - 1):
+                assert all(len(s.neighbours.r) for s in systems(topology, frames, reach))
+            ratios.append((time.process_time() - began) / once)
+        low, *_, high = sorted(ratios)
+        middle = sorted(ratios)[turns // 2]
+        print(
+            f"one search instead of {SEARCHES}, {what}: {middle:.2f} times the frames/s"
+            f" ({low:.2f} to {high:.2f})"
+        )
 
 
 if __name__ == "__main__":
