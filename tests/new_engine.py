@@ -245,7 +245,7 @@ TEXTBOOK = Engine(
         checkpoint_end=b"[end]\n",
     ),
     force_tolerance_eV_per_A=1e-4,
-    collective_us_per_atom=float("inf"),
+    balanced_us_per_atom=float("inf"),
     color="C2",
     linestyle=":",
     precision="double",

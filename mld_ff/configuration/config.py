@@ -15,7 +15,7 @@ from mld_ff.workflows.matching.settings import PRICE, Settings
 @dataclass(frozen=True)
 class Match:
     """That distances, and a pressure, are matched after the fit (`mld_ff.match`), by the engine
-    that runs a collective loss fastest.
+    that runs a loss with angles fastest.
     """
 
     rounds: int = 5

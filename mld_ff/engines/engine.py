@@ -124,9 +124,9 @@ class Engine:
     """By how much a force may differ from numpy's, in cells up to SMALL_CELL_A and with free pairs
     up to SOFT_EV_PER_A2.
     """
-    collective_us_per_atom: float
-    """CPU time [µs] of an atom and step of a collective loss (tests/benchmarks/README.md: six
-    channels per species, 1,536 atoms), by which `fastest` chooses.
+    balanced_us_per_atom: float
+    """CPU time [µs] of an atom and step of water with angles (tests/benchmarks/README.md:
+    `balanced`, 1,536 atoms, one thread), by which `fastest` chooses.
     """
     color: str
     """Of its curves, as matplotlib names colours."""

@@ -52,7 +52,7 @@ def engines_with(option: str) -> list[Engine]:
 
 
 def fastest(names: Iterable[str] = ENGINES) -> Engine:
-    """Of these engines, the one that runs a collective loss in least time; pairs alone are fast in
+    """Of these engines, the one that runs a loss with angles in least time; pairs alone are fast in
     all of them.
     """
-    return min((engine_named(n) for n in names), key=lambda engine: engine.collective_us_per_atom)
+    return min((engine_named(n) for n in names), key=lambda engine: engine.balanced_us_per_atom)

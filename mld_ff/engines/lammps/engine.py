@@ -27,7 +27,7 @@ LAMMPS = Engine(
     # by less than 1e-6 eV/Å, and at extrema of a force, where the file holds the slope of the
     # energy instead, by up to 1e-4.
     force_tolerance_eV_per_A=2e-4,
-    collective_us_per_atom=6.3,
+    balanced_us_per_atom=6.8,
     device_options=("processes",),
     color="#d55e00",
     linestyle="--",

@@ -30,7 +30,7 @@ OPENMM = Engine(
     rounds_positions=True,
     # By its own forces. In Python it is 0.74 of LAMMPS's in the same run, but loops of matching
     # and refining, which go by this, have not been tried with that yet.
-    collective_us_per_atom=44.9,
+    balanced_us_per_atom=3.6,
     color="#0072b2",
     device_options=("platform", "precision", "many_body"),
     many_body_ways=lazily(f"{HERE}.many_body", "many_body_ways"),
