@@ -222,6 +222,20 @@ def test_models_and_systems_of_different_kinds(few: Trajectory, salt: Trajectory
     assert energy_and_forces(old, salt)[0] != 0.0
 
 
+@pytest.mark.parametrize("knot_within_A", [0.002, 0.015])
+def test_no_energy_jumps_where_walls_begin(few: Trajectory, knot_within_A: float) -> None:
+    """Knots between the shortest distance and the wall outside of it: all functions must be there
+    that overlap there. (One was dropped: an acid in LAMMPS met a step of 4 eV.)"""
+    frames, basis = few[::4], replace(PAIRS, spacing_A=0.2)
+    (pair,) = (t for t in fit(frames, basis).loss.free_terms if t.name == "any:O-H")
+    shortest = pair.sampled_A[0]
+    longer = replace(basis, cutoff_A=shortest - knot_within_A + 18 * 0.2)
+    (term,) = (t for t in fit(frames, longer).loss.free_terms if t.name == "any:O-H")
+    r = np.arange(term.wall_edge_A - 0.05, shortest + 0.3, 1e-4)
+    energy, slope = term.evaluate(r)
+    assert np.abs(np.diff(energy)).max() < 2e-4 * np.abs(slope).max()
+
+
 # --- report ---------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,10 @@ PIECES = np.array([[1, -3, 3, -1], [4, 0, -6, 3], [1, 3, 3, -3], [0, 0, 0, 1]]) 
 powers of x, which goes from 0 to 1."""
 
 
+ROUNDING = 1e-9
+"""Of a distance upon a knot, in spacings: walls begin on grids that knots can lie on."""
+
+
 def bspline_basis(
     r: Floats, start_A: float, spacing_A: float, n: int, derivative: int = 0
 ) -> Floats:
@@ -23,7 +27,7 @@ def bspline_basis(
     overlap, all are 0.
     """
     along = (r - start_A) / spacing_A
-    inside = (along >= 3) & (along <= n)
+    inside = (along >= 3 - ROUNDING) & (along <= n)
     first = np.clip(along, 3, n - 1).astype(np.int64)  # the knot before r
     pieces = polyder(PIECES, derivative, axis=1) / spacing_A**derivative
     powers = np.vander(along - first, pieces.shape[1], increasing=True) * inside[:, None]

@@ -16,6 +16,7 @@ from mld_ff.inference.accumulation import Accumulated
 from mld_ff.inference.dataset import blocks_for_test, blocks_for_training
 from mld_ff.inference.normal_equations import RANK_TOLERANCE, Indices, NormalEquations
 from mld_ff.loss.terms import PairTerm
+from mld_ff.loss.walls import outside_edge
 from mld_ff.trajectory import Floats
 
 RIDGES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
@@ -50,7 +51,7 @@ class Problem:
 
     @classmethod
     def of(cls, data: Accumulated) -> Problem:
-        """Functions wholly below the shortest sampled distance, where the wall rules, are dropped.
+        """Functions wholly below where any wall begins are dropped.
 
         Raises InputError if the data determine nothing.
         """
@@ -58,8 +59,8 @@ class Problem:
         terms: list[PairTerm] = []
         keep: list[bool] = []
         for term in data.terms:
-            shortest = data.survey.distances[term.name].shortest
-            drop = term.ends_before(shortest) if np.isfinite(shortest) else 0
+            seen = data.survey.distances[term.name]
+            drop = term.ends_before(outside_edge(seen)) if seen.n else 0
             terms.append(term.without_first(drop))
             keep.extend([False] * drop + [True] * (len(term.coefficients) - drop))
         chosen = np.flatnonzero(keep)

@@ -30,6 +30,7 @@ from mld_ff.trajectory import Floats
 
 INNERMOST_A = 0.3
 """No two atoms of anything come closer."""
+ROUNDING_A = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +99,13 @@ class SplineTerm(FreeTerm):
         check_range(f"term {self.name!r}: spacing_A", self.spacing_A, *SPACINGS_A)
         most = functions_within(self.cutoff_A, self.spacing_A)
         check_count(f"coefficients of {self.name}", len(self.coefficients), most)
+        whole_from_A = float(self.knots[3]) if len(self.coefficients) else 0.0
+        if self.wall_edge_A < whole_from_A - ROUNDING_A and any(self.coefficients):
+            raise InputError(
+                f"term {self.name!r}: its wall begins at {self.wall_edge_A:g} Å and its functions"
+                f" at {whole_from_A:g} Å, where the energy would jump; fits of 0.1 could end so:"
+                " fit again"
+            )
 
     @property
     def layout(self) -> tuple[Any, ...]:
