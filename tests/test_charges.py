@@ -31,7 +31,8 @@ from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.verification import verify
 
 SALT = Path(__file__).parent / "data" / "cp2k" / "nacl"
-SALT_BASIS = Basis(accuracy="pairs", cutoff_A=6.2, charges="learn")
+SALT_BASIS = Basis(accuracy="pairs", cutoff_A=6.2)
+"""Which learns charges, as salts do unless told otherwise."""
 SOLUTION = ["H2O"] * 10 + ["Na", "Cl", "CH3OH"]
 FCC = np.array([[0.0, 1, 1], [1, 0, 1], [1, 1, 0]]) / 2
 HALF, QUARTER = (np.array([[0.0, 0, 0], [x, x, x]]) for x in (0.5, 0.25))

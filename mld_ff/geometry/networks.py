@@ -18,6 +18,8 @@ NONMETALS = frozenset(
      "Ar", "Ge", "As", "Se", "Br", "Kr", "Sb", "Te", "I", "Xe", "At", "Rn"}
 )  # fmt: skip
 """Metalloids among them. Where metals are bonded to each other, the bonds do not stay."""
+UNBONDED = "no two atoms are bonded"
+"""Why salts, and noble gases, are no molecules."""
 OWN_IMAGE_A = 0.1
 """A way along bonds that ends this far from where it began ends at a periodic image."""
 
@@ -29,7 +31,7 @@ def why_no_molecules(symbols: Sequence[str], molecule_index: Ints, bonds: Pairs)
     molecule_index: number of the molecule that bonds make of every atom, (N,).
     """
     if not len(bonds.r):
-        return "no two atoms are bonded"
+        return UNBONDED
     endless = molecule_index[bonds.i[_to_own_image(molecule_index, bonds)]]
     if len(endless):
         atoms = int(np.isin(molecule_index, endless).sum())

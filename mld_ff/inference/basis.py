@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from mld_ff.errors import InputError
 from mld_ff.geometry.harmonics import ORDERS
 from mld_ff.geometry.histogram import Histogram
+from mld_ff.geometry.networks import UNBONDED
 from mld_ff.geometry.pairs import BIN_A, default_cutoff, minimum_image
 from mld_ff.geometry.topology import Path, Topology, TopologyKind
 from mld_ff.inference.words import AUTO, LEARN, LEARNED, NONE, OF_SALTS, parse_charges
@@ -267,7 +268,7 @@ class Basis:
         """What is asked for of the charges of a system: one of LEARNED, NONE, or given ones."""
         if self.charges != OF_SALTS:
             return self.charges
-        single = not len(topology.bonds) and not topology.no_molecules
+        single = not len(topology.bonds) and topology.no_molecules in ("", UNBONDED)
         salt = single and len(topology.species) > 1
         return LEARN if salt and self.kind == DEFAULT_KIND and not self.collective else NONE
 
