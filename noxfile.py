@@ -44,6 +44,20 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def site(session: nox.Session) -> None:
+    """The documentation as pages, into build/site: a warning, and so a dead link, is an error."""
+    words = ["--fail-on-warning", "--keep-going", "--quiet", "--doctree-dir", "build/doctrees"]
+    python(session, "-m", "sphinx", *words, "--conf-dir", "docs", ".", "build/site")
+
+
+@nox.session
+def tutorials(session: nox.Session) -> None:
+    """Every command and line of docs/tutorials, run as a reader would: minutes."""
+    pages = "tests/regression/test_tutorials.py"
+    python(session, "-m", "pytest", "-n", "0", "-m", "regression", pages)
+
+
+@nox.session
 def regression(session: nox.Session) -> None:
     """Long physics with recorded results (tests/regression/README.md): 1 to 2 hours."""
     python(session, "-m", "pytest", "-n", "0", "-s", "-m", "regression", "tests/regression")
@@ -51,9 +65,11 @@ def regression(session: nox.Session) -> None:
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """The page of a report in headless Chromium (`apt-get install chromium`): minutes."""
-    page = "tests/regression/test_browser.py"
-    python(session, "-m", "pytest", "-n", "0", "-rs", "-m", "regression", page)
+    """The page of a report, and the documentation, in headless Chromium (`apt-get install
+    chromium`): minutes.
+    """
+    pages = ("tests/regression/test_browser.py", "tests/regression/test_site.py")
+    python(session, "-m", "pytest", "-n", "0", "-rs", "-m", "regression", *pages)
 
 
 @nox.session

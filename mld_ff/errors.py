@@ -15,10 +15,8 @@ class MldError(Exception):
 class InputError(MldError):
     """The user's input cannot be used: a file, a configuration, an option.
 
-    Parameters
-    ----------
-    message: what is wrong, found against expected, and the remedy.
-    file, line: where it is (line counts from 1).
+    message: what is wrong, found against expected, and the remedy. file, line: where it is (line
+    counts from 1).
     """
 
     def __init__(

@@ -50,7 +50,7 @@ class Step:
 
 
 def build(config: Config, progress: Progress = no_progress) -> Study:
-    """Do everything; leaves build.json, model.json, openmm/, lammps/, run-*/, report.html,
+    """Do everything; leaves build.json, model.json, openmm/, lammps/, a run of each, report.html,
     report.json and figures/ in the output directory, and returns what the report shows.
 
     A build that was stopped goes on: with the model that lies there, and runs from their

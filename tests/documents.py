@@ -6,19 +6,23 @@ A fence says how its text is tested:
 - `bash run`  that, and it runs as written, in a temporary directory that holds `examples/`
 - `python`    runs in such a directory too, that of docs/usage.md after README's
               (regression/test_main_command.py)
+
+Those of docs/tutorials run one page after the other (regression/test_tutorials.py).
 """
 
 from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from cyclopts import CycloptsError, MissingArgumentError
 
-from mld_ff.cli import app, with_ranks
+from mld_ff.cli import app, main, with_ranks
 
 ROOT = Path(__file__).parents[1]
 NOT_OURS = {".venv", "output", "build", "dist"}
@@ -86,6 +90,31 @@ def refusal(words: list[str], whole: bool = True) -> str | None:
     except CycloptsError as error:
         return str(error)
     return None
+
+
+def run_commands(script: str) -> None:
+    """Run a block of `mld-ff` commands, one on each line, in this directory and this process: an
+    interpreter with OpenMM and MDAnalysis takes seconds to start.
+    """
+    lines = [line for line in script.replace("\\\n", " ").splitlines() if line.strip()]
+    listed = list(commands(script))
+    assert len(lines) == len(listed), "a line of such a block is one mld-ff command"
+    for words in listed:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [COMMAND, *_expanded(words)])
+            try:
+                main()
+            except SystemExit as left:
+                assert not left.code, " ".join(words)
+
+
+def _expanded(words: list[str]) -> list[str]:
+    """Words as a shell gives them: patterns as the files that they match."""
+    return [
+        path
+        for word in words
+        for path in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
+    ]
 
 
 def slug(heading: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 import test_house as house
 from documents import (
-    COMMAND,
     DOCUMENTS,
     ROOT,
     anchors,
@@ -21,9 +19,10 @@ from documents import (
     links,
     paths_named,
     refusal,
+    run_commands,
 )
 
-from mld_ff.cli import main
+import mld_ff
 from mld_ff.engines.settings import MD
 from mld_ff.inference.normal_equations import NormalEquations
 from mld_ff.loss.model import KINDS
@@ -31,7 +30,12 @@ from mld_ff.loss.model import KINDS
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in DOCUMENTS}
 README = "README.md"
 FENCES = {"", "bash", "bash run", "python", "toml", "json"}
-RUN = [name for name, text in TEXTS.items() if "bash run" in {b.language for b in blocks(text)}]
+TUTORIALS = [name for name in TEXTS if name.startswith("docs/tutorials/")]
+RUN = [
+    name
+    for name, text in TEXTS.items()
+    if "bash run" in {b.language for b in blocks(text)} and name not in TUTORIALS
+]
 every_document = pytest.mark.parametrize("name", TEXTS)
 
 
@@ -69,7 +73,7 @@ def test_the_rest_runs_beside_the_main_command() -> None:
     first = next(b for b in blocks(TEXTS["examples/water/README.md"]) if b.language == "bash")
     assert list(commands(first.text)) == [built]
     python = {n for n, text in TEXTS.items() if "python" in {b.language for b in blocks(text)}}
-    assert python == {README, "docs/usage.md"}
+    assert python - {*TUTORIALS} == {README, "docs/usage.md"}
 
 
 @every_document
@@ -102,34 +106,12 @@ def test_a_wrong_command_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", RUN)
-def test_what_is_marked_runs(
-    name: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_what_is_marked_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
-    for script in (b.text for b in blocks(TEXTS[name]) if b.language == "bash run"):
-        lines = [line for line in script.replace("\\\n", " ").splitlines() if line.strip()]
-        listed = list(commands(script))
-        assert len(lines) == len(listed), "a line of such a block is one mld-ff command"
-        for words in listed:
-            # in this process: an interpreter with OpenMM and MDAnalysis takes seconds to start
-            monkeypatch.setattr(sys, "argv", [COMMAND, *_expanded(words)])
-            try:
-                main()
-            except SystemExit as left:
-                assert not left.code, capfd.readouterr().err
-
-
-def _expanded(words: list[str]) -> list[str]:
-    """Words as a shell gives them: patterns as the files that they match."""
-    return [
-        path
-        for word in words
-        for path in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
-    ]
+    for block in blocks(TEXTS[name]):
+        if block.language == "bash run":
+            run_commands(block.text)
 
 
 @every_document
@@ -173,6 +155,12 @@ def test_every_field_is_in_file_formats() -> None:
     records = (*KINDS.values(), MD, NormalEquations)
     named = {field.name for record in records for field in fields(record)}
     assert {name for name in named if f"`{name}`" not in text} == set()
+
+
+def test_every_name_is_in_the_reference() -> None:
+    text = (ROOT / "docs" / "api.rst").read_text(encoding="utf-8")
+    listed = re.findall(r"^\.\. auto\w+:: mld_ff\.(\w+)$", text, re.MULTILINE)
+    assert sorted(listed) == sorted({*mld_ff.__all__} - {"__version__"})
 
 
 def test_names_of_the_glossary_are_in_the_code() -> None:

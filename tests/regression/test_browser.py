@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from browsing import DESKTOP, PHONE, window
 from conftest import EXAMPLE
 
 from mld_ff.engines.settings import MD
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.regression
-DESKTOP, PHONE = 1200, 390
-PATIENCE_MS = 300_000
-"""WebGL is computed by the CPU here."""
+pytest_plugins = ("browsing",)
 FIGURES = "figure[data-name]"
 ALTS = "[...document.querySelectorAll('figure[data-name] img')].map((image) => image.alt)"
 FRAMES_SHOWN = "movie.viewers.map((viewer) => viewer.structure.pinned()[0].structure)"
@@ -59,36 +57,12 @@ def report(
     return out
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    if (chromium := shutil.which("chromium")) is None:
-        pytest.skip("no chromium here: apt-get install chromium")
-    options = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=options)
-        yield browser
-        browser.close()
-
-
 @contextmanager
 def opened(browser: Browser, page_file: Path, width: int, scheme: Any = "light") -> Iterator[Page]:
-    """A page in a window. In the end, nothing was wrong on its console, and nobody was asked."""
-    size: Any = {"width": width, "height": 900}
-    context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
-    context.set_default_timeout(PATIENCE_MS)
-    errors: list[str] = []
-    asked: list[str] = []
-    page = context.new_page()
-    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(page_file.as_uri())
-    page.wait_for_function("Bokeh.documents.length > 0 && Bokeh.documents[0].is_idle")
-    yield page
-    context.close()
-    elsewhere = [url for url in asked if not url.startswith(("data:", "blob:"))]
-    assert errors == [] and elsewhere == [page_file.as_uri()]
+    """The report in a window, once its figures are drawn."""
+    with window(browser, page_file, width, scheme) as page:
+        page.wait_for_function("Bokeh.documents.length > 0 && Bokeh.documents[0].is_idle")
+        yield page
 
 
 def show(page: Page, element: str) -> None:

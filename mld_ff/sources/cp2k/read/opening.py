@@ -34,19 +34,15 @@ def open_cp2k(
     directory has no trajectory, the single points (ENERGY_FORCE) in it and in those below it are
     the frames.
 
-    Parameters
-    ----------
     path: a directory, or files, recognised by their names (`PROJ-pos-1.xyz`, `-frc-`, `-vel-`, each
-        also .dcd, positions also .pdb; `PROJ-1.ener`, `.cell`, `.stress`, `.restart`; each also
-        .gz, .bz2, .xz) or, input and log, by what stands in them; None if the files are named
-        below.
+    also .dcd, positions also .pdb; `PROJ-1.ener`, `.cell`, `.stress`, `.restart`; each also .gz,
+    .bz2, .xz) or, input and log, by what stands in them; None if the files are named below.
     positions, forces, velocities, energies, cells, stress, input, log: a file by any name, instead
-        of the one recognised. Velocities that cover only some of the frames are left out, and notes
-        say so; named here, they keep only the frames that have velocities. The same holds of forces
-        if they are not required.
-    require_forces: whether a run without forces is an error; None: use forces where there is a file
-        of them.
-    skip_fs: frames of this first stretch of time are left out (equilibration).
+    of the one recognised. Velocities that cover only some of the frames are left out, and notes say
+    so; named here, they keep only the frames that have velocities. The same holds of forces if they
+    are not required. require_forces: whether a run without forces is an error; None: use forces
+    where there is a file of them. skip_fs: frames of this first stretch of time are left out
+    (equilibration).
 
     Raises InputError for whatever cannot be used, with file, line and remedy. Numbers are checked
     while reading.
