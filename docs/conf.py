@@ -75,6 +75,7 @@ autodoc_preserve_defaults = True
 html_theme = "furo"
 html_title = f"{project} {release}"
 html_copy_source = False
+html_show_search_summary = False  # they are fetched, which browsers forbid for files
 html_show_sphinx = False
 
 

@@ -1,14 +1,11 @@
-"""Headless Chromium for the tests that look at pages: a plugin with the fixture `browser`."""
+"""Pages in headless Chromium (the fixture `browser` of conftest.py)."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -16,18 +13,6 @@ if TYPE_CHECKING:
 DESKTOP, PHONE = 1200, 390
 PATIENCE_MS = 300_000
 """WebGL is computed by the CPU here."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    if (chromium := shutil.which("chromium")) is None:
-        pytest.skip("no chromium here: apt-get install chromium")
-    options = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=options)
-        yield browser
-        browser.close()
 
 
 @contextmanager

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.regression
-pytest_plugins = ("browsing",)
 FIGURES = "figure[data-name]"
 ALTS = "[...document.querySelectorAll('figure[data-name] img')].map((image) => image.alt)"
 FRAMES_SHOWN = "movie.viewers.map((viewer) => viewer.structure.pinned()[0].structure)"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.regression
-pytest_plugins = ("browsing",)
+DRAWN = "document.querySelectorAll('mjx-container').length"
 SHOWN = ("index", "docs/method", "docs/api", "docs/build-toml", "docs/tutorials/own-data")
 
 
@@ -67,6 +67,6 @@ def test_formulas_and_search_work_offline(browser: Browser, site: Path) -> None:
         )
         assert formulas > 20 and page.locator("mjx-merror").count() == 0
     with window(browser, site / "search.html", DESKTOP, folder=site) as page:
-        page.locator("input[name=q]").first.fill("jackknife")
+        page.locator("input[name=q]").first.fill("thermostat")
         page.keyboard.press("Enter")
         page.locator("#search-results li").first.wait_for()
