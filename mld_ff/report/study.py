@@ -4,6 +4,7 @@ errors.
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,10 +43,12 @@ from mld_ff.verification import Verification
 MASS_TOLERANCE = 0.01
 """Part of it that the mean mass of an element may differ by: 0.5 % of a wavenumber."""
 
+NOTEBOOK_HEIGHT_PX = 700
+
 
 @dataclass
 class Study:
-    """Everything that the report shows."""
+    """Everything that the report shows; in a notebook it shows itself."""
 
     loss: AgentLoss
     """The model of all runs."""
@@ -115,6 +118,15 @@ class Study:
             }
             for observable in dict.fromkeys(key for of_one in every for key in of_one)
         }
+
+    def _repr_html_(self) -> str:
+        """How Jupyter shows it: the light page, in a frame of its own as its styles are its own."""
+        from mld_ff.report.page import light_page  # which draws studies
+
+        return (
+            f'<iframe srcdoc="{html.escape(light_page(self))}" title="Report" width="100%"'
+            f' height="{NOTEBOOK_HEIGHT_PX}" style="border: 0"></iframe>'
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """What report.json holds."""

@@ -52,7 +52,9 @@ def report(
 ) -> Path:
     out = tmp_path_factory.mktemp("page")
     run(power_water, water[600], "lammps", out / "run", MD(time_ps=0.5, every_fs=5.0))
-    write_report(out, compare_runs(open_cp2k(EXAMPLE, skip_fs=5000), [out / "run"]))
+    study = compare_runs(open_cp2k(EXAMPLE, skip_fs=5000), [out / "run"])
+    write_report(out, study)
+    (out / "notebook.html").write_text(study._repr_html_(), encoding="utf-8")
     return out
 
 
@@ -152,3 +154,13 @@ def test_pictures_show_without_scripts(browser: Browser, report: Path) -> None:
         assert all(picture.is_visible() for picture in pictures.all())
         assert not any(panel.is_visible() for panel in page.locator(".panels, #movie").all())
         context.close()
+
+
+def test_a_study_shows_itself_in_a_notebook(browser: Browser, report: Path) -> None:
+    """What a cell that ends with it holds: the light page, with its own styles, in a frame."""
+    with window(browser, report / "notebook.html", DESKTOP) as page:
+        frame = page.frame_locator("iframe")
+        pictures = frame.locator(f"{FIGURES} img")
+        assert pictures.count() == len(list((report / "figures").glob("*.png")))
+        assert pictures.first.evaluate("(image) => image.naturalWidth") > 100
+        assert page.locator("h1").count() == 0 < frame.locator("h1").count()
