@@ -12,6 +12,7 @@ from typing import Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
+from mld_ff.cli.plain import speak_plainly
 from mld_ff.version import __version__
 
 ROOMS = ("learning", "running", "reports", "workflows", "preparing")
@@ -71,6 +72,7 @@ def _show_completion(shell: Shell | None = None, /) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `mld-ff`. Leaves with 0 if done, 1 if a check failed, 2 for bad input."""
+    speak_plainly()
     words = with_ranks(sys.argv[1:] if arguments is None else list(arguments))
     try:
         app(words, exit_on_error=False, print_error=False)

@@ -29,6 +29,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from mld_ff.cli.fields import expanded, extras, gathered, option
+from mld_ff.cli.plain import json_for_terminal
 from mld_ff.errors import CheckFailed, InputError, MldError
 from mld_ff.files import to_json
 from mld_ff.outputs import Results, results
@@ -80,8 +81,10 @@ def verb(function: Callable[..., Answer]) -> Callable[..., None]:
             place = results(values["output"], name, kind, overwrite) if kind else nullcontext()
             with place:
                 answer = function(*arguments, **values)
-            said = to_json(answer.data) if as_json else answer.text + "\n"
-            sys.stdout.write(printable(said))
+            if as_json:
+                write_json(answer.data)
+            else:
+                sys.stdout.write(printable(answer.text) + "\n")
             if answer.failure:
                 errors.print(printable(f"check failed: {answer.failure}"))
                 sys.exit(FAILED)
@@ -99,11 +102,15 @@ def printable(text: str) -> str:
     return OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def write_json(data: dict[str, Any]) -> None:
+    sys.stdout.write(json_for_terminal(printable(to_json(data))))
+
+
 def refuse(said: str, code: int, as_json: bool) -> None:
     """Say on standard error what is wrong, and leave with the exit code."""
     errors.print(printable(said))
     if as_json:
-        sys.stdout.write(printable(to_json({"error": said, "exit_code": code})))
+        write_json({"error": said, "exit_code": code})
     sys.exit(code)
 
 
