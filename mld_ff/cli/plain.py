@@ -21,7 +21,6 @@ def speak_plainly() -> None:
     """From now on no character fails to be printed: those that a stream cannot encode are written
     in ASCII, or as JSON tells them.
     """
-    codecs.register_error(HANDLER, _in_ascii)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=HANDLER)
@@ -48,3 +47,6 @@ def _escaped(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass")
     pairs = (units[k : k + 2].hex() for k in range(0, len(units), 2))
     return "".join(f"\\u{pair}" for pair in pairs)
+
+
+codecs.register_error(HANDLER, _in_ascii)
