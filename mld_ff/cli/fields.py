@@ -17,15 +17,19 @@ UNITS = {"A": "Å", "K": "K", "Ry": "Ry", "bar": "bar", "fs": "fs", "ps": "ps"}
 """By the end of a field's name."""
 
 
-def whole(_: Any, tokens: tuple[Token, ...]) -> int:
+def whole(text: str) -> int:
     """A whole number. Raises ValueError."""
     try:
-        return int(tokens[0].value)
+        return int(text)
     except ValueError:
-        raise ValueError(f"{tokens[0].value!r} is no whole number") from None
+        raise ValueError(f"{text!r} is no whole number") from None
 
 
-Whole = Annotated[int, Parameter(converter=whole, n_tokens=1)]
+def _whole(_: Any, tokens: tuple[Token, ...]) -> int:
+    return whole(tokens[0].value)
+
+
+Whole = Annotated[int, Parameter(converter=_whole, n_tokens=1)]
 """cyclopts itself rounds 2.7 to 3."""
 
 
@@ -183,5 +187,5 @@ def _split(name: str) -> tuple[str, str]:
 def _shown(value: Any) -> str:
     """A default as a user would write it."""
     if isinstance(value, tuple):
-        return " ".join(map(_shown, value))
+        return ",".join(map(_shown, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

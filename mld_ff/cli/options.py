@@ -9,10 +9,11 @@ from typing import Annotated, Any
 from cyclopts import Parameter, Token
 from cyclopts.validators import Number
 
-from mld_ff.cli.fields import Options, Whole
+from mld_ff.cli.fields import Options, Whole, whole
 from mld_ff.errors import InputError
 from mld_ff.inference import Basis, parse_channels, parse_rank
 from mld_ff.inference.basis import free_kinds
+from mld_ff.inference.exponents import parse_exponents
 from mld_ff.outputs import Results
 from mld_ff.sources import open_source
 from mld_ff.sources.registry import kind_of
@@ -155,6 +156,10 @@ class Beginning:
 BEGINNING = Options(Beginning())
 
 
+def _counts(_: Any, tokens: tuple[Token, ...]) -> tuple[int, ...]:
+    return tuple(whole(word) for token in tokens for word in token.value.split(","))
+
+
 @dataclass(frozen=True)
 class Mixture:
     """A box filled with molecules."""
@@ -162,9 +167,11 @@ class Mixture:
     molecule: tuple[str, ...] = ("H2O",)
     """H2O, CH3OH, … (names of ase.build.molecule) or a file; repeat for a mixture."""
     count: Annotated[
-        tuple[Whole, ...],
+        tuple[int, ...],
         Parameter(
-            help=f"How many, once for every --molecule. If not given, {WATER_COUNT} of water."
+            converter=_counts,
+            metavar="N,N",
+            help=f"How many of every --molecule. If not given, {WATER_COUNT} of water.",
         ),
     ] = ()
     density: Annotated[
@@ -209,6 +216,13 @@ def _rank(_: Any, tokens: tuple[Token, ...]) -> int:
         raise ValueError(str(error)) from None
 
 
+def _exponents(_: Any, tokens: tuple[Token, ...]) -> tuple[float, ...]:
+    try:
+        return tuple(n for token in tokens for n in parse_exponents(token.value))
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
 def _channels(_: Any, tokens: tuple[Token, ...]) -> tuple[int, ...]:
     try:
         return parse_channels(tokens[0].value)
@@ -223,7 +237,9 @@ def basis_options(default: Basis, only: tuple[str, ...] = ()) -> Options:
     rank = Annotated[int, Parameter(converter=_rank, n_tokens=1, metavar="[RANK]")]
     numbers = Parameter(converter=_channels, n_tokens=1, metavar="N,N,N")
     channels = Annotated[tuple[int, ...], numbers]
-    types = {"kind": kind, "collective": rank, "channels": channels}
+    powers = Parameter(converter=_exponents, metavar="N,N")
+    exponents = Annotated[tuple[float, ...], powers]
+    types = {"kind": kind, "exponents": exponents, "collective": rank, "channels": channels}
     return Options(default, only, names, types)
 
 
