@@ -19,10 +19,13 @@ class Match:
     """
 
     rounds: int = 5
+    """At most: each runs, compares and adjusts."""
     time_ps: float = 50.0
     """Of every run."""
     price: float = PRICE
+    """By what part the squared error of forces may grow."""
     pressure_bar: float | None = None
+    """To be matched too; if not given, distances alone are."""
 
     def __post_init__(self) -> None:
         check_positive(rounds=self.rounds)
@@ -49,11 +52,13 @@ class Config:
     cp2k: Path
     """Directory of the CP2K run."""
     output: Path
+    """Where everything goes; if not given, `output` beside this file."""
     basis: Basis
     md: MD
     engines: tuple[str, ...] = tuple(ENGINES)
+    """That the model is exported to, held against numpy in, and run by."""
     platform: str | None = None
-    """Of the runs, for engines that have a choice; None for the fastest present."""
+    """Of the runs, for engines that have a choice; if not given, the fastest present."""
     precision: Precision | None = None
     """`single`, `mixed` or `double`, where that platform has the choice."""
     skip_ps: float = 0.0
