@@ -97,6 +97,7 @@ class BuildSchema(SphinxDirective):
     """Every key of build.toml, by section, as `mld-ff schema` has them."""
 
     def run(self) -> list[nodes.Node]:
+        self.env.note_reread()  # it follows code, of which Sphinx knows nothing
         return self.parse_text_to_nodes("\n".join(schema_lines()), allow_section_headings=True)
 
 
@@ -111,11 +112,11 @@ def schema_lines() -> Iterator[str]:
 
 def keys_table(keys: dict[str, Any]) -> Iterator[str]:
     yield from (".. list-table::", "   :header-rows: 1", "")
-    yield from ("   * - key", "     - values", "     - default", "     - meaning")
+    yield from ("   * - key", "     - values", "     - meaning")
     for name, key in keys.items():
-        default = f"`{json.dumps(key['default'])}`" if "default" in key else ""
-        yield from (f"   * - `{name}`", f"     - {values(key)}", f"     - {default}")
-        yield f"     - {key.get('description', '')}"
+        default = f" Default: `{json.dumps(key['default'])}`" if key.get("default") else ""
+        yield from (f"   * - `{name}`", f"     - {values(key)}")
+        yield f"     - {key.get('description', '')}{default}"
     yield ""
 
 
