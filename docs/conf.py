@@ -114,7 +114,11 @@ def keys_table(keys: dict[str, Any]) -> Iterator[str]:
     yield from (".. list-table::", "   :header-rows: 1", "")
     yield from ("   * - key", "     - values", "     - meaning")
     for name, key in keys.items():
-        default = f" Default: `{json.dumps(key['default'])}`" if key.get("default") else ""
+        default = (
+            f" Default: `{json.dumps(key['default'])}`"
+            if key.get("default") not in (None, [])
+            else ""
+        )
         yield from (f"   * - `{name}`", f"     - {values(key)}")
         yield f"     - {key.get('description', '')}{default}"
     yield ""
