@@ -72,9 +72,7 @@ def _build(config: Config, progress: Progress) -> Study:
         run(loss, frames[-1], engine, directory, config.md, device, progress, resume=True)
     runs = [config.run_of(engine) for engine in config.engines]
     study = compare_runs(source, runs, verification=verification, progress=progress)
-    progress("report", 0, 1)
-    write_report(out, study)
-    progress("report", 1, 1)
+    write_report(out, study, progress)
     return study
 
 

@@ -57,7 +57,7 @@ def report(
     study = compare_runs(
         source, trajectory, seed=seed, scan=explored, recomputed=again, progress=progress
     )
-    page = write_report(output, study)
+    page = write_report(output, study, progress)
     data = {"page": str(page), **study.summary()}
     return Answer(data, text.report_text(study, page))
 

@@ -21,6 +21,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from mld_ff.files import read_template, to_json, write_atomically
+from mld_ff.progress import Progress, no_progress
 from mld_ff.report import methods
 from mld_ff.report.certainty import (
     certainty_table,
@@ -71,7 +72,7 @@ class Image:
     """Elements that a script draws into, instead of the picture."""
 
 
-def write_report(out: Path | str, study: Study) -> Path:
+def write_report(out: Path | str, study: Study, progress: Progress = no_progress) -> Path:
     """report.html and report-light.html (each self-contained), report.json (every curve drawn, and
     every number of the page) and figures/ as PNG and SVG; returns the page.
     """
@@ -80,7 +81,10 @@ def write_report(out: Path | str, study: Study) -> Path:
     out = Path(out)
     write_atomically(out / NUMBERS, to_json(study.to_dict()))
     drawings = _drawings(study)
-    images = {name: _drawn(out / FIGURES, name, drawing) for name, drawing in drawings.items()}
+    images = {}
+    for k, (name, drawing) in enumerate(drawings.items()):
+        images[name] = _drawn(out / FIGURES, name, drawing)
+        progress("report", k + 1, len(drawings) + 1)
     write_atomically(out / LIGHT, _render(study, images))
     figures = {name: drawing.figure for name, drawing in drawings.items() if name != FRAMES}
     script, panels = embed(figures)
@@ -93,6 +97,7 @@ def write_report(out: Path | str, study: Study) -> Path:
         "own": read_template("report.js"),
     }
     write_atomically(out / PAGE, _render(study, alive, scripts))
+    progress("report", len(drawings) + 1, len(drawings) + 1)
     return out / PAGE
 
 
