@@ -132,11 +132,12 @@ class ChannelsProblem(CollectiveProblem):
         train = self.pairs.train
         if len(train) < 2:
             return RIDGES[-1]
-        errors = []
-        for ridge in RIDGES:
-            left_out = ((b, self.pairs.without(b)) for b in train)
-            errors.append(sum(self._error_of_forms([b], others, ridge) for b, others in left_out))
+        errors = [self.cross_validated(ridge) for ridge in RIDGES]
         return max(r for r, e in zip(RIDGES, errors, strict=True) if e <= RIDGE_SLACK * min(errors))
+
+    def cross_validated(self, ridge: float) -> float:
+        left_out = ((b, self.pairs.without(b)) for b in self.pairs.train)
+        return sum(self._error_of_forms([b], others, ridge) for b, others in left_out)
 
     @property
     def ridge_of_pairs(self) -> float:
@@ -193,7 +194,10 @@ class ChannelsProblem(CollectiveProblem):
         n = self.n_pairs + sum(len(form.products[0]) for form in forms)
         if not forms:
             return None
-        return replace(self, forms=forms, equations=self.equations.select(np.arange(n)))
+        functions = np.arange(n)
+        virials = self.virials and self.virials.select(functions)
+        equations = self.equations.select(functions)
+        return replace(self, forms=forms, equations=equations, virials=virials)
 
     def charges_without_each(self, fit: CollectiveFit) -> Floats:
         """Charges (B, A) without each of the training blocks in turn, everything else free too.

@@ -5,7 +5,7 @@ strong the ridge is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +15,7 @@ from mld_ff.errors import InputError
 from mld_ff.inference.accumulation import Accumulated
 from mld_ff.inference.dataset import blocks_for_test, blocks_for_training
 from mld_ff.inference.normal_equations import RANK_TOLERANCE, Indices, NormalEquations
+from mld_ff.inference.stress import strongest_weight
 from mld_ff.loss.terms import PairTerm
 from mld_ff.loss.walls import outside_edge
 from mld_ff.trajectory import Floats
@@ -48,6 +49,10 @@ class Problem:
     test: tuple[int, ...]
     accumulated: Indices
     """Which of the functions that were accumulated they are, (K,)."""
+    virials: NormalEquations | None = None
+    """Of the same functions, see Accumulated; None where stress is not learned."""
+    weight: float = 0.0
+    """Of their squares beside those of forces."""
 
     @classmethod
     def of(cls, data: Accumulated) -> Problem:
@@ -65,7 +70,8 @@ class Problem:
             keep.extend([False] * drop + [True] * (len(term.coefficients) - drop))
         chosen = np.flatnonzero(keep)
         train, test = blocks_for_training(n), blocks_for_test(n)
-        problem = cls(tuple(terms), data.equations.select(chosen), train, test, chosen)
+        virials = data.virials and data.virials.select(chosen)
+        problem = cls(tuple(terms), data.equations.select(chosen), train, test, chosen, virials)
         if not len(problem.kept):
             raise InputError(
                 f"no two atoms come within the cutoff of {data.survey.cutoff_A:g} Å: nothing to"
@@ -136,6 +142,13 @@ class Problem:
         return self.equations.select(self.kept)
 
     @cached_property
+    def solved(self) -> NormalEquations:
+        """Of the determined functions: forces by species, and what virials add."""
+        if self.virials is None or not self.weight:
+            return self._reduced
+        return self._reduced.beside(self.virials.select(self.kept), self.weight)
+
+    @cached_property
     def penalty(self) -> Floats:
         """What the ridge weighs, (kept, kept), in units of the mean diagonal of the Gram matrix:
         the prior of every term."""
@@ -158,6 +171,19 @@ class Problem:
             left_out = ((b, self.solve(self.without(b), None, ridge)) for b in self.train)
             errors.append(sum(self._reduced.residual([b], c).sum() for b, c in left_out))
         return max(r for r, e in zip(RIDGES, errors, strict=True) if e <= RIDGE_SLACK * min(errors))
+
+    def balanced(self) -> Problem:
+        """With as much weight of virials as costs forces hardly anything."""
+        if self.virials is None or len(self.train) < 2:
+            return self
+
+        def squared_error(weight: float) -> float:
+            one, ridge = replace(self, weight=weight), self.ridge
+            left_out = ((b, one.solve(self.without(b), None, ridge)) for b in self.train)
+            return float(sum(self._reduced.residual([b], c).sum() for b, c in left_out))
+
+        weight = strongest_weight(self.equations, self.virials, self.train, squared_error)
+        return replace(self, weight=weight)
 
     def coefficients(self, species: int | None = None) -> Floats:
         """Best coefficients (K,) of the reciprocal fit, or of the agent fit of one species."""
@@ -220,11 +246,9 @@ class Problem:
         self, blocks: Sequence[int], species: int | None = None, ridge: float | None = None
     ) -> Floats:
         """Best coefficients (kept,) for some blocks."""
-        every = range(self.equations.power_bs.shape[1])
-        chosen = every if species is None else [species]
-        return self._reduced.solve(
-            blocks, chosen, self.penalty, self.ridge if ridge is None else ridge
-        )
+        equations = self.solved if species is None else self._reduced
+        chosen = range(equations.power_bs.shape[1]) if species is None else [species]
+        return equations.solve(blocks, chosen, self.penalty, self.ridge if ridge is None else ridge)
 
     def expand(self, kept: Floats) -> Floats:
         """The values (…, K) of all coefficients from those (…, kept) of the kept ones; zero for the
