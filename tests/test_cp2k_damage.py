@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import present
 from cp2k_output import (
     DATA,
     edit,
@@ -146,6 +147,20 @@ def test_all_forces_zero(run: Callable[[str], Path]) -> None:
         " REFTRAJ the section &MOTION / &MD / &REFTRAJ needs EVAL ENERGY_FORCES (before release"
         " 2023.2 both EVAL_ENERGY_FORCES .TRUE. and EVAL_FORCES .TRUE.)"
     )
+
+
+def test_a_perfect_crystal_begins_without_forces(run: Callable[[str], Path]) -> None:
+    """By symmetry, which no later frame has, and no given frames of REFTRAJ."""
+    directory = run("argon")
+    file = directory / "argon-frc-1.xyz"
+    frames = frames_of(file, 3)
+    rows = " Ar        -0.0000000000        0.0000000000        0.0000000000\n" * 3
+    still = ["".join(frame.splitlines(keepends=True)[:2]) + rows for frame in frames]
+    file.write_text(still[0] + "".join(frames[1:]))
+    forces = present(read_cp2k(directory).forces)
+    assert not forces[0].any() and forces[1].any()
+    file.write_text("".join(still[:2]) + "".join(frames[2:]))
+    assert message(directory).startswith(f"{file}:1: step 0: all forces are zero")
 
 
 def test_no_step_in_common(run: Callable[[str], Path]) -> None:

@@ -23,7 +23,7 @@ from mld_ff.inference.accumulation import Accumulated
 from mld_ff.inference.design import DensityForm, Form
 from mld_ff.inference.normal_equations import NormalEquations
 from mld_ff.inference.problem import RIDGE_SLACK, Problem
-from mld_ff.inference.stress import strongest_weight
+from mld_ff.inference.stress import balanced
 from mld_ff.inference.words import AUTO
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.provenance import Provenance, RankTold
@@ -34,8 +34,6 @@ RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 TOWARDS_STAGED = 1e-2
 """Ridge of the last stage, in units of the normalised Gram matrix."""
 RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
-BOTH = (0, 1)
-"""Atoms and molecules."""
 COST = 1.3
 """Time that one channel of every species adds to a step of LAMMPS, in units of that of the pairs.
 """
@@ -112,24 +110,25 @@ class CollectiveProblem:
         of_forms = np.arange(data.equations.gram_bskk.shape[2], data.together.gram_bskk.shape[2])
         functions = np.concatenate([of_pairs, of_forms])
         virials = data.virials and data.virials.select(functions)
-        return cls(pairs, data.forms, data.together.select(functions), virials).balanced()
+        return balanced(cls(pairs, data.forms, data.together.select(functions), virials))
 
-    def balanced(self) -> Self:
-        """With as much weight of virials as costs forces hardly anything."""
-        train = self.pairs.train
-        if self.virials is None or len(train) < 2:
-            return self
+    @property
+    def train(self) -> tuple[int, ...]:
+        return self.pairs.train
 
-        def squared_error(weight: float) -> float:
-            return replace(self, weight=weight).cross_validated(self.ridge)
+    def cross_validated(self, ridge: float) -> tuple[float, float]:
+        """See `Problem.cross_validated`."""
+        of_forces = of_virials = 0.0
+        for b in self.pairs.train:
+            found = self.left_out(b, ridge)
+            of_forces += self.equations.residual([b], found).sum()
+            if self.virials is not None:
+                of_virials += self.virials.residual([b], found).sum()
+        return of_forces, of_virials
 
-        weight = strongest_weight(self.equations, self.virials, train, squared_error)
-        return replace(self, weight=weight)
-
-    def cross_validated(self, ridge: float) -> float:
-        """Σ |F_fit - F_ref|² over the training blocks, each of them unseen."""
-        left_out = ((b, self.staged(self.pairs.without(b), ridge)) for b in self.pairs.train)
-        return float(sum(self.squares(fitted, [b]).sum() for b, fitted in left_out))
+    def left_out(self, block: int, ridge: float) -> Floats:
+        """Coefficients (P + Q,) from the other training blocks."""
+        return self.coefficients(self.staged(self.pairs.without(block), ridge))
 
     @property
     def ridge_of_pairs(self) -> float:
@@ -201,7 +200,7 @@ class CollectiveProblem:
         train = self.pairs.train
         if len(train) < 2:
             return RIDGES[-1]
-        errors = [self.cross_validated(ridge) for ridge in RIDGES]
+        errors = [self.cross_validated(ridge)[0] for ridge in RIDGES]
         return max(r for r, e in zip(RIDGES, errors, strict=True) if e <= RIDGE_SLACK * min(errors))
 
     @cached_property

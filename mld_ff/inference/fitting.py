@@ -21,6 +21,7 @@ from mld_ff.inference.ladder import told_of_channels
 from mld_ff.inference.normal_equations import NormalEquations
 from mld_ff.inference.problem import Problem, jackknife_error
 from mld_ff.inference.sampling import blank_forms, with_ranges
+from mld_ff.inference.stress import balanced
 from mld_ff.inference.words import LEARN
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
@@ -111,7 +112,7 @@ def fit(
         charges = Charges.of(collective)
         loss = _with_channels(dataset, data, problem, collective, charges)
     else:
-        problem = problem.balanced()
+        problem = balanced(problem)
         loss = _of_pairs(data, problem)
     errors = measure(dataset, loss, problem.test)
     loss = replace(loss, domain=domain_of(data.survey.topology, dataset.firsts))
@@ -123,7 +124,7 @@ def solve(data: Accumulated) -> Fit:
 
     Errors are those of the fitted functions without walls, as normal equations know them.
     """
-    problem = Problem.of(data).balanced()
+    problem = balanced(Problem.of(data))
     loss, test = _of_pairs(data, problem), list(problem.test)
     square = problem.equations.residual(test, problem.coefficients())
     power = data.equations.power_bs[test].sum(axis=0)

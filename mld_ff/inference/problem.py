@@ -5,7 +5,7 @@ strong the ridge is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +15,6 @@ from mld_ff.errors import InputError
 from mld_ff.inference.accumulation import Accumulated
 from mld_ff.inference.dataset import blocks_for_test, blocks_for_training
 from mld_ff.inference.normal_equations import RANK_TOLERANCE, Indices, NormalEquations
-from mld_ff.inference.stress import strongest_weight
 from mld_ff.loss.terms import PairTerm
 from mld_ff.loss.walls import outside_edge
 from mld_ff.trajectory import Floats
@@ -166,24 +165,18 @@ class Problem:
         """
         if not self.penalty.any() or len(self.train) < 2:
             return RIDGES[0]
-        errors = []
-        for ridge in RIDGES:
-            left_out = ((b, self.solve(self.without(b), None, ridge)) for b in self.train)
-            errors.append(sum(self._reduced.residual([b], c).sum() for b, c in left_out))
+        errors = [self.cross_validated(ridge)[0] for ridge in RIDGES]
         return max(r for r, e in zip(RIDGES, errors, strict=True) if e <= RIDGE_SLACK * min(errors))
 
-    def balanced(self) -> Problem:
-        """With as much weight of virials as costs forces hardly anything."""
-        if self.virials is None or len(self.train) < 2:
-            return self
-
-        def squared_error(weight: float) -> float:
-            one, ridge = replace(self, weight=weight), self.ridge
-            left_out = ((b, one.solve(self.without(b), None, ridge)) for b in self.train)
-            return float(sum(self._reduced.residual([b], c).sum() for b, c in left_out))
-
-        weight = strongest_weight(self.equations, self.virials, self.train, squared_error)
-        return replace(self, weight=weight)
+    def cross_validated(self, ridge: float) -> tuple[float, float]:
+        """Squared errors of forces and of virials over the training blocks, each of them unseen."""
+        of_forces = of_virials = 0.0
+        for b in self.train:
+            found = self.solve(self.without(b), None, ridge)
+            of_forces += self._reduced.residual([b], found).sum()
+            if self.virials is not None:
+                of_virials += self.virials.select(self.kept).residual([b], found).sum()
+        return of_forces, of_virials
 
     def coefficients(self, species: int | None = None) -> Floats:
         """Best coefficients (K,) of the reciprocal fit, or of the agent fit of one species."""

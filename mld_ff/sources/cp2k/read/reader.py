@@ -196,10 +196,10 @@ class CP2KSource(FileSource):
         factor = index.own_factor or self._settings.factor(role)
         here = np.zeros_like(wanted)
         here[np.flatnonzero(wanted)[start:stop]] = True
-        for (values, line), step in zip(
-            index.frames(here), self._join.step[start:stop], strict=True
+        for frame, ((values, line), step) in enumerate(
+            zip(index.frames(here), self._join.step[start:stop], strict=True), start
         ):
-            if role == "forces" and not values.any():
+            if role == "forces" and not values.any() and not self._is_perfect_crystal(frame):
                 raise InputError(
                     f"step {step}: all forces are zero, so CP2K did not compute them; with ENSEMBLE"
                     " REFTRAJ the section &MOTION / &MD / &REFTRAJ needs EVAL ENERGY_FORCES (before"
@@ -208,6 +208,10 @@ class CP2KSource(FileSource):
                     line or None,
                 )
             yield values * factor
+
+    def _is_perfect_crystal(self, frame: int) -> bool:
+        """Whether forces vanish by symmetry: where a run begins, and only there."""
+        return frame == 0 and self.n_frames > 1 and bool(self._raw("forces", 1, 2).any())
 
     def _raw(self, role: str, start: int, stop: int) -> Floats:
         """Frames in the unit of the file, (F, N, 3)."""
