@@ -48,7 +48,7 @@ def balanced(problem: Problem) -> Problem:
     of_forces, of_virials = squared_errors(0.0)
     if not of_virials:
         return problem
-    weights = [0.0, *(weight * of_forces / of_virials for weight in WEIGHTS)]
+    weights = [0.0, *(float(weight * of_forces / of_virials) for weight in WEIGHTS)]
 
     def costs(weight: float) -> bool:
         return squared_errors(weight)[0] > PRICE * of_forces
