@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -11,9 +11,13 @@ from mld_ff.inference.normal_equations import NormalEquations
 
 WEIGHTS = tuple(10 ** (k / 2) for k in range(-4, 5))
 """Of squares of virials: with 1 what a fit to forces alone leaves of both counts alike."""
-PRICE = 1.02
-"""The strongest weight is taken with which the squared error of forces is within this factor of
-that without: 1 % of the error."""
+RATE = 0.1
+"""The squared error of forces may grow by 1 % for every 10 % that that of virials falls. Copper, an
+embedded atom potential, `fast`: 7.43 instead of 7.25 meV/Å and 340 instead of 26,500 bar; water,
+pairs: 204.2 instead of 203.9 meV/Å, 872 instead of 935 bar, but 207 for 835 bar, which do not
+pay."""
+PRICE = 1.05
+"""And to no more than this factor: 2.5 % of the error, whatever that brings."""
 
 
 class Weighed(Protocol):
@@ -38,7 +42,7 @@ Problem = TypeVar("Problem", bound=Weighed)
 
 
 def balanced(problem: Problem) -> Problem:
-    """With the strongest weight of virials that costs forces hardly anything; 0 if none does."""
+    """With the weight of virials that pays most, by RATE, and costs no more than PRICE."""
     if problem.virials is None or len(problem.train) < 2:
         return problem
 
@@ -48,10 +52,12 @@ def balanced(problem: Problem) -> Problem:
     of_forces, of_virials = squared_errors(0.0)
     if not of_virials:
         return problem
-    weights = [0.0, *(float(weight * of_forces / of_virials) for weight in WEIGHTS)]
-
-    def costs(weight: float) -> bool:
-        return squared_errors(weight)[0] > PRICE * of_forces
-
-    # the error of forces grows with the weight
-    return replace(problem, weight=weights[bisect_left(weights, True, lo=1, key=costs) - 1])
+    best, lowest = 0.0, 0.0
+    for relative in WEIGHTS:
+        weight = float(relative * of_forces / of_virials)
+        forces, virials = squared_errors(weight)
+        price = math.log(forces / of_forces) + RATE * math.log(virials / of_virials)
+        if price >= lowest or forces > PRICE * of_forces:
+            break
+        best, lowest = weight, price
+    return replace(problem, weight=best)
