@@ -53,7 +53,7 @@ def frames() -> Trajectory:
         first,
         positions=first.positions + 0.3 * away,
         cell=np.repeat(first.cell, 24, axis=0),
-        time=100.0 * np.arange(24),
+        time=100.0 * np.arange(24.0),
         step=np.arange(24),
     )
 

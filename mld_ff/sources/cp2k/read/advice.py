@@ -35,3 +35,14 @@ REMEDIES = Remedies(
     timing=("median of the seconds per step in its .ener file, on the machine that it ran on"),
     no_timing="CP2K left no .ener file with its timing",
 )
+
+
+def frames_in_log(role: str, n_atoms: int, log: str, project: str | None) -> str:
+    """How to get at forces or velocities that stand between the other lines of a log."""
+    suffix = {"forces": "frc", "velocities": "vel"}[role]
+    command = f"awk 'NF == 1 && $1 == {n_atoms} {{n = {n_atoms + 2}}} n-- > 0' {log}"
+    return (
+        f"the {role} stand in the log (FILENAME __STD_OUT__), from where they are not read; if"
+        f" nothing else of the kind does, take them out of it with `{command}"
+        f" > {project or 'PROJ'}-{suffix}-1.xyz`"
+    )

@@ -22,7 +22,7 @@ from mld_ff.sources.cp2k.read.accelerations import (
     find_unit,
     unit_by_comparison,
 )
-from mld_ff.sources.cp2k.read.advice import FORCES_SECTION, REMEDIES
+from mld_ff.sources.cp2k.read.advice import FORCES_SECTION, REMEDIES, frames_in_log
 from mld_ff.sources.cp2k.read.discover import RunFiles
 from mld_ff.sources.cp2k.read.formats import open_indices
 from mld_ff.sources.cp2k.read.index import FrameIndex
@@ -37,6 +37,7 @@ from mld_ff.sources.cp2k.read.runinfo import (
     read_logs,
     resolve_cell,
     with_logs,
+    with_vacuum,
 )
 from mld_ff.sources.cp2k.read.settings import RunSettings
 from mld_ff.sources.cp2k.read.stress import find_stresses
@@ -72,6 +73,12 @@ class CP2KSource(FileSource):
         self._indices: dict[str, FrameIndex] = open_indices(files, self._logs, self.notes)
         if require_forces is None:
             require_forces = "forces" in self._indices
+        for role in sorted(settings.in_log - self._indices.keys()):
+            log = next((log.path.name for log in self._logs), "LOG")
+            told = frames_in_log(role, self._indices["positions"].n_atoms, log, files.project)
+            if role == "forces" and require_forces:
+                raise InputError(told, files.where)
+            self.notes.append(f"{told[0].upper()}{told[1:]}.")
         if require_forces and "forces" not in self._indices:
             raise InputError(
                 f"positions are there, but no forces ({files.project or 'PROJ'}-frc-1.xyz); CP2K"
@@ -93,20 +100,26 @@ class CP2KSource(FileSource):
         )
         unconverged = {s for s, c in self._calculations.items() if not c.converged}
         self._join: Join = join_frames(self._indices, must_join, cells, unconverged, self.notes)
-        self._cells = cells
+        factor = positions.own_factor or self._settings.factor("positions")
+        first = self._raw("positions", 0, 1)[0] * factor
+        self._cells = with_vacuum(cells, self._settings, first, self.notes)
         self._time, self._energy = self._times_and_energies()
         self._find_units()
         self._fixed = self._find_fixed()
         self._note_what_forces_hold()
         if skip_fs:
             self._skip(skip_fs)
-        self._stresses = find_stresses(
-            files.one.get("stress"),
-            self._calculations,
-            self._join.step,
-            self._is_dynamics,
-            "velocities" in self._join.wanted,
-            self.notes,
+        self._stresses = (
+            None
+            if self._settings.vacuum_along
+            else find_stresses(
+                files.one.get("stress"),
+                self._calculations,
+                self._join.step,
+                self._is_dynamics,
+                "velocities" in self._join.wanted,
+                self.notes,
+            )
         )
         self.origin = self._describe()
 
