@@ -37,6 +37,14 @@ REMEDIES = Remedies(
 )
 
 
+def no_forces(project: str | None) -> str:
+    """What is to be done where they are not found."""
+    return (
+        f"positions are there, but no forces ({project or 'PROJ'}-frc-1.xyz); CP2K prints them if"
+        f" its input has\n{FORCES_SECTION}\n(or name the file with --file forces=FILE)"
+    )
+
+
 def frames_in_log(role: str, n_atoms: int, log: str, project: str | None) -> str:
     """How to get at forces or velocities that stand between the other lines of a log."""
     suffix = {"forces": "frc", "velocities": "vel"}[role]

@@ -22,7 +22,7 @@ from mld_ff.sources.cp2k.read.accelerations import (
     find_unit,
     unit_by_comparison,
 )
-from mld_ff.sources.cp2k.read.advice import FORCES_SECTION, REMEDIES, frames_in_log
+from mld_ff.sources.cp2k.read.advice import REMEDIES, frames_in_log, no_forces
 from mld_ff.sources.cp2k.read.discover import RunFiles
 from mld_ff.sources.cp2k.read.formats import open_indices
 from mld_ff.sources.cp2k.read.index import FrameIndex
@@ -40,7 +40,7 @@ from mld_ff.sources.cp2k.read.runinfo import (
     with_vacuum,
 )
 from mld_ff.sources.cp2k.read.settings import RunSettings
-from mld_ff.sources.cp2k.read.stress import find_stresses
+from mld_ff.sources.cp2k.read.stress import Stresses, find_stresses
 from mld_ff.sources.cp2k.read.tables import read_energies, read_seconds, read_temperatures
 from mld_ff.sources.source import CHUNK, FileSource
 from mld_ff.sources.textfiles import sha256
@@ -74,18 +74,9 @@ class CP2KSource(FileSource):
         if require_forces is None:
             require_forces = "forces" in self._indices
         for role in sorted(settings.in_log - self._indices.keys()):
-            log = next((log.path.name for log in self._logs), "LOG")
-            told = frames_in_log(role, self._indices["positions"].n_atoms, log, files.project)
-            if role == "forces" and require_forces:
-                raise InputError(told, files.where)
-            self.notes.append(f"{told[0].upper()}{told[1:]}.")
+            self._miss(role, required=role == "forces" and require_forces)
         if require_forces and "forces" not in self._indices:
-            raise InputError(
-                f"positions are there, but no forces ({files.project or 'PROJ'}-frc-1.xyz); CP2K"
-                f" prints them if its input has\n{FORCES_SECTION}\n(or name the file with"
-                " --file forces=FILE)",
-                files.where,
-            )
+            raise InputError(no_forces(files.project), files.where)
         self.symbols, self.masses = resolve_atoms(
             self._indices, self._settings.kinds or {}, self.notes
         )
@@ -100,27 +91,14 @@ class CP2KSource(FileSource):
         )
         unconverged = {s for s, c in self._calculations.items() if not c.converged}
         self._join: Join = join_frames(self._indices, must_join, cells, unconverged, self.notes)
-        factor = positions.own_factor or self._settings.factor("positions")
-        first = self._raw("positions", 0, 1)[0] * factor
-        self._cells = with_vacuum(cells, self._settings, first, self.notes)
+        self._cells = with_vacuum(cells, self._settings, self._first_positions(), self.notes)
         self._time, self._energy = self._times_and_energies()
         self._find_units()
         self._fixed = self._find_fixed()
         self._note_what_forces_hold()
         if skip_fs:
             self._skip(skip_fs)
-        self._stresses = (
-            None
-            if self._settings.vacuum_along
-            else find_stresses(
-                files.one.get("stress"),
-                self._calculations,
-                self._join.step,
-                self._is_dynamics,
-                "velocities" in self._join.wanted,
-                self.notes,
-            )
-        )
+        self._stresses = self._find_stresses()
         self.origin = self._describe()
 
     @property
@@ -221,6 +199,27 @@ class CP2KSource(FileSource):
                     line or None,
                 )
             yield values * factor
+
+    def _miss(self, role: str, required: bool) -> None:
+        """Say where what stands in the log is to be had from. Raises InputError if required."""
+        log = next((log.path.name for log in self._logs), "LOG")
+        n_atoms = self._indices["positions"].n_atoms
+        told = frames_in_log(role, n_atoms, log, self._files.project)
+        if required:
+            raise InputError(told, self._files.where)
+        self.notes.append(f"{told[0].upper()}{told[1:]}.")
+
+    def _first_positions(self) -> Floats:
+        """[Å], (N, 3)."""
+        factor = self._indices["positions"].own_factor or self._settings.factor("positions")
+        return np.asarray(self._raw("positions", 0, 1)[0] * factor)
+
+    def _find_stresses(self) -> Stresses | None:
+        if self._settings.vacuum_along:  # there is no volume that it could be of
+            return None
+        table, has_velocities = self._files.one.get("stress"), "velocities" in self._join.wanted
+        found = (self._calculations, self._join.step, self._is_dynamics, has_velocities)
+        return find_stresses(table, *found, self.notes)
 
     def _is_perfect_crystal(self, frame: int) -> bool:
         """Whether forces vanish by symmetry: where a run begins, and only there."""
