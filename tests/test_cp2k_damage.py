@@ -260,6 +260,8 @@ def test_forces_in_the_log(run: Callable[[str], Path]) -> None:
         f"{directory}: the forces stand in the log (FILENAME __STD_OUT__), from where they are not"
         " read; if nothing else of the kind does, take them out of it with `" + command + "`"
     )
-    assert any("FILENAME __STD_OUT__" in note for note in open_cp2k(directory, require_forces=False).notes)
+    assert any(
+        "FILENAME __STD_OUT__" in note for note in open_cp2k(directory, require_forces=False).notes
+    )
     subprocess.run(command, shell=True, cwd=directory, check=True)
     assert file.read_text() == whole
