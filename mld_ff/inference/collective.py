@@ -108,9 +108,9 @@ class CollectiveProblem:
         assert data.together is not None
         of_pairs = pairs.accumulated[pairs.kept]
         of_forms = np.arange(data.equations.gram_bskk.shape[2], data.together.gram_bskk.shape[2])
-        functions = np.concatenate([of_pairs, of_forms])
-        virials = data.virials and data.virials.select(functions)
-        return balanced(cls(pairs, data.forms, data.together.select(functions), virials))
+        every = np.concatenate([of_pairs, of_forms])
+        virials = data.virials and data.virials.select(every)
+        return balanced(cls(pairs, data.forms, data.together.select(every), virials))
 
     @property
     def train(self) -> tuple[int, ...]:
@@ -118,13 +118,12 @@ class CollectiveProblem:
 
     def cross_validated(self, ridge: float) -> tuple[float, float]:
         """See `Problem.cross_validated`."""
-        of_forces = of_virials = 0.0
-        for b in self.pairs.train:
+        errors = np.zeros(2)
+        for b in self.train:
             found = self.left_out(b, ridge)
-            of_forces += self.equations.residual([b], found).sum()
-            if self.virials is not None:
-                of_virials += self.virials.residual([b], found).sum()
-        return of_forces, of_virials
+            each = (self.equations, self.virials) if self.virials else (self.equations,)
+            errors[: len(each)] += [e.residual([b], found).sum() for e in each]
+        return float(errors[0]), float(errors[1])
 
     def left_out(self, block: int, ridge: float) -> Floats:
         """Coefficients (P + Q,) from the other training blocks."""

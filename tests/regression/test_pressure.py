@@ -2,7 +2,7 @@
 
 Half an hour beside other work:
 
-pytest -n 0 -s -m regression tests/regression/test_stress.py
+pytest -n 0 -s -m regression tests/regression/test_pressure.py
 """
 
 from __future__ import annotations
