@@ -62,21 +62,18 @@ def test_design_and_channels_are_the_loss(few: Trajectory, coarse: Accumulated) 
     half = np.random.default_rng(2).normal(size=(len(form.mean), len(form.mean)))
     strengths, vectors = np.linalg.eigh(half + half.T)
     channels = Channels(0.01 * strengths, vectors)
-    design, deviation = form.features(System(topology, x, cell, 3.5))
+    features = form.features(System(topology, x, cell, 3.5))
     terms = channel_terms(form, channels)
     loss = replace(invent(few[0]), terms=(*invent(few[0]).terms, *terms)).only(
         *(t.name for t in terms)
     )
     energies, forces = evaluate(loss, topology, x, cell)
     squares = channels.products(form) @ channels.strengths
-    assert design @ squares == pytest.approx(forces.ravel(), abs=1e-10)
+    assert features.forces @ squares == pytest.approx(forces.ravel(), abs=1e-10)
     a, b = form.products
-    assert (deviation[:, a, 0] * deviation[:, b, 0] @ squares).sum() == pytest.approx(
-        sum(energies.values())
-    )
-    assert (
-        np.abs(deviation.mean(axis=0)).max() < 0.2
-    )  # means are those of all frames, and of this run
+    sums = features.sums
+    assert (sums[:, a, 0] * sums[:, b, 0] @ squares).sum() == pytest.approx(sum(energies.values()))
+    assert np.abs(sums.mean(axis=0)).max() < 0.2  # means are those of all frames, and of this run
 
 
 def test_forms_are_diagonal_in_their_second_moment(coarse: Accumulated) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import present
 from cp2k_output import (
     DATA,
     edit,
@@ -148,6 +150,20 @@ def test_all_forces_zero(run: Callable[[str], Path]) -> None:
     )
 
 
+def test_a_perfect_crystal_begins_without_forces(run: Callable[[str], Path]) -> None:
+    """By symmetry, which no later frame has, and no given frames of REFTRAJ."""
+    directory = run("argon")
+    file = directory / "argon-frc-1.xyz"
+    frames = frames_of(file, 3)
+    rows = " Ar        -0.0000000000        0.0000000000        0.0000000000\n" * 3
+    still = ["".join(frame.splitlines(keepends=True)[:2]) + rows for frame in frames]
+    file.write_text(still[0] + "".join(frames[1:]))
+    forces = present(read_cp2k(directory).forces)
+    assert not forces[0].any() and forces[1].any()
+    file.write_text("".join(still[:2]) + "".join(frames[2:]))
+    assert message(directory).startswith(f"{file}:1: step 0: all forces are zero")
+
+
 def test_no_step_in_common(run: Callable[[str], Path]) -> None:
     directory = run("argon")
     file = directory / "argon-frc-1.xyz"
@@ -228,3 +244,24 @@ def test_damaged_bytes_never_give_a_traceback(tmp_path: Path, data: st.DataObjec
         assert str(error).startswith(str(tmp_path))
     else:
         assert np.isfinite(trajectory.positions).all() and np.isfinite(trajectory.cell).all()
+
+
+def test_forces_in_the_log(run: Callable[[str], Path]) -> None:
+    """FILENAME __STD_OUT__: refused with the command that takes them out, which works."""
+    directory = run("argon")
+    file, log = directory / "argon-frc-1.xyz", directory / "LOG"
+    whole = file.read_text()
+    log.write_text("".join(f" MD| Step\n{frame} MD| Energy 3 4\n" for frame in frames_of(file, 3)))
+    file.unlink()
+    edit(directory / "argon.inp", "    &FORCES\n", "    &FORCES\n      FILENAME __STD_OUT__\n")
+    said = message(directory, require_forces=True)
+    command = "awk 'NF == 1 && $1 == 3 {n = 5} n-- > 0' LOG > argon-frc-1.xyz"
+    assert said == (
+        f"{directory}: the forces stand in the log (FILENAME __STD_OUT__), from where they are not"
+        " read; if nothing else of the kind does, take them out of it with `" + command + "`"
+    )
+    assert any(
+        "FILENAME __STD_OUT__" in note for note in open_cp2k(directory, require_forces=False).notes
+    )
+    subprocess.run(command, shell=True, cwd=directory, check=True)
+    assert file.read_text() == whole

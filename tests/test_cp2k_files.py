@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cp2k_output import (
     DATA,
@@ -156,13 +157,22 @@ def test_a_damaged_log_keeps_nothing_from_us(run: Callable[[str], Path]) -> None
     assert open_cp2k(directory).origin.version is None  # two versions: which one is not known
 
 
-def test_system_that_is_not_periodic_is_noted(run: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize(
+    ("periodic", "widths"), [("none", (16.4, 16.4, 13.0)), ("XY", (13.0, 13.0, 13.0))]
+)
+def test_where_nothing_is_periodic_no_image_is_felt(
+    run: Callable[[str], Path], periodic: str, widths: tuple[float, ...]
+) -> None:
+    """Three atoms, 4 Å long and wide: the cell grows as far as cutoffs may reach."""
     directory = run("argon")
-    edit(directory / "argon.inp", "ABC 13 13 13", "ABC 13 13 13\nPERIODIC none")
+    edit(directory / "argon.inp", "ABC 13 13 13", f"ABC 13 13 13\nPERIODIC {periodic}")
+    source = open_cp2k(directory)
+    told = " × ".join(f"{width:.1f}" for width in widths)
     assert (
-        open_cp2k(directory).notes[0]
-        == "The input says PERIODIC NONE; the frames are given with their cell all the same."
-    )
+        f"The input says PERIODIC {periodic.upper()}; engines know periodic cells only: the frames"
+        f" are given with one of {told} Å, where no image is felt."
+    ) in source.notes
+    assert np.diagonal(source.read().cell, axis1=1, axis2=2).tolist() == [list(widths)] * 9
 
 
 def test_no_cell(run: Callable[[str], Path]) -> None:

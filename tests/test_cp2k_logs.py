@@ -304,6 +304,16 @@ def test_stress_of_the_log_and_of_the_file_are_the_same(run: Callable[[str], Pat
     (directory / "strs.log").unlink()
     by_file = present(read_cp2k(directory, require_forces=False).stress)
     assert by_file == pytest.approx(by_log, rel=1e-5, abs=1e-10)
+    table = directory / "strs-1.stress"
+    whole = table.read_text()
+    zeros = " 0.0" * 9
+    table.write_text("".join(f"{row[:20]}{zeros}\n" for row in whole.splitlines()[1:]))
+    assert open_cp2k(directory, require_forces=False).notes[-1] == (
+        "strs-1.stress: left out, it holds nothing but zeros. CP2K computes the stress if"
+        " &FORCE_EVAL has STRESS_TENSOR ANALYTICAL; of given frames (ENSEMBLE REFTRAJ) only the"
+        " log has it, with &FORCE_EVAL / &PRINT / &STRESS_TENSOR."
+    )
+    table.write_text(whole)
     (directory / "strs-vel-1.xyz").unlink()
     without = open_cp2k(directory, require_forces=False)
     assert without.read().stress is None

@@ -214,6 +214,24 @@ def test_single_points_are_frames(run: Callable[[str], Path], tmp_path: Path) ->
     assert "3 single points are there, but no forces; CP2K prints them if its" in message(directory)
 
 
+def test_runs_that_follow_each_other_in_one_log(run: Callable[[str], Path]) -> None:
+    """`cp2k -o` appends: every point has the atoms and forces that stand in its own part."""
+    directory = run("point")
+    log, table = directory / "output", directory / "point-forces-1_0.xyz"
+    one = log.read_text() + table.read_text()
+    atom = "      1    1 Ar1          0.000000"
+    assert one.count(atom) == 1 and one.count("0.00011509") == 1
+    other = one.replace(atom, "      1    1 Ar1          0.100000")
+    log.write_text(one + other.replace("0.00011509", "0.00022222"))
+    table.unlink()
+    frames = open_cp2k(directory).read()
+    assert frames.positions[:, 0, 0].tolist() == [0.0, 0.1]
+    assert present(frames.forces)[:, 0, 0] == pytest.approx(
+        np.array([0.00011509, 0.00022222]) * FORCE, rel=1e-6
+    )
+    assert (frames.cell[0] == frames.cell[1]).all()
+
+
 LOW = """\
  CP2K| version string:                                       CP2K version 2023.1
  CP2K| Input file name                                                 point.inp

@@ -51,6 +51,7 @@ def test_documents_are_there() -> None:
         "docs/sharp-edges.md",
         "examples/acid/README.md",
         "examples/cluster/README.md",
+        "examples/copper/README.md",
         "examples/methanol/README.md",
         "examples/silica/README.md",
         "examples/water-dft/README.md",

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.stress import voigt_6_to_full_3x3_stress
 from command_line import invoke
 from conftest import topology_of
 from hypothesis import given, settings
@@ -106,9 +107,10 @@ def test_numbers_are_those_that_were_written(file: Path, frames: Trajectory) -> 
 
 def test_fit_is_the_one_from_cp2k(water: Trajectory, tmp_path: Path) -> None:
     ase.io.write(tmp_path / "water.xyz", atoms_of(water[:200:10]), format="extxyz")
+    stress = np.repeat(voigt_6_to_full_3x3_stress(STRESS)[None], 20, axis=0)
     learned, expected = (
         fit(open_source(tmp_path / "water.xyz"), BASIS).loss,
-        fit(water[:200:10], BASIS).loss,
+        fit(replace(water[:200:10], stress=stress), BASIS).loss,
     )
     for ours, theirs in zip(learned.terms, expected.terms, strict=True):
         assert ours.coefficients == pytest.approx(theirs.coefficients, rel=1e-6)

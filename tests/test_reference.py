@@ -34,8 +34,9 @@ def test_options_arrive_in_the_input(tmp_path: Path) -> None:
     root = parse_input(tmp_path / "dft.inp")
     assert value_of(root, "MOTION", "MD", "STEPS") == "77"
     assert value_of(root, "MOTION", "MD", "THERMOSTAT", "NOSE", "TIMECON") == "40.0"
-    for name in ("TRAJECTORY", "FORCES", "VELOCITIES", "CELL"):
+    for name in ("TRAJECTORY", "FORCES", "VELOCITIES", "CELL", "STRESS"):
         assert value_of(root, "MOTION", "PRINT", name, "EACH", "MD") == "7"
+    assert value_of(root, "FORCE_EVAL", "STRESS_TENSOR") == "ANALYTICAL"
     assert value_of(root, "GLOBAL", "SEED") == "5"
     dft = ("FORCE_EVAL", "DFT")
     assert value_of(root, *dft, "MGRID", "CUTOFF") == "500.0"

@@ -28,6 +28,7 @@ from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import LONGEST_A
 from mld_ff.inference import SUFFIX, Basis, Dataset, Part
 from mld_ff.inference.exponents import EXPONENTS, parse_exponents
+from mld_ff.inference.words import LEARN
 from mld_ff.outputs import Results
 from mld_ff.progress import Progress
 
@@ -128,7 +129,8 @@ def accumulate(
     layout = inference.read_shard(like) if like else functions.terms
     sources = [reading.open(run) for run in runs]
     dataset = Dataset.of(sources, progress, processes, functions.topology)
-    sums = inference.accumulate(dataset, layout, part=Part.parse(part))
+    stress = functions.stress == LEARN
+    sums = inference.accumulate(dataset, layout, part=Part.parse(part), stress=stress)
     inference.write_shard(sums, output)
     size, notes = output.stat().st_size, notes_of(sources)
     data = {

@@ -243,6 +243,6 @@ def basis_options(default: Basis, only: tuple[str, ...] = ()) -> Options:
     return Options(default, only, names, types)
 
 
-PAIRS = ("kind", "exponents", "spacing_A", "bond_degree", "cutoff_A", "topology")
-"""Fields of a Basis that choose functions of pairs."""
+PAIRS = ("kind", "exponents", "spacing_A", "bond_degree", "cutoff_A", "topology", "stress")
+"""Fields of a Basis that say how pairs are accumulated."""
 BASIS = basis_options(Basis())

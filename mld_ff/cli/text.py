@@ -113,6 +113,8 @@ def fit_text(d: Mapping[str, Any], model: Path, notes: Sequence[str]) -> str:
             f" {d['relative_rmse_agent'][s]:.3f})"
         )
     told.append(f"  all forces: {d['rmse_meV_per_A']:.0f} meV/Å")
+    if "pressure_offset_bar" in d:
+        told.append(_stress(d))
     if not d["errors_include_walls"]:
         told.append(
             "  (of the fitted functions; without the frames themselves, walls cannot be included)"
@@ -128,6 +130,15 @@ def fit_text(d: Mapping[str, Any], model: Path, notes: Sequence[str]) -> str:
     if d["undetermined"]:
         told.append(f"not determined by the data and left at zero: {', '.join(d['undetermined'])}")
     return lines(*told, *noted(notes), *warned(d["warnings"]))
+
+
+def _stress(d: Mapping[str, Any]) -> str:
+    """What the pressure comes to."""
+    learned = "" if d["stress_weight"] else ", which was not learned"
+    return (
+        f"  pressure{learned}: {d['pressure_offset_bar']:+.0f} bar on average, a component of the"
+        f" stress of a frame {d['stress_rmse_bar']:.0f} bar"
+    )
 
 
 def _charges(d: Mapping[str, Any]) -> str:

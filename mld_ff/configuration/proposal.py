@@ -13,7 +13,8 @@ from mld_ff.engines.registry import ENGINES
 from mld_ff.engines.settings import MD, Device
 from mld_ff.errors import MldError
 from mld_ff.geometry.pairs import default_cutoff
-from mld_ff.inference.basis import ACCURACIES, DEFAULT_ACCURACY, LONGEST_CUTOFF_A
+from mld_ff.inference.basis import LONGEST_CUTOFF_A
+from mld_ff.inference.words import ACCURACIES, DEFAULT_ACCURACY
 from mld_ff.progress import Progress, no_progress
 from mld_ff.survey import Inspection, inspect
 from mld_ff.trajectory import Floats, FrameSource

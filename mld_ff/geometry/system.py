@@ -68,6 +68,9 @@ class System:
     time_fs: float = 0.0
     free_components: np.ndarray | None = None
     """Which of the forces are known, (3N,) bool; None if all are."""
+    virial: Floats | None = None
+    """Derivative of the energy by strain, (3, 3) [eV]: the stress times the volume, without the
+    motion of the atoms."""
 
     @cached_property
     def neighbours(self) -> Pairs:
@@ -194,8 +197,14 @@ class System:
 
 
 def systems(topology: Topology, frames: Trajectory, reach_A: float = 0.0) -> Iterator[System]:
-    """Every frame of a trajectory of these atoms as a system, in their order."""
+    """Every frame of a trajectory of these atoms as a system, in their order.
+
+    What holds atoms in place takes up a part of the stress: it is left out where some are fixed.
+    """
     free = None if frames.fixed is None else ~frames.fixed.ravel()
+    virials = None
+    if frames.stress is not None and free is None:
+        virials = frames.stress * np.abs(np.linalg.det(frames.cell))[:, None, None]
     for f in range(frames.n_frames):
         yield System(
             topology,
@@ -206,6 +215,7 @@ def systems(topology: Topology, frames: Trajectory, reach_A: float = 0.0) -> Ite
             int(frames.step[f]),
             float(frames.time[f]),
             free,
+            None if virials is None else virials[f],
         )
 
 

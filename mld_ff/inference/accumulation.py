@@ -18,7 +18,15 @@ from mld_ff.geometry.pairs import check_cutoff
 from mld_ff.geometry.system import MOST_CHANGED, System, systems
 from mld_ff.geometry.topology import Topology
 from mld_ff.inference.dataset import WHOLE, Dataset, Part, Source, check_same_kinds
-from mld_ff.inference.design import DensityForm, Form, design_matrix, molecules_matrix
+from mld_ff.inference.design import (
+    DensityForm,
+    Features,
+    Form,
+    design_matrix,
+    molecules_matrix,
+    rows_of_virials,
+    virials_matrix,
+)
 from mld_ff.inference.normal_equations import Indices, NormalEquations
 from mld_ff.loss.terms import PairTerm
 from mld_ff.origin import OriginTold
@@ -65,6 +73,9 @@ class Accumulated:
     """Where there are forms: of the terms of pairs and after them the forms. In place of species:
     the forces on all atoms, and what they do to molecules as a whole (`molecules_matrix`), weighed
     by MOLECULE_WEIGHT or WEIGHT_WITHOUT_DENSITIES."""
+    virials: NormalEquations | None = None
+    """Where stress is learned: of all these functions, in place of species the system as a whole,
+    in place of forces the six numbers of its virial over √N [eV]."""
     frames: int = 0
     """Seen; those with broken bonds are in no block."""
     shares: tuple[Share, ...] = ()
@@ -76,8 +87,9 @@ class Accumulated:
         survey: Survey,
         n_blocks: int,
         forms: Sequence[Form] = (),
+        stress: bool = False,
     ) -> Accumulated:
-        """Nothing seen yet."""
+        """Nothing seen yet. stress: whether virials are summed too."""
         functions = sum(len(t.coefficients) for t in terms)
         equations = NormalEquations.zeros(n_blocks, len(survey.topology.species), functions)
         data = cls(terms, survey, equations, [0] * n_blocks)
@@ -85,6 +97,8 @@ class Accumulated:
             data.forms = tuple(form.blank(n_blocks) for form in forms)
             functions += sum(len(form.products[0]) for form in data.forms)
             data.together = NormalEquations.zeros(n_blocks, 2, functions)
+        if stress:
+            data.virials = NormalEquations.zeros(n_blocks, 1, functions)
         return data
 
     @property
@@ -95,7 +109,7 @@ class Accumulated:
     def design(self, system: System) -> Floats:
         """Forces (3N, K) [eV/Å] that unit coefficients of pairs, and after them of the forms, exert
         in one frame."""
-        of_forms = [form.features(system)[0] for form in self.forms]
+        of_forms = [form.features(system).forces for form in self.forms]
         return np.concatenate([design_matrix(self.terms, system), *of_forms], axis=1)
 
     def add(self, system: System, block: int, rows: Sequence[Indices]) -> None:
@@ -106,20 +120,31 @@ class Accumulated:
         if (free := system.free_components) is not None:
             rows = [row[free[row]] for row in rows]
         self.equations.add(block, design, system.forces.ravel(), rows)
+        of_forms = [form.features(system) for form in self.forms]
         if self.together is not None:
-            self._add_together(self.together, system, block, design)
+            self._add_together(self.together, system, block, design, of_forms)
+        if self.virials is not None and system.virial is not None:
+            virials = [virials_matrix(self.terms, system)]
+            virials += [features.virials for features in of_forms if features.virials is not None]
+            size = np.sqrt(system.topology.n_atoms)
+            rows_here = rows_of_virials(np.concatenate(virials, axis=2)) / size
+            self.virials.add_rows(block, 0, rows_here, rows_of_virials(system.virial) / size)
         self.frames_per_block[block] += 1
 
     def _add_together(
-        self, together: NormalEquations, system: System, block: int, of_pairs: Floats
+        self,
+        together: NormalEquations,
+        system: System,
+        block: int,
+        of_pairs: Floats,
+        of_forms: Sequence[Features],
     ) -> None:
         assert system.forces is not None
-        designs = [of_pairs]
-        for form in self.forms:
-            features, deviation = form.features(system)
-            designs.append(features)
-            form.second_baa[block] += np.einsum("cam,cbm->ab", deviation, deviation, optimize=True)
-            form.number_b[block] += len(deviation)
+        designs = [of_pairs, *(features.forces for features in of_forms)]
+        for form, features in zip(self.forms, of_forms, strict=True):
+            sums = features.sums
+            form.second_baa[block] += np.einsum("cam,cbm->ab", sums, sums, optimize=True)
+            form.number_b[block] += len(sums)
         on_atoms, forces = np.concatenate(designs, axis=1), system.forces.ravel()
         densities = any(isinstance(form, DensityForm) for form in self.forms)
         weight = MOLECULE_WEIGHT if densities else WEIGHT_WITHOUT_DENSITIES
@@ -139,6 +164,11 @@ class Accumulated:
             form.merge(more, first_block)
         if self.together is not None and other.together is not None:
             self.together.merge(other.together, first_block)
+        if other.virials is not None:
+            if self.virials is None:
+                n, functions = len(self.frames_per_block), other.virials.gram_bskk.shape[2]
+                self.virials = NormalEquations.zeros(n, 1, functions)
+            self.virials.merge(other.virials, first_block)
         for b, n in enumerate(other.frames_per_block, first_block):
             self.frames_per_block[b] += n
         self.frames += other.frames
@@ -168,20 +198,22 @@ def accumulate(
     processes: int = 1,
     part: Part = WHOLE,
     forms: Sequence[Form] = (),
+    stress: bool = True,
 ) -> Accumulated:
     """Stream all frames once: normal equations per block and species, coverage, broken bonds.
 
     source: one run, or several of one system. layout: gives the terms; or what was accumulated
     before, to go on with its terms. part: only these frames, in the blocks of the whole. forms:
-    those to accumulate, blank. Sums are the same,
+    those to accumulate, blank. stress: sum virials too, where frames have them. Sums are the same,
     bit by bit, for any number of processes. Raises InputError if runs have no forces, too few
     frames or bonds that keep breaking, or are not of one system.
     """
     dataset = Dataset.of(source, progress, processes)
     if isinstance(layout, Accumulated):
         dataset = replace(dataset, topology=layout.survey.topology.kind)
-    total = _start(dataset, layout, forms)
-    shared = total.terms, total.survey.cutoff_A, tuple(forms)
+    stress = stress and any(first.stress is not None for first in dataset.firsts)
+    total = _start(dataset, layout, forms, stress)
+    shared = total.terms, total.survey.cutoff_A, tuple(forms), stress
     ranges, n_blocks = dataset.part(part), len(total.frames_per_block)
     what = "invariants and normal equations"
     for block, piece in dataset.over(ranges, n_blocks, what, _accumulate, shared):
@@ -196,7 +228,9 @@ def accumulate(
     return total
 
 
-def _start(dataset: Dataset, layout: Layout | Accumulated, forms: Sequence[Form]) -> Accumulated:
+def _start(
+    dataset: Dataset, layout: Layout | Accumulated, forms: Sequence[Form], stress: bool
+) -> Accumulated:
     n_blocks, topology = dataset.n_blocks, dataset.topologies[0]
     if isinstance(layout, Accumulated):
         terms, n_blocks = layout.terms, len(layout.frames_per_block)
@@ -208,17 +242,17 @@ def _start(dataset: Dataset, layout: Layout | Accumulated, forms: Sequence[Form]
     cutoff_A = max((t.reach_A for t in terms), default=0.0)
     if cutoff_A:
         check_cutoff(cutoff_A, dataset.half_width)
-    return Accumulated.blank(terms, Survey(topology, cutoff_A), n_blocks, forms)
+    return Accumulated.blank(terms, Survey(topology, cutoff_A), n_blocks, forms, stress)
 
 
 def _accumulate(
-    shared: tuple[tuple[PairTerm, ...], float, tuple[Form, ...]],
+    shared: tuple[tuple[PairTerm, ...], float, tuple[Form, ...], bool],
     topology: Topology,
     frames: Trajectory,
 ) -> Accumulated:
     """What frames add to their block."""
-    terms, cutoff_A, forms = shared
-    piece = Accumulated.blank(terms, Survey(topology, cutoff_A), 1, forms)
+    terms, cutoff_A, forms, stress = shared
+    piece = Accumulated.blank(terms, Survey(topology, cutoff_A), 1, forms, stress)
     piece.frames = frames.n_frames
     piece.survey.add(frames)
     of_component = np.repeat(topology.species_index, 3)

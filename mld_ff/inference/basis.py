@@ -14,7 +14,18 @@ from mld_ff.geometry.histogram import Histogram
 from mld_ff.geometry.networks import UNBONDED
 from mld_ff.geometry.pairs import BIN_A, default_cutoff, minimum_image
 from mld_ff.geometry.topology import Path, Topology, TopologyKind
-from mld_ff.inference.words import AUTO, LEARN, LEARNED, NONE, OF_SALTS, parse_charges
+from mld_ff.inference.words import (
+    ACCURACIES,
+    AUTO,
+    DEFAULT_ACCURACY,
+    LEARN,
+    LEARNED,
+    NONE,
+    OF_SALTS,
+    Accuracy,
+    Stress,
+    parse_charges,
+)
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.charges import ChargeTerm
 from mld_ff.loss.densities import DensityTerm
@@ -48,17 +59,6 @@ CHANNELS_CUTOFF_A, CHANNELS_SPACING_A = 5.0, 0.5
 at twice the cost)."""
 SUMS_CUTOFF_A, SUMS_SPACING_A = 4.0, 0.4
 """Of densities of order 0 alone."""
-ACCURACIES: dict[str, tuple[tuple[int, ...], float | None]] = {
-    "pairs": ((), None),
-    "fast": ((2, 1, 1), 4.0),
-    "balanced": ((2, 2, 2), 5.0),
-    "best": ((4, 6, 6), 5.0),
-}
-"""Channels of order 0 for each species, of order 1 and of order 2, and cutoff of densities [Å], by
-a word. There are as many quadrupoles as vectors, since LAMMPS takes one of each in the time of one.
-Water, unseen, by a network: 69, 54 and 46 meV/Å; by DFT 75, 62 and 55.
-"""
-DEFAULT_ACCURACY = "balanced"
 NO_CHANNELS = (0, 0, 0)
 MOST_PRODUCTS = 2500
 """Of functions of densities with angles. Where there are more kinds of pairs than those of water,
@@ -74,7 +74,6 @@ the bond's own stretch needs them (water, spacing 0.4 Å: 108 meV/Å with them, 
 
 
 Kind = Literal["spline", "power"]
-Accuracy = Literal["pairs", "fast", "balanced", "best"]
 
 
 @dataclass(frozen=True)
@@ -128,6 +127,8 @@ class Basis:
     so that the model runs in other mixtures. salts learns them for splines of single atoms of
     several elements only (molten NaCl errs by 2 instead of 90 meV/Å).
     """
+    stress: Stress = "learn"
+    """Whether stress is learned beside forces where the data hold it: learn or none."""
 
     def __post_init__(self) -> None:
         if self.kind not in free_kinds():

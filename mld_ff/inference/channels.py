@@ -19,7 +19,6 @@ from scipy.linalg import block_diag, cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from mld_ff.inference.collective import (
-    BOTH,
     Channels,
     CollectiveFit,
     CollectiveProblem,
@@ -132,11 +131,14 @@ class ChannelsProblem(CollectiveProblem):
         train = self.pairs.train
         if len(train) < 2:
             return RIDGES[-1]
-        errors = []
-        for ridge in RIDGES:
-            left_out = ((b, self.pairs.without(b)) for b in train)
-            errors.append(sum(self._error_of_forms([b], others, ridge) for b, others in left_out))
+        errors = [self.cross_validated(ridge)[0] for ridge in RIDGES]
         return max(r for r, e in zip(RIDGES, errors, strict=True) if e <= RIDGE_SLACK * min(errors))
+
+    def left_out(self, block: int, ridge: float) -> Floats:
+        """... with whole forms."""
+        others = self.pairs.without(block)
+        forms = self.forms_alone(self.reduced(others, ridge))
+        return np.concatenate([self.pairs_beside(forms, others, ridge), forms])
 
     @property
     def ridge_of_pairs(self) -> float:
@@ -193,7 +195,10 @@ class ChannelsProblem(CollectiveProblem):
         n = self.n_pairs + sum(len(form.products[0]) for form in forms)
         if not forms:
             return None
-        return replace(self, forms=forms, equations=self.equations.select(np.arange(n)))
+        functions = np.arange(n)
+        virials = self.virials and self.virials.select(functions)
+        equations = self.equations.select(functions)
+        return replace(self, forms=forms, equations=equations, virials=virials)
 
     def charges_without_each(self, fit: CollectiveFit) -> Floats:
         """Charges (B, A) without each of the training blocks in turn, everything else free too.
@@ -272,11 +277,6 @@ class ChannelsProblem(CollectiveProblem):
         forms = np.zeros(len(reduced.moment))
         forms[occurs] = scale * cho_solve(factor, reduced.moment[occurs] * scale)
         return forms
-
-    def _error_of_forms(self, unseen: Sequence[int], blocks: Sequence[int], ridge: float) -> float:
-        forms = self.forms_alone(self.reduced(blocks, ridge))
-        both = np.concatenate([self.pairs_beside(forms, blocks, ridge), forms])
-        return float(self.equations.residual(unseen, both)[list(BOTH)].sum())
 
     def _paired(
         self, own: Sequence[Channels], free: Sequence[Indices], wanted: Sequence[int]

@@ -23,6 +23,7 @@ from mld_ff.inference.accumulation import Accumulated
 from mld_ff.inference.design import DensityForm, Form
 from mld_ff.inference.normal_equations import NormalEquations
 from mld_ff.inference.problem import RIDGE_SLACK, Problem
+from mld_ff.inference.stress import balanced
 from mld_ff.inference.words import AUTO
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.provenance import Provenance, RankTold
@@ -33,8 +34,6 @@ RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 TOWARDS_STAGED = 1e-2
 """Ridge of the last stage, in units of the normalised Gram matrix."""
 RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
-BOTH = (0, 1)
-"""Atoms and molecules."""
 COST = 1.3
 """Time that one channel of every species adds to a step of LAMMPS, in units of that of the pairs.
 """
@@ -99,13 +98,36 @@ class CollectiveProblem:
     forms: tuple[Form, ...]
     equations: NormalEquations
     """P functions of pairs, then Q of the forms; for atoms and for molecules, see Accumulated."""
+    virials: NormalEquations | None = None
+    """Of the same functions, see Accumulated; None where stress is not learned."""
+    weight: float = 0.0
+    """Of their squares beside those of forces."""
 
     @classmethod
     def of(cls, data: Accumulated, pairs: Problem) -> Self:
         assert data.together is not None
         of_pairs = pairs.accumulated[pairs.kept]
         of_forms = np.arange(data.equations.gram_bskk.shape[2], data.together.gram_bskk.shape[2])
-        return cls(pairs, data.forms, data.together.select(np.concatenate([of_pairs, of_forms])))
+        every = np.concatenate([of_pairs, of_forms])
+        virials = data.virials and data.virials.select(every)
+        return balanced(cls(pairs, data.forms, data.together.select(every), virials))
+
+    @property
+    def train(self) -> tuple[int, ...]:
+        return self.pairs.train
+
+    def cross_validated(self, ridge: float) -> tuple[float, float]:
+        """See `Problem.cross_validated`."""
+        errors = np.zeros(2)
+        for b in self.train:
+            found = self.left_out(b, ridge)
+            each = (self.equations, self.virials) if self.virials else (self.equations,)
+            errors[: len(each)] += [e.residual([b], found).sum() for e in each]
+        return float(errors[0]), float(errors[1])
+
+    def left_out(self, block: int, ridge: float) -> Floats:
+        """Coefficients (P + Q,) from the other training blocks."""
+        return self.coefficients(self.staged(self.pairs.without(block), ridge))
 
     @property
     def ridge_of_pairs(self) -> float:
@@ -136,7 +158,9 @@ class CollectiveProblem:
 
     def staged(self, blocks: Sequence[int], ridge: float | None = None) -> Refit:
         """Stages 1 to 3 from some blocks, every channel kept."""
-        pairs = self._of_pairs.solve(blocks, BOTH, self.pairs.penalty, self.pairs.ridge)
+        pairs = self._of_pairs.solve(
+            blocks, range(self._of_pairs.power_bs.shape[1]), self.pairs.penalty, self.pairs.ridge
+        )
         quadratic = self._quadratic(pairs, blocks, self.ridge if ridge is None else ridge)
         forms = zip(self.forms, quadratic, strict=True)
         return Refit(pairs, tuple(diagonal(form, q, blocks) for form, q in forms))
@@ -175,10 +199,7 @@ class CollectiveProblem:
         train = self.pairs.train
         if len(train) < 2:
             return RIDGES[-1]
-        errors = []
-        for ridge in RIDGES:
-            left_out = ((b, self.staged(self.pairs.without(b), ridge)) for b in train)
-            errors.append(sum(self.squares(fitted, [b]).sum() for b, fitted in left_out))
+        errors = [self.cross_validated(ridge)[0] for ridge in RIDGES]
         return max(r for r, e in zip(RIDGES, errors, strict=True) if e <= RIDGE_SLACK * min(errors))
 
     @cached_property
@@ -243,12 +264,23 @@ class CollectiveProblem:
 
     @cached_property
     def _of_pairs(self) -> NormalEquations:
-        return self.equations.select(np.arange(self.n_pairs))
+        return self.solved.select(np.arange(self.n_pairs))
+
+    @property
+    def solved(self) -> NormalEquations:
+        """Of atoms and molecules, and what virials add."""
+        if self.virials is None or not self.weight:
+            return self.equations
+        return self.equations.beside(self.virials, self.weight)
 
     @cached_property
     def _by_block(self) -> tuple[Floats, Floats]:
-        """Gram matrices and moments, atoms and molecules together."""
-        return self.equations.gram_bskk.sum(axis=1), self.equations.moment_bsk.sum(axis=1)
+        """Gram matrices and moments, atoms, molecules and virials together."""
+        gram, moment = self.equations.gram_bskk.sum(axis=1), self.equations.moment_bsk.sum(axis=1)
+        if self.virials is not None and self.weight:
+            gram += self.weight * self.virials.gram_bskk[:, 0]
+            moment += self.weight * self.virials.moment_bsk[:, 0]
+        return gram, moment
 
     def _summed(self, blocks: Sequence[int]) -> tuple[Floats, Floats]:
         gram, moment = np.zeros_like(self._by_block[0][0]), np.zeros_like(self._by_block[1][0])

@@ -15,7 +15,7 @@ from mld_ff.errors import InputError
 from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology
 from mld_ff.inference.normal_equations import Indices
-from mld_ff.loss.charges import ChargeTerm, of_species, product_forces
+from mld_ff.loss.charges import ChargeTerm, of_species, product_features
 from mld_ff.loss.densities import DensityTerm, NeighbourSums, summed
 from mld_ff.loss.terms import PairTerm
 from mld_ff.trajectory import Floats
@@ -24,6 +24,28 @@ from mld_ff.trajectory import Floats
 def design_matrix(terms: Sequence[PairTerm], system: System) -> Floats:
     """Forces (3N, K) [eV/Å] that unit coefficients of the terms exert in one frame."""
     return np.concatenate([term.features(system) for term in terms], axis=1)
+
+
+def virials_matrix(terms: Sequence[PairTerm], system: System) -> Floats:
+    """Derivatives by strain (3, 3, K) [eV] of the energies of unit coefficients of the terms."""
+    return np.concatenate([term.virials(system) for term in terms], axis=2)
+
+
+def rows_of_virials(virials: Floats) -> Floats:
+    """The six numbers (6, …) that symmetric ones (3, 3, …) are made of."""
+    return virials[np.triu_indices(3)]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What unit coefficients of a form do in one frame."""
+
+    forces: Floats
+    """(3N, A (A+1)/2) [eV/Å]."""
+    sums: Floats
+    """δQ at the C centres, M components each, (C, A, M)."""
+    virials: Floats | None
+    """Derivatives by strain (3, 3, A (A+1)/2) [eV]; None where those of the frame are not known."""
 
 
 @dataclass
@@ -68,9 +90,8 @@ class Form(ABC):
         """What the coefficients of a channel may be made of, (A, D)."""
 
     @abstractmethod
-    def features(self, system: System) -> tuple[Floats, Floats]:
-        """Forces (3N, A (A+1)/2) [eV/Å] that unit coefficients exert in one frame, and δQ (C, A, M)
-        at the C centres, M components each."""
+    def features(self, system: System) -> Features:
+        """Of unit coefficients in one frame."""
 
 
 @dataclass
@@ -103,7 +124,7 @@ class DensityForm(Form):
     def directions(self) -> Floats:
         return np.eye(len(self.mean))
 
-    def features(self, system: System) -> tuple[Floats, Floats]:
+    def features(self, system: System) -> Features:
         from mld_ff.inference.product_forces import add_product_forces, products
 
         sums, n_sums = NeighbourSums(self.term, system), len(self.mean)
@@ -123,7 +144,24 @@ class DensityForm(Form):
                 sums.harmonics(neighbour),
                 sums.harmonic_slopes(neighbour),
             )
-        return products(forces), deviation
+        virials = None if system.virial is None else self._virials(sums, deviation)
+        return Features(products(forces), deviation, virials)
+
+    def _virials(self, sums: NeighbourSums, deviation: Floats) -> Floats:
+        """Of the products: every pair's vector times what it does to Q_a, times Q_b."""
+        n_sums = len(self.mean)
+        virials = np.zeros((3, 3, n_sums, n_sums))
+        for neighbour, near in sums.neighbours.items():
+            own, at_centre = self.term.slices[neighbour], deviation[sums.place[near.i]]
+            slopes, values_per_r = sums.basis(neighbour, 1), sums.basis(neighbour) / near.r[:, None]
+            along = np.einsum("pm,pbm->pb", sums.harmonics(neighbour), at_centre)
+            across = np.einsum("pmd,pbm->dpb", sums.harmonic_slopes(neighbour), at_centre)
+            for c, d in np.ndindex(3, 3):
+                radial = (near.vector[:, c] * near.unit[:, d])[:, None] * slopes
+                turned = near.vector[:, c, None] * values_per_r
+                virials[c, d, own] += radial.T @ along + turned.T @ across[d]
+        a, b = self.products
+        return np.asarray(virials[:, :, a, b] + virials[:, :, b, a])
 
 
 @dataclass
@@ -173,9 +211,9 @@ class ChargeForm(Form):
         """Those that leave the systems neutral, at right angles; none where charges are given."""
         return self.neutral[:, :0] if self.given.any() else self.neutral
 
-    def features(self, system: System) -> tuple[Floats, Floats]:
-        own = of_species(self.term, system.topology)
-        return product_forces(self.term, system), own[:, :, None]
+    def features(self, system: System) -> Features:
+        forces, virials = product_features(self.term, system)
+        return Features(forces, of_species(self.term, system.topology)[:, :, None], virials)
 
 
 def molecules_matrix(system: System) -> csr_array:

@@ -155,7 +155,7 @@ def scan(
     InputError as `fit`.
     """
     basis = Basis("power", tuple(exponents), bond_degree=bond_degree, cutoff_A=cutoff_A)
-    data = accumulate(source, lambda *system: _grid(basis, *system), progress)
+    data = accumulate(source, lambda *system: _grid(basis, *system), progress, stress=False)
     points = list(combinations_with_replacement(range(len(exponents)), 2))
     species = data.survey.topology.species
     plane, agents = (np.zeros((len(exponents), len(exponents), len(species))) for _ in range(2))

@@ -21,6 +21,8 @@ from mld_ff.inference.ladder import told_of_channels
 from mld_ff.inference.normal_equations import NormalEquations
 from mld_ff.inference.problem import Problem, jackknife_error
 from mld_ff.inference.sampling import blank_forms, with_ranges
+from mld_ff.inference.stress import balanced
+from mld_ff.inference.words import LEARN
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.provenance import Provenance
@@ -51,10 +53,11 @@ class Fit:
 
     @property
     def equations(self) -> NormalEquations:
-        """Of the functions that were solved for: those of pairs, and after them those of forms."""
+        """Of the functions that were solved for: those of pairs, and after them those of forms.
+        Beside forces there are virials, with the weight that they had."""
         if self.collective is not None:
-            return self.collective.problem.equations
-        return self.problem.equations.select(self.problem.kept)
+            return self.collective.problem.solved
+        return self.problem.solved
 
     @property
     def solution(self) -> Floats:
@@ -69,7 +72,8 @@ def gather(
 ) -> Accumulated:
     """What `fit` solves: one pass over the frames, two with densities."""
     dataset = Dataset.of(source, progress, processes, basis.topology)
-    return accumulate(dataset, basis.terms, forms=blank_forms(dataset, basis))
+    forms, stress = blank_forms(dataset, basis), basis.stress == LEARN
+    return accumulate(dataset, basis.terms, forms=forms, stress=stress)
 
 
 def fit(
@@ -108,6 +112,7 @@ def fit(
         charges = Charges.of(collective)
         loss = _with_channels(dataset, data, problem, collective, charges)
     else:
+        problem = balanced(problem)
         loss = _of_pairs(data, problem)
     errors = measure(dataset, loss, problem.test)
     loss = replace(loss, domain=domain_of(data.survey.topology, dataset.firsts))
@@ -119,7 +124,7 @@ def solve(data: Accumulated) -> Fit:
 
     Errors are those of the fitted functions without walls, as normal equations know them.
     """
-    problem = Problem.of(data)
+    problem = balanced(Problem.of(data))
     loss, test = _of_pairs(data, problem), list(problem.test)
     square = problem.equations.residual(test, problem.coefficients())
     power = data.equations.power_bs[test].sum(axis=0)
@@ -232,6 +237,7 @@ def _told(fit: Fit, against: Sequence[str] = ()) -> Fit:
         "ridge": problem.ridge if fit.collective is None else fit.collective.problem.ridge_of_pairs,
         "condition": problem.condition,
         **_told_of_channels(fit),
+        "stress_weight": _stress_weight(fit),
         **fit.errors.told(),
         "relative_rmse_agent": dict(zip(species, problem.agent_errors, strict=True)),
         "net_force_eV_per_A": quality.net_force,
@@ -248,6 +254,11 @@ def _weakly_determined(fit: Fit) -> tuple[str, ...]:
         return fit.problem.weakly_determined(fit.problem.gram, fit.problem.ridge)
     collective = fit.collective.problem
     return fit.problem.weakly_determined(collective.gram_of_pairs, collective.ridge_of_pairs)
+
+
+def _stress_weight(fit: Fit) -> float:
+    """Of squared virials [eV²] for each atom, beside squared forces [eV²/Å²]."""
+    return fit.problem.weight if fit.collective is None else fit.collective.problem.weight
 
 
 def _told_of_channels(fit: Fit) -> Provenance:

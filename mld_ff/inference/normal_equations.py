@@ -66,6 +66,15 @@ class NormalEquations:
             gram, self.moment_bsk[:, :, functions], self.power_bs, self.number_bs
         )
 
+    def beside(self, other: NormalEquations, weight: float) -> NormalEquations:
+        """The same, with what else there is of the same functions as further species, whose squares
+        count `weight` times."""
+        both = {
+            name: np.concatenate([own, weight * getattr(other, name)], axis=1)
+            for name, own in vars(self).items()
+        }
+        return NormalEquations(**both)
+
     def residual(self, blocks: Sequence[int], coefficients: Floats) -> Floats:
         """Σ |F_fit - F_ref|² per species (S,) over the given blocks."""
         error = np.zeros(self.power_bs.shape[1])

@@ -48,6 +48,10 @@ class Problem:
     test: tuple[int, ...]
     accumulated: Indices
     """Which of the functions that were accumulated they are, (K,)."""
+    virials: NormalEquations | None = None
+    """Of the same functions, see Accumulated; None where stress is not learned."""
+    weight: float = 0.0
+    """Of their squares beside those of forces."""
 
     @classmethod
     def of(cls, data: Accumulated) -> Problem:
@@ -65,7 +69,8 @@ class Problem:
             keep.extend([False] * drop + [True] * (len(term.coefficients) - drop))
         chosen = np.flatnonzero(keep)
         train, test = blocks_for_training(n), blocks_for_test(n)
-        problem = cls(tuple(terms), data.equations.select(chosen), train, test, chosen)
+        virials = data.virials and data.virials.select(chosen)
+        problem = cls(tuple(terms), data.equations.select(chosen), train, test, chosen, virials)
         if not len(problem.kept):
             raise InputError(
                 f"no two atoms come within the cutoff of {data.survey.cutoff_A:g} Å: nothing to"
@@ -136,6 +141,13 @@ class Problem:
         return self.equations.select(self.kept)
 
     @cached_property
+    def solved(self) -> NormalEquations:
+        """Of the determined functions: forces by species, and what virials add."""
+        if self.virials is None or not self.weight:
+            return self._reduced
+        return self._reduced.beside(self.virials.select(self.kept), self.weight)
+
+    @cached_property
     def penalty(self) -> Floats:
         """What the ridge weighs, (kept, kept), in units of the mean diagonal of the Gram matrix:
         the prior of every term."""
@@ -153,11 +165,18 @@ class Problem:
         """
         if not self.penalty.any() or len(self.train) < 2:
             return RIDGES[0]
-        errors = []
-        for ridge in RIDGES:
-            left_out = ((b, self.solve(self.without(b), None, ridge)) for b in self.train)
-            errors.append(sum(self._reduced.residual([b], c).sum() for b, c in left_out))
+        errors = [self.cross_validated(ridge)[0] for ridge in RIDGES]
         return max(r for r, e in zip(RIDGES, errors, strict=True) if e <= RIDGE_SLACK * min(errors))
+
+    def cross_validated(self, ridge: float) -> tuple[float, float]:
+        """Squared errors of forces and of virials over the training blocks, each of them unseen."""
+        of_forces = of_virials = 0.0
+        for b in self.train:
+            found = self.solve(self.without(b), None, ridge)
+            of_forces += self._reduced.residual([b], found).sum()
+            if self.virials is not None:
+                of_virials += self.virials.select(self.kept).residual([b], found).sum()
+        return of_forces, of_virials
 
     def coefficients(self, species: int | None = None) -> Floats:
         """Best coefficients (K,) of the reciprocal fit, or of the agent fit of one species."""
@@ -220,11 +239,9 @@ class Problem:
         self, blocks: Sequence[int], species: int | None = None, ridge: float | None = None
     ) -> Floats:
         """Best coefficients (kept,) for some blocks."""
-        every = range(self.equations.power_bs.shape[1])
-        chosen = every if species is None else [species]
-        return self._reduced.solve(
-            blocks, chosen, self.penalty, self.ridge if ridge is None else ridge
-        )
+        equations = self.solved if species is None else self._reduced
+        chosen = range(equations.power_bs.shape[1]) if species is None else [species]
+        return equations.solve(blocks, chosen, self.penalty, self.ridge if ridge is None else ridge)
 
     def expand(self, kept: Floats) -> Floats:
         """The values (…, K) of all coefficients from those (…, kept) of the kept ones; zero for the

@@ -31,6 +31,8 @@ SUFFIX = ".npz"
 MOST_BYTES = 1 << 32
 """Of its arrays; 500 functions and six species have 0.1 GB."""
 MOST_BLOCKS = 1000
+VIRIALS = "virials_"
+"""Before the names of their sums, where stress is learned."""
 ROUNDING = 1e-6
 """Relative, of sums over frames."""
 
@@ -70,6 +72,8 @@ def write_shard(data: Accumulated, file: Path | str) -> None:
         },
     }
     arrays = {name: array[filled] for name, array in vars(data.equations).items()}
+    if data.virials is not None:
+        arrays |= {VIRIALS + name: array[filled] for name, array in vars(data.virials).items()}
     arrays |= {"times": np.array(survey.times), "temperatures": np.array(survey.temperatures)}
     content = BytesIO()
     np.savez(content, head=np.array(json.dumps(head)), **arrays)
@@ -107,11 +111,9 @@ def read_shard(file: Path | str) -> Accumulated:
 def _from_stored(head: dict[str, Any], stored: Any) -> Accumulated:
     filled, blocks = head["filled"], len(head["frames_per_block"])
     check_count("blocks", blocks, MOST_BLOCKS)
-    arrays = {}
-    for name in [own.name for own in fields(NormalEquations)]:
-        some = stored[name]
-        arrays[name] = np.zeros((blocks, *some.shape[1:]))
-        arrays[name][filled] = some
+    equations = _sums(stored, "", filled, blocks)
+    with_stress = any(name.startswith(VIRIALS) for name in stored)
+    virials = _sums(stored, VIRIALS, filled, blocks) if with_stress else None
     quality: dict[str, Any] = {
         k: np.array(v) if isinstance(v, list) else v for k, v in head["forces"].items()
     }
@@ -133,24 +135,35 @@ def _from_stored(head: dict[str, Any], stored: Any) -> Accumulated:
     )
     shares = tuple(Share(tuple(share["runs"]), Part(**share["part"])) for share in head["shares"])
     terms = tuple(t for t in terms_from(head["terms"]) if isinstance(t, PairTerm))
-    equations, per_block = NormalEquations(**arrays), head["frames_per_block"]
-    data = Accumulated(terms, survey, equations, per_block, frames=head["frames"], shares=shares)
-    _check_sums(data)
+    data = Accumulated(
+        terms,
+        survey,
+        equations,
+        head["frames_per_block"],
+        virials=virials,
+        frames=head["frames"],
+        shares=shares,
+    )
+    _check_frames(data)
+    functions = sum(len(t.coefficients) for t in terms)
+    _check_sums("", equations, blocks, len(survey.topology.species), functions)
+    if virials is not None:
+        _check_sums(VIRIALS, virials, blocks, 1, functions)
     return data
 
 
-def _check_sums(data: Accumulated) -> None:
-    """Raise InputError unless there are frames whose sums these can be."""
-    topology, sums = data.survey.topology, data.equations
-    n, species = len(data.frames_per_block), len(topology.species)
-    k = sum(len(t.coefficients) for t in data.terms)
-    like = NormalEquations.zeros(0, species, k)
-    for name, array in vars(sums).items():
-        expected = (n, *getattr(like, name).shape[1:])
-        if array.shape != expected:
-            raise InputError(f"{name} has the shape {array.shape}; expected {expected}")
-        if not np.isfinite(array).all():
-            raise InputError(f"{name} should hold finite numbers")
+def _sums(stored: Any, prefix: str, filled: list[int], blocks: int) -> NormalEquations:
+    arrays = {}
+    for name in [own.name for own in fields(NormalEquations)]:
+        some = stored[prefix + name]
+        arrays[name] = np.zeros((blocks, *some.shape[1:]))
+        arrays[name][filled] = some
+    return NormalEquations(**arrays)
+
+
+def _check_frames(data: Accumulated) -> None:
+    """Raise InputError unless blocks are those of the frames, and bonds those of the atoms."""
+    topology = data.survey.topology
     whole = [isinstance(f, int) and f >= 0 for f in data.frames_per_block]
     if not all(whole) or sum(data.frames_per_block) != data.frames:
         raise InputError(f"its blocks do not hold the {data.frames} frames that it tells of")
@@ -158,11 +171,24 @@ def _check_sums(data: Accumulated) -> None:
         topology.n_atoms
     ):
         raise InputError(f"tells of bonds to atoms beyond its {topology.n_atoms}")
+
+
+def _check_sums(
+    prefix: str, sums: NormalEquations, blocks: int, species: int, functions: int
+) -> None:
+    """Raise InputError unless there are frames whose sums these can be."""
+    like = NormalEquations.zeros(0, species, functions)
+    for name, array in vars(sums).items():
+        expected = (blocks, *getattr(like, name).shape[1:])
+        if array.shape != expected:
+            raise InputError(f"{prefix}{name} has the shape {array.shape}; expected {expected}")
+        if not np.isfinite(array).all():
+            raise InputError(f"{prefix}{name} should hold finite numbers")
     squares = np.einsum("bskk->bsk", sums.gram_bskk)
     most = squares * sums.power_bs[:, :, None] * (1 + ROUNDING)
     # (Σ XF)² ≤ Σ X² Σ F²: otherwise a fit would leave less than nothing of the forces
     if min(squares.min(), sums.power_bs.min()) < 0 or (sums.moment_bsk**2 > most).any():
-        raise InputError("its sums contradict each other: no forces have them")
+        raise InputError("its sums contradict each other: no frames have them")
 
 
 def read_shards(files: Sequence[Path | str]) -> Accumulated:

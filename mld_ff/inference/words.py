@@ -1,10 +1,25 @@
-"""What users write in one word: channels and charges."""
+"""What users write in one word: accuracy, channels, charges, stress."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from mld_ff.errors import InputError
 from mld_ff.loss.charges import LARGEST_CHARGE
 
+Accuracy = Literal["pairs", "fast", "balanced", "best"]
+Stress = Literal["learn", "none"]
+ACCURACIES: dict[str, tuple[tuple[int, ...], float | None]] = {
+    "pairs": ((), None),
+    "fast": ((2, 1, 1), 4.0),
+    "balanced": ((2, 2, 2), 5.0),
+    "best": ((4, 6, 6), 5.0),
+}
+"""Channels of order 0 for each species, of order 1 and of order 2, and cutoff of densities [Å], by
+a word. There are as many quadrupoles as vectors, since LAMMPS takes one of each in the time of one.
+Water, unseen, by a network: 69, 54 and 46 meV/Å; by DFT 75, 62 and 55.
+"""
+DEFAULT_ACCURACY = "balanced"
 AUTO = -1
 NONE, LEARN, MOLECULES, OF_SALTS = "none", "learn", "molecules", "salts"
 """What may be asked for in place of charges."""

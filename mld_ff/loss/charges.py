@@ -12,6 +12,7 @@ from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import Pairs
 from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology
+from mld_ff.loss.densities import summed
 from mld_ff.loss.evaluation import Evaluation
 from mld_ff.loss.ewald import WIDTHS_OF_FEATURES, far, near, own, splitting
 from mld_ff.loss.limits import CUTOFFS_A, check_range
@@ -111,7 +112,7 @@ class ChargeTerm(Term):
         energy += E2_PER_A_TO_EV / 2 * float(q @ at_own_place)
         total.energies[self.name] += energy
         total.forces -= E2_PER_A_TO_EV * q[:, None] * waves.gradient[:, 0]
-        total.virial += E2_PER_A_TO_EV * waves.virial[0]
+        total.virial += E2_PER_A_TO_EV * waves.virial[0, 0]
 
 
 def of_species(term: ChargeTerm, topology: Topology) -> Floats:
@@ -127,12 +128,14 @@ def of_species(term: ChargeTerm, topology: Topology) -> Floats:
     return np.asarray(np.eye(len(term.species))[place[topology.species_index]])
 
 
-def product_forces(term: ChargeTerm, system: System) -> Floats:
+def product_features(term: ChargeTerm, system: System) -> tuple[Floats, Floats]:
     """Forces (3N, A (A+1)/2) [eV/Å] that ½ q_a q_b Σ 1/r exerts, over the atoms of species a and b,
-    where q_a q_b is one; a ≤ b. Whatever the charges of the term are."""
+    where q_a q_b is one, and its derivative by strain (3, 3, A (A+1)/2) [eV]; a ≤ b. Whatever the
+    charges of the term are."""
     sets, widths = of_species(term, system.topology), WIDTHS_OF_FEATURES
     alpha = splitting(term.cutoff_A, widths)
-    gradient = far(system.positions, system.cell, sets, alpha, widths).gradient
+    waves = far(system.positions, system.cell, sets, alpha, widths)
+    gradient, virial = waves.gradient, waves.virial
     (n, n_sets), kind = sets.shape, sets.argmax(axis=1)
     for pairs, _, slope in _of_pairs(system, term.cutoff_A, alpha):
         along = (slope / pairs.r)[:, None] * pairs.vector
@@ -141,9 +144,14 @@ def product_forces(term: ChargeTerm, system: System) -> Floats:
             for d in range(3):
                 more = np.bincount(place, along[:, d], n * n_sets)
                 gradient[:, :, d] += sign * more.reshape(n, n_sets)
+        kinds = kind[pairs.i] * n_sets + kind[pairs.j]
+        strained = along[:, :, None] * pairs.vector[:, None, :] / 2
+        of_kinds = summed(strained.reshape(-1, 9), kinds, n_sets**2).reshape(virial.shape)
+        virial += of_kinds + of_kinds.swapaxes(0, 1)
     a, b = np.triu_indices(n_sets)
     felt = sets[:, a, None] * gradient[:, b] + sets[:, b, None] * gradient[:, a]
-    return np.asarray(-E2_PER_A_TO_EV / 2 * felt.transpose(0, 2, 1).reshape(3 * n, len(a)))
+    forces = -E2_PER_A_TO_EV / 2 * felt.transpose(0, 2, 1).reshape(3 * n, len(a))
+    return np.asarray(forces), E2_PER_A_TO_EV * virial[a, b].transpose(1, 2, 0)
 
 
 def _of_pairs(system: System, cutoff_A: float, alpha: float) -> list[tuple[Pairs, Floats, Floats]]:

@@ -47,7 +47,7 @@ class Far:
     gradient: Floats
     """(N, A, 3) [e/Å²]."""
     virial: Floats
-    """Derivative by strain of the energy of every set with itself, (A, 3, 3) [e²/Å]."""
+    """Derivative by strain of half the energy of every set with every one, (A, A, 3, 3) [e²/Å]."""
 
 
 def splitting(cutoff_A: float, widths: float = WIDTHS) -> float:
@@ -77,7 +77,7 @@ def far(
     waves = waves_of(cell.tobytes(), alpha, widths)
     n, n_sets = charges.shape
     tables = _phases(positions @ np.linalg.inv(cell), np.abs(waves.index).max(axis=0))
-    both, virial = np.zeros((n, 4 * n_sets)), np.zeros((n_sets, 9))
+    both, virial = np.zeros((n, 4 * n_sets)), np.zeros((n_sets, n_sets, 9))
     step = max(MOST_PHASES // n, 1)
     for first in range(0, len(waves.k), step):
         here = slice(first, first + step)
@@ -91,9 +91,11 @@ def far(
         of_cosine = np.stack([c, s, s, s], axis=2) * weight[:, None, :]
         of_sine = np.stack([s, -c, -c, -c], axis=2) * weight[:, None, :]
         both += cosine.T @ of_cosine.reshape(len(k), -1) + sine.T @ of_sine.reshape(len(k), -1)
-        virial += (c**2 + s**2).T @ _strained(k, strength, alpha)
+        strained = _strained(k, strength, alpha)
+        for a in range(n_sets):
+            virial[a] += (c * c[:, [a]] + s * s[:, [a]]).T @ strained
     parts = both.reshape(n, n_sets, 4)
-    return Far(parts[:, :, 0], parts[:, :, 1:], virial.reshape(n_sets, 3, 3))
+    return Far(parts[:, :, 0], parts[:, :, 1:], virial.reshape(n_sets, n_sets, 3, 3))
 
 
 def _strained(k: Floats, strength: Floats, alpha: float) -> Floats:

@@ -156,6 +156,13 @@ class Provenance(TypedDict, total=False):
     rmse_meV_per_A: float
     rmse_meV_per_A_by_species: dict[str, float]
     errors_include_walls: bool
+    stress_weight: float
+    """Of squared virials [eV²] over N, beside squared forces [eV²/Å²]."""
+    pressure_offset_bar: float
+    """Mean of the fit less that of the data, where these hold stress."""
+    pressure_rmse_bar: float
+    stress_rmse_bar: float
+    """Of a component."""
     net_force_eV_per_A: float | None
     force_noise_eV_per_A: float | None
     warnings: list[str]

@@ -216,6 +216,12 @@ class PairTerm(Term):
         spread = csr_array((values, (rows.ravel(), columns)), shape=(3 * n, len(pairs.r)))
         return np.asarray(spread @ self.basis(pairs.r, 1))
 
+    def virials(self, system: System) -> Floats:
+        """Derivatives by strain (3, 3, K) [eV] of the energies of unit coefficients."""
+        pairs = self.pairs_of(system)
+        along = np.einsum("pc,pd->cdp", pairs.vector / pairs.r[:, None], pairs.vector)
+        return np.asarray(along @ self.basis(pairs.r, 1))
+
     def prior(self, sizes: Floats) -> Floats:
         """What a ridge weighs, (K, K). sizes: of the features, squared, the mean of all being 1."""
         return np.zeros((len(sizes), len(sizes)))

@@ -111,9 +111,10 @@ def methods_paragraph(study: Study) -> str:
     p, reference = study.loss.provenance, study.origin.name
     sentences = []
     if study.tells_its_fit:
+        learned = "forces and stresses" if p.get("stress_weight") else "forces"
         sentences.append(
             f"A force field ({describe_model(study.loss)}) was fitted by linear least squares to"
-            f" the forces in {p['frames_train']} frames of {reference}"
+            f" the {learned} in {p['frames_train']} frames of {reference}"
             f"{number.get(study.origin.program or '', '')} with mld_ff"
             f" {__version__}{number['method']}, with a ridge of {p['ridge']:g} from"
             f" cross-validation over contiguous blocks; on {p['frames_test']} frames in blocks left"

@@ -35,3 +35,22 @@ REMEDIES = Remedies(
     timing=("median of the seconds per step in its .ener file, on the machine that it ran on"),
     no_timing="CP2K left no .ener file with its timing",
 )
+
+
+def no_forces(project: str | None) -> str:
+    """What is to be done where they are not found."""
+    return (
+        f"positions are there, but no forces ({project or 'PROJ'}-frc-1.xyz); CP2K prints them if"
+        f" its input has\n{FORCES_SECTION}\n(or name the file with --file forces=FILE)"
+    )
+
+
+def frames_in_log(role: str, n_atoms: int, log: str, project: str | None) -> str:
+    """How to get at forces or velocities that stand between the other lines of a log."""
+    suffix = {"forces": "frc", "velocities": "vel"}[role]
+    command = f"awk 'NF == 1 && $1 == {n_atoms} {{n = {n_atoms + 2}}} n-- > 0' {log}"
+    return (
+        f"the {role} stand in the log (FILENAME __STD_OUT__), from where they are not read; if"
+        f" nothing else of the kind does, take them out of it with `{command}"
+        f" > {project or 'PROJ'}-{suffix}-1.xyz`"
+    )

@@ -106,7 +106,7 @@ def _with_steps_and_atoms(
         return index
     for log in logs:
         if log.coordinates_line:
-            labels, _ = read_coordinates(log)
+            labels, _ = read_coordinates(log.path, log.coordinates_line)
             if len(labels) == index.n_atoms:
                 return replace(index, labels=labels)
     fitting = {

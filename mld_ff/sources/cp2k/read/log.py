@@ -48,6 +48,8 @@ class Calculation:
     """None for a single point."""
     forces_line: int = 0
     """Where its table of forces begins; 0 without one."""
+    coordinates_line: int = 0
+    """Of a single point: where the table of its atoms begins; 0 without one."""
     stress: Floats | None = None
     """As CP2K prints it, positive under pressure, without the atoms' motion [eV/Å³], (3, 3)."""
 
@@ -109,6 +111,7 @@ class _Reader:
         self._stress_rows: list[list[float]] = []
         self._stress_factor = 1.0
         self._optimization_step: int | None = None
+        self._coordinates_line = 0
 
     def take(self, number: int, line: str) -> None:
         """Take a line that may matter."""
@@ -117,6 +120,7 @@ class _Reader:
                 self._pending[-1].forces_line = number
             return
         if "ATOMIC COORDINATES IN" in line:
+            self._coordinates_line = number
             self.log.coordinates_line = self.log.coordinates_line or number
             return
         if "SCF run NOT converged" in line:
@@ -137,8 +141,9 @@ class _Reader:
             self._emit_last(self._optimization_step)
         elif self._initial is not None:
             self._initial.step = 0
-        elif self._pending and not self.log.calculations:
+        elif self._pending and all(c.step is None for c in self.log.calculations):
             self._emit_last(None)
+            self.log.calculations[-1].coordinates_line = self._coordinates_line
         self._pending, self._initial, self._optimization_step = [], None, None
 
     # --- calculations -----------------------------------------------------------------------------
@@ -192,6 +197,7 @@ class _Reader:
 
     def started(self, match: re.Match[str]) -> None:
         self.finish()
+        self._coordinates_line = 0
         self.log.started = self.log.started or match[1]
 
     # --- cells ------------------------------------------------------------------------------------

@@ -144,18 +144,18 @@ def _first_head(file: Path) -> int:
         return next((number for number, line in enumerate(stream, 1) if _HEAD.match(line)), 1)
 
 
-def read_coordinates(log: Log) -> tuple[list[bytes], Floats]:
-    """Labels (N,) and positions (N, 3) [Å] that a run starts from, as its log has them.
+def read_coordinates(path: Path, head: int) -> tuple[list[bytes], Floats]:
+    """Labels (N,) and positions (N, 3) [Å] in a log, of the table that begins at line `head`.
 
     Raises InputError for a table that cannot be read.
     """
     labels, positions, factor = list[bytes](), list[list[float]](), 1.0
-    with open_binary(log.path) as stream:
+    with open_binary(path) as stream:
         for number, line in enumerate(stream, 1):
             tokens = line.split()
-            if number == log.coordinates_line:
-                factor = unit_factor(tokens[-1].decode(), LENGTH, log.path, number)
-            if number <= log.coordinates_line or not (positions or _ROW.match(line)):
+            if number == head:
+                factor = unit_factor(tokens[-1].decode(), LENGTH, path, number)
+            if number <= head or not (positions or _ROW.match(line)):
                 continue
             if not _ROW.match(line):
                 break
@@ -167,7 +167,7 @@ def read_coordinates(log: Log) -> tuple[list[bytes], Floats]:
                 row = []
             if len(row) != 3:
                 text = line.decode("utf-8", "replace").strip()
-                raise InputError(f"expected an atom's position, found '{text}'", log.path, number)
+                raise InputError(f"expected an atom's position, found '{text}'", path, number)
             labels.append(tokens[2])
             positions.append(row)
     return labels, factor * np.array(positions)

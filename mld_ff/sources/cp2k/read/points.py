@@ -53,8 +53,8 @@ class Point:
     def coordinates(self) -> Coordinates:
         """Labels (N,) and positions (N, 3) [Å]. Raises InputError where neither log nor input has
         them."""
-        if self.log.coordinates_line:
-            return read_coordinates(self.log)
+        if self.calculation.coordinates_line:
+            return read_coordinates(self.log.path, self.calculation.coordinates_line)
         found = None if self.input is None else coordinates_of_input(self.input)
         if found is None:
             raise InputError(
@@ -98,18 +98,18 @@ def _points_in(place: Path) -> Iterator[Point]:
         cell = _settings_of(given).cell
         if not done or (cell is None and log.cell is None):
             continue
-        last = done[-1]
-        table = None
-        if last.forces_line:
-            table = Table(log.path, last.forces_line, 0, last.energy)
-        elif len(logs) == 1 and tables:
-            table = tables[-1]
-        if log.cell is not None and (
-            cell is None or not np.allclose(cell, log.cell, atol=_PRINTED_A)
-        ):
-            cell = log.cell
-        assert cell is not None
-        yield Point(log, last, cell, table, given)
+        # runs that follow each other in one log are told apart if each prints its atoms
+        for point in done if all(c.coordinates_line for c in done) else done[-1:]:
+            table = None
+            if point.forces_line:
+                table = Table(log.path, point.forces_line, 0, point.energy)
+            elif len(logs) == len(done) == 1 and tables:
+                table = tables[-1]
+            own = log.cell if point.cell is None else point.cell
+            if cell is not None and (own is None or np.allclose(cell, own, atol=_PRINTED_A)):
+                own = cell
+            assert own is not None
+            yield Point(log, point, own, table, given)
 
 
 def _settings_of(file: Path | None) -> RunSettings:
@@ -235,7 +235,7 @@ class CP2KPoints(FileSource):
                 f"expected the {len(self._labels)} atoms of {first} in the same order, found"
                 f" {len(labels)} atoms or others; put other systems into another directory",
                 point.log.path,
-                point.log.coordinates_line or None,
+                point.calculation.coordinates_line or None,
             )
         return positions
 
@@ -249,8 +249,9 @@ def _forces(point: Point) -> Floats:
 
 def _atoms(labels: list[bytes], point: Point, notes: list[str]) -> tuple[tuple[str, ...], Floats]:
     kinds, log = _settings_of(point.input).kinds or {}, point.log
+    line = point.calculation.coordinates_line
     of = {
-        label: resolve_label(label.decode(), kinds, log.path, log.coordinates_line, notes)
+        label: resolve_label(label.decode(), kinds, log.path, line, notes)
         for label in dict.fromkeys(labels)
     }
     return tuple(of[label].element for label in labels), np.array(

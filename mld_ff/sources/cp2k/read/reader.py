@@ -22,7 +22,7 @@ from mld_ff.sources.cp2k.read.accelerations import (
     find_unit,
     unit_by_comparison,
 )
-from mld_ff.sources.cp2k.read.advice import FORCES_SECTION, REMEDIES
+from mld_ff.sources.cp2k.read.advice import REMEDIES, frames_in_log, no_forces
 from mld_ff.sources.cp2k.read.discover import RunFiles
 from mld_ff.sources.cp2k.read.formats import open_indices
 from mld_ff.sources.cp2k.read.index import FrameIndex
@@ -37,9 +37,10 @@ from mld_ff.sources.cp2k.read.runinfo import (
     read_logs,
     resolve_cell,
     with_logs,
+    with_vacuum,
 )
 from mld_ff.sources.cp2k.read.settings import RunSettings
-from mld_ff.sources.cp2k.read.stress import find_stresses
+from mld_ff.sources.cp2k.read.stress import Stresses, find_stresses
 from mld_ff.sources.cp2k.read.tables import read_energies, read_seconds, read_temperatures
 from mld_ff.sources.source import CHUNK, FileSource
 from mld_ff.sources.textfiles import sha256
@@ -72,13 +73,10 @@ class CP2KSource(FileSource):
         self._indices: dict[str, FrameIndex] = open_indices(files, self._logs, self.notes)
         if require_forces is None:
             require_forces = "forces" in self._indices
+        for role in sorted(settings.in_log - self._indices.keys()):
+            self._miss(role, required=role == "forces" and require_forces)
         if require_forces and "forces" not in self._indices:
-            raise InputError(
-                f"positions are there, but no forces ({files.project or 'PROJ'}-frc-1.xyz); CP2K"
-                f" prints them if its input has\n{FORCES_SECTION}\n(or name the file with"
-                " --file forces=FILE)",
-                files.where,
-            )
+            raise InputError(no_forces(files.project), files.where)
         self.symbols, self.masses = resolve_atoms(
             self._indices, self._settings.kinds or {}, self.notes
         )
@@ -93,21 +91,14 @@ class CP2KSource(FileSource):
         )
         unconverged = {s for s, c in self._calculations.items() if not c.converged}
         self._join: Join = join_frames(self._indices, must_join, cells, unconverged, self.notes)
-        self._cells = cells
+        self._cells = with_vacuum(cells, self._settings, self._first_positions(), self.notes)
         self._time, self._energy = self._times_and_energies()
         self._find_units()
         self._fixed = self._find_fixed()
         self._note_what_forces_hold()
         if skip_fs:
             self._skip(skip_fs)
-        self._stresses = find_stresses(
-            files.one.get("stress"),
-            self._calculations,
-            self._join.step,
-            self._is_dynamics,
-            "velocities" in self._join.wanted,
-            self.notes,
-        )
+        self._stresses = self._find_stresses()
         self.origin = self._describe()
 
     @property
@@ -196,10 +187,10 @@ class CP2KSource(FileSource):
         factor = index.own_factor or self._settings.factor(role)
         here = np.zeros_like(wanted)
         here[np.flatnonzero(wanted)[start:stop]] = True
-        for (values, line), step in zip(
-            index.frames(here), self._join.step[start:stop], strict=True
+        for frame, ((values, line), step) in enumerate(
+            zip(index.frames(here), self._join.step[start:stop], strict=True), start
         ):
-            if role == "forces" and not values.any():
+            if role == "forces" and not values.any() and not self._is_perfect_crystal(frame):
                 raise InputError(
                     f"step {step}: all forces are zero, so CP2K did not compute them; with ENSEMBLE"
                     " REFTRAJ the section &MOTION / &MD / &REFTRAJ needs EVAL ENERGY_FORCES (before"
@@ -208,6 +199,31 @@ class CP2KSource(FileSource):
                     line or None,
                 )
             yield values * factor
+
+    def _miss(self, role: str, required: bool) -> None:
+        """Say where what stands in the log is to be had from. Raises InputError if required."""
+        log = next((log.path.name for log in self._logs), "LOG")
+        n_atoms = self._indices["positions"].n_atoms
+        told = frames_in_log(role, n_atoms, log, self._files.project)
+        if required:
+            raise InputError(told, self._files.where)
+        self.notes.append(f"{told[0].upper()}{told[1:]}.")
+
+    def _first_positions(self) -> Floats:
+        """[Å], (N, 3)."""
+        factor = self._indices["positions"].own_factor or self._settings.factor("positions")
+        return np.asarray(self._raw("positions", 0, 1)[0] * factor)
+
+    def _find_stresses(self) -> Stresses | None:
+        if self._settings.vacuum_along:  # there is no volume that it could be of
+            return None
+        table, has_velocities = self._files.one.get("stress"), "velocities" in self._join.wanted
+        found = (self._calculations, self._join.step, self._is_dynamics, has_velocities)
+        return find_stresses(table, *found, self.notes)
+
+    def _is_perfect_crystal(self, frame: int) -> bool:
+        """Whether forces vanish by symmetry: where a run begins, and only there."""
+        return frame == 0 and self.n_frames > 1 and bool(self._raw("forces", 1, 2).any())
 
     def _raw(self, role: str, start: int, stop: int) -> Floats:
         """Frames in the unit of the file, (F, N, 3)."""

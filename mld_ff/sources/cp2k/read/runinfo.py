@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,10 @@ from mld_ff.sources.cp2k.read.log import Calculation, Log, read_log
 from mld_ff.sources.cp2k.read.settings import RunSettings, cell_varies, read_settings
 from mld_ff.sources.cp2k.read.tables import read_cells
 from mld_ff.trajectory import Floats, Ints
+
+VACUUM_A = 12.4
+"""Between images in directions that are not periodic: twice the longest cutoff that a fit chooses,
+as engines know periodic cells only."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,23 @@ class Cells:
         if self.step is None:
             return np.repeat(self.cell, len(steps), axis=0)
         return self.cell[np.searchsorted(self.step, steps)]
+
+
+def with_vacuum(cells: Cells, settings: RunSettings, positions: Floats, notes: list[str]) -> Cells:
+    """So wide in directions that are not periodic that atoms at these positions (N, 3) [Å] do not
+    feel their images."""
+    if not settings.vacuum_along:
+        return cells
+    cell = cells.cell.copy()
+    place, length = positions @ np.linalg.inv(cell[0]), np.linalg.norm(cell[0], axis=1)
+    for k in settings.vacuum_along:
+        cell[:, k] *= max(np.ptp(place[:, k]) + VACUUM_A / length[k], 1.0)
+    widths = " × ".join(f"{width:.1f}" for width in np.linalg.norm(cell[0], axis=1))
+    notes.append(
+        f"The input says PERIODIC {settings.periodic}; engines know periodic cells only: the frames"
+        f" are given with one of {widths} Å, where no image is felt."
+    )
+    return replace(cells, cell=cell)
 
 
 def read_logs(files: RunFiles) -> list[Log]:
@@ -78,11 +99,6 @@ def find_settings(files: RunFiles, logs: Sequence[Log], notes: list[str]) -> Run
     merged = settings[0] if settings else RunSettings()
     if "restart" in files.one:
         merged = merged.filled_from(read_settings(files.one["restart"]))
-    if merged.periodic not in (None, "XYZ"):
-        notes.append(
-            f"The input says PERIODIC {merged.periodic}; the frames are given with their cell all"
-            " the same."
-        )
     return merged
 
 

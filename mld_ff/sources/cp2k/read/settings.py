@@ -32,6 +32,8 @@ _PRINTED: dict[str, tuple[str, str, Quantity]] = {
     "forces": ("FORCES", "hartree*bohr^-1", FORCE),
     "velocities": ("VELOCITIES", "bohr*au_t^-1", VELOCITY),
 }
+_STD_OUT = "__STD_OUT__"
+"""A FILENAME that stands for the log."""
 _OPTIMIZATIONS = ("GEO_OPT", "GEOMETRY_OPTIMIZATION", "CELL_OPT")
 _CONSTRAINTS = ("COLLECTIVE", "HBONDS", "G3X3", "G4X6", "VIRTUAL_SITE")
 _VARIABLE_CELL = ("NPT", "NPE", "MSST", "HYDROSTATICSHOCK")
@@ -55,6 +57,8 @@ class RunSettings:
     project: str | None = None
     printed_as: frozenset[str] = frozenset()
     """What the names of printed files begin with in place of the project (FILENAME)."""
+    in_log: frozenset[str] = frozenset()
+    """What is printed into the log (FILENAME __STD_OUT__): positions, forces, velocities."""
     run_type: str | None = None
     """In upper case, as the ensemble."""
     ensemble: str | None = None
@@ -75,6 +79,13 @@ class RunSettings:
     """What adds to the forces that the method gives."""
     constraints: tuple[str, ...] = ()
     """What keeps distances and other coordinates from moving, fixed atoms apart."""
+
+    @property
+    def vacuum_along(self) -> tuple[int, ...]:
+        """Which of the cell's vectors are none of a periodic direction."""
+        if self.periodic is None:
+            return ()
+        return tuple(k for k, axis in enumerate("XYZ") if axis not in self.periodic)
 
     @property
     def is_optimization(self) -> bool:
@@ -113,6 +124,7 @@ def read_settings(path: Path) -> RunSettings:
     return RunSettings(
         project=Path(project).name if project else None,
         printed_as=_printed_as(root, project),
+        in_log=_in_log(root),
         run_type=_upper(root.get("GLOBAL", "RUN_TYPE|PROGRAM_RUN_TYPE")),
         ensemble=_upper(root.get("MOTION", "MD", "ENSEMBLE")),
         timestep=_number(root.get("MOTION", "MD", "TIMESTEP"), TIME, "fs"),
@@ -138,6 +150,14 @@ def _printed_as(root: Section, project: str | None) -> frozenset[str]:
             whole = "/" in name or not project
             names.add(Path(name).name if whole else f"{Path(project or '').name}-{name}")
     return frozenset(names)
+
+
+def _in_log(root: Section) -> frozenset[str]:
+    names = {
+        role: _text(root.get("MOTION", "PRINT", section, "FILENAME"))
+        for role, (section, *_) in _PRINTED.items()
+    }
+    return frozenset(role for role, name in names.items() if name and name.upper() == _STD_OUT)
 
 
 def _biases(root: Section) -> tuple[str, ...]:

@@ -59,6 +59,13 @@ def find_stresses(
     if not np.isin(steps, table_steps).all():
         notes.append(f"{file.name}: left out, it does not have every frame.")
         return None
+    if not table.any():
+        notes.append(
+            f"{file.name}: left out, it holds nothing but zeros. CP2K computes the stress if"
+            " &FORCE_EVAL has STRESS_TENSOR ANALYTICAL; of given frames (ENSEMBLE REFTRAJ) only the"
+            " log has it, with &FORCE_EVAL / &PRINT / &STRESS_TENSOR."
+        )
+        return None
     if moves and not has_velocities:
         notes.append(
             f"{file.name}: left out, for the motion of the atoms is part of the stress in it, and"
