@@ -19,6 +19,26 @@ Ints = NDArray[np.int64]
 _PER_FRAME = ("positions", "cell", "time", "step", "forces", "velocities", "energy", "stress")
 
 
+@dataclass(frozen=True)
+class PrintedDipole:
+    """The dipole of the box that a source's program printed, at times of its own.
+
+    Only changes mean something: a periodic box has a dipole up to multiples of its vectors.
+    """
+
+    time: Floats
+    """[fs], (D,)."""
+    dipole: Floats
+    """[e Å], (D, 3), without jumps by those multiples."""
+
+    @property
+    def stride_fs(self) -> float | None:
+        """Between two of them; None where they are not equally far apart."""
+        gaps = np.diff(self.time)
+        even = len(gaps) > 0 and gaps.min() > 0 and np.allclose(gaps, gaps.mean(), rtol=1e-3)
+        return float(gaps.mean()) if even else None
+
+
 class FrameSource(Protocol):
     """Frames of one system: a Trajectory in memory, or files that are read piece by piece.
 
@@ -55,6 +75,10 @@ class FrameSource(Protocol):
         """Kinetic temperature [K] of every frame (F,) by the source's own account, which may know
         it of frames without velocities.
         """
+
+    @property
+    def printed_dipole(self) -> PrintedDipole | None:
+        """Of the electrons too, where the source's program printed it."""
 
     def chunks(
         self, size: int = ..., start: int = ..., stop: int | None = ...
@@ -110,6 +134,10 @@ class Trajectory:
 
     @property
     def logged_temperature(self) -> None:
+        return None
+
+    @property
+    def printed_dipole(self) -> None:
         return None
 
     @property

@@ -173,7 +173,7 @@ class Basis:
                 "charges come beside channels, not beside a collective loss: ask for one of the two"
             )
         if self.charges not in (OF_SALTS, NONE, *LEARNED):
-            parse_charges(self.charges)
+            parse_charges(self.charges, *LEARNED, NONE, OF_SALTS)
 
     def _check_densities(self) -> None:
         cutoff_A, spacing_A = self.collective_cutoff_A, self.collective_spacing_A

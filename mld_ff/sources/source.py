@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mld_ff.origin import Origin
-from mld_ff.trajectory import Floats, Trajectory, concatenate
+from mld_ff.trajectory import Floats, PrintedDipole, Trajectory, concatenate
 
 CHUNK = 64
 """Frames that are in memory at a time."""
@@ -52,6 +52,11 @@ class FileSource(ABC):
         """Kinetic temperature [K] of every frame (F,) by the source's own account; None without
         one.
         """
+        return None
+
+    @property
+    def printed_dipole(self) -> PrintedDipole | None:
+        """Dipole of the box by the source's program; None without one."""
         return None
 
     def read(self) -> Trajectory:

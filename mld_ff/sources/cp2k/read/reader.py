@@ -23,6 +23,7 @@ from mld_ff.sources.cp2k.read.accelerations import (
     unit_by_comparison,
 )
 from mld_ff.sources.cp2k.read.advice import FORCES_SECTION, REMEDIES
+from mld_ff.sources.cp2k.read.dipoles import find_dipoles
 from mld_ff.sources.cp2k.read.discover import RunFiles
 from mld_ff.sources.cp2k.read.formats import open_indices
 from mld_ff.sources.cp2k.read.index import FrameIndex
@@ -43,7 +44,7 @@ from mld_ff.sources.cp2k.read.stress import find_stresses
 from mld_ff.sources.cp2k.read.tables import read_energies, read_seconds, read_temperatures
 from mld_ff.sources.source import CHUNK, FileSource
 from mld_ff.sources.textfiles import sha256
-from mld_ff.trajectory import Floats, Ints, Trajectory, half_width
+from mld_ff.trajectory import Floats, Ints, PrintedDipole, Trajectory, half_width
 from mld_ff.units import HARTREE_TO_EV
 
 _CP2K_TIMESTEP = 0.5
@@ -134,6 +135,13 @@ class CP2KSource(FileSource):
         steps, values = read_temperatures(self._files.one["energies"])
         of_frames = _filled(np.full(self.n_frames, np.nan), self._join.step, steps, values)
         return of_frames if np.isfinite(of_frames).all() else None
+
+    @cached_property
+    def printed_dipole(self) -> PrintedDipole | None:
+        """By FORCE_EVAL / DFT / PRINT / MOMENTS or FORCE_EVAL / MM / PRINT / DIPOLE."""
+        steps, cell = self._join.step, self._cells.at(self._join.step[:1])[0]
+        told = (self._files.dipoles, self._calculations)
+        return find_dipoles(*told, steps, self._time, cell, self.notes)
 
     @cached_property
     def half_width(self) -> float:
