@@ -48,11 +48,19 @@ for i, j in pairs:
 for force in bonded.values():
     sys.addForce(force)
 
+
+def surroundings(atom, origin, bonds=2):
+    others = [k for k in data.bondedToAtom[atom] if k != origin] if bonds else []
+    each = sorted(surroundings(k, atom, bonds - 1) for k in others)
+    return symbols[atom] + (f"({''.join(each)})" if each else "")
+
+
 if CHARGES:
     charged = openmm.NonbondedForce()
     charged.setName("charge")
-    for symbol in symbols:
-        charge, cutoff, tolerance, group = CHARGES[symbol]
+    for atom, symbol in enumerate(symbols):
+        own = CHARGES.get(symbol) or CHARGES[surroundings(atom, atom)]
+        charge, cutoff, tolerance, group = own
         charged.addParticle(charge, 1.0, 0.0)
     for i, j in pairs:
         charged.addException(i, j, 0.0, 1.0, 0.0)

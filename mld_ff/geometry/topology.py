@@ -44,6 +44,8 @@ nothing: their covalent radii reach the first shell of a solution.
 """
 BROKEN_FACTOR = 1.6
 """A bond is reported as broken beyond this multiple of the sum of the covalent radii."""
+TYPE_BONDS = 2
+"""So many bonds around it make the type of an atom."""
 MAX_BONDS_APART = 3
 
 
@@ -98,6 +100,18 @@ class Topology:
             partners[i].append(int(j))
             partners[j].append(int(i))
         return partners
+
+    @cached_property
+    def atom_types(self) -> tuple[str, ...]:
+        """Element of every atom (N,) and, in brackets, its neighbours in alphabetical order, each
+        with its own: `O(HH)` and `H(O(H))` in water, `H(C(HHO))` and `H(O(C))` in methanol.
+        """
+        return tuple(self._surroundings(i, i, TYPE_BONDS) for i in range(self.n_atoms))
+
+    def _surroundings(self, atom: int, origin: int, bonds: int) -> str:
+        others = [k for k in self.neighbours[atom] if k != origin] if bonds else []
+        each = sorted(self._surroundings(k, atom, bonds - 1) for k in others)
+        return self.symbols[atom] + (f"({''.join(each)})" if each else "")
 
     @cached_property
     def molecule_index(self) -> Ints:

@@ -271,23 +271,32 @@ class Basis:
         salt = single and len(topology.species) > 1
         return LEARN if salt and self.kind == DEFAULT_KIND and not self.collective else NONE
 
-    def charge_term(self, topology: Topology, half_width_A: float) -> ChargeTerm | None:
-        """The term of charges, zero where they are to be learned; None without. Raises InputError
-        unless given ones are those of the species."""
-        asked = self.charges_of(topology)
+    def charge_term(self, topologies: Sequence[Topology], half_width_A: float) -> ChargeTerm | None:
+        """The term of charges, zero where they are to be learned; None without.
+
+        They are those of elements, or of types of atoms where an element has several, as in
+        methanol, or in a mixture. Raises InputError unless given ones are those of either.
+        """
+        asked, species = self.charges_of(topologies[0]), topologies[0].species
         if asked == NONE:
             return None
-        species = topology.species
-        given = dict.fromkeys(species, 0.0) if asked in LEARNED else parse_charges(asked)
-        if {*given} != {*species}:
+        types = tuple(sorted({t for topology in topologies for t in topology.atom_types}))
+        several = len(types) > len(species)
+        if asked in LEARNED:
+            given = dict.fromkeys(types if several else species, 0.0)
+        elif (given := parse_charges(asked)).keys() not in ({*species}, {*types}):
+            either = f" or {', '.join(types)}" if several else ""
             raise InputError(
-                f"charges of {', '.join(given)} are given; the system holds {', '.join(species)}"
+                f"charges of {', '.join(given)} are given; the system holds"
+                f" {', '.join(species)}{either}"
             )
+        of_types = given.keys() != {*species}
         return ChargeTerm(
             name="charge",
             species=species,
-            coefficients=tuple(given[s] for s in species),
-            cutoff_A=self.pair_cutoff(topology, half_width_A),
+            coefficients=tuple(given[owner] for owner in (types if of_types else species)),
+            cutoff_A=self.pair_cutoff(topologies[0], half_width_A),
+            atom_types=types if of_types else (),
         )
 
     @property

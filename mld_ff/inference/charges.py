@@ -13,7 +13,7 @@ from mld_ff.inference.collective import CollectiveFit
 from mld_ff.inference.design import ChargeForm
 from mld_ff.inference.ladder import errors_of_pairs
 from mld_ff.inference.problem import jackknife_error
-from mld_ff.loss.charges import ChargeTerm
+from mld_ff.loss.charges import ChargeTerm, element_of
 from mld_ff.loss.provenance import ErrorsTold, Provenance
 from mld_ff.trajectory import Floats
 
@@ -54,7 +54,7 @@ class Charges:
         errors = jackknife_error(each * np.sign(each @ best)[:, None]) if len(each) else ()
         return replace(
             self.form.term,
-            coefficients=tuple((best * _sign(self.form.term.species, best) + 0.0).tolist()),
+            coefficients=tuple((best * _sign(self.form.term.owners, best) + 0.0).tolist()),
             coefficient_errors=tuple(float(e) for e in errors),
         )
 
@@ -65,7 +65,7 @@ class Charges:
         return {
             "charges_e": term.charges_e,
             "charges": {
-                "errors_e": dict(zip(term.species, term.coefficient_errors, strict=False)),
+                "errors_e": dict(zip(term.owners, term.coefficient_errors, strict=False)),
                 "given": given,
                 "free_numbers": self.form.directions.shape[1],
                 "determined": given or self._sure,
@@ -101,6 +101,7 @@ class Charges:
         return problem.errors(problem.coefficients(problem.minimised(numbers).refit))
 
 
-def _sign(species: Sequence[str], charges: Floats) -> float:
-    negative = next((s for s in MOST_NEGATIVE if s in species), species[0])
-    return -1.0 if charges[species.index(negative)] > 0 else 1.0
+def _sign(owners: Sequence[str], charges: Floats) -> float:
+    elements = np.array([element_of(owner) for owner in owners])
+    negative = next((s for s in MOST_NEGATIVE if s in elements), elements[0])
+    return -1.0 if charges[elements == negative].sum() > 0 else 1.0

@@ -15,7 +15,7 @@ from mld_ff.errors import InputError
 from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology
 from mld_ff.inference.normal_equations import Indices
-from mld_ff.loss.charges import ChargeTerm, of_species, product_forces
+from mld_ff.loss.charges import ChargeTerm, ownership, product_forces
 from mld_ff.loss.densities import DensityTerm, NeighbourSums, summed
 from mld_ff.loss.terms import PairTerm
 from mld_ff.trajectory import Floats
@@ -128,10 +128,10 @@ class DensityForm(Form):
 
 @dataclass
 class ChargeForm(Form):
-    """Of charges: Σ_{a≤b} B_ab of ½ Σ 1/r over the atoms of species a and b.
+    """Of charges: Σ_{a≤b} B_ab of ½ Σ 1/r over the atoms of owners a and b.
 
-    Its one channel has the charges of the species as coefficients, and the sign +. What stands for
-    a sum is whether an atom is of a species.
+    Its one channel has the charges of species or types of atoms as coefficients, and the sign +.
+    What stands for a sum is whether an atom is one of them.
     """
 
     term: ChargeTerm
@@ -143,9 +143,9 @@ class ChargeForm(Form):
     def of(cls, term: ChargeTerm, topologies: Sequence[Topology], molecules: bool = False) -> Self:
         """Without any block; for systems that the charges have to leave neutral, and, if wanted,
         all of their molecules but single atoms. Raises InputError if none but zero do."""
-        n, counts = len(term.species), []
+        n, counts = len(term.owners), []
         for topology in topologies:
-            own = of_species(term, topology)
+            own = ownership(term, topology)
             counts.append(own.sum(axis=0))
             kinds = [atoms for atoms in topology.kinds if molecules and len(atoms) > 1]
             counts += [own[atoms].sum(axis=0) for atoms in kinds]
@@ -154,7 +154,7 @@ class ChargeForm(Form):
         neutral = null_space(np.array(counts))
         if not neutral.size:
             raise InputError(
-                f"no charges of {', '.join(term.species)} but zero leave everything neutral that"
+                f"no charges of {', '.join(term.owners)} but zero leave everything neutral that"
                 " has to be: use --charges none"
             )
         return cls(term, np.zeros(n), np.zeros((0, n, n)), np.zeros(0), neutral)
@@ -174,7 +174,7 @@ class ChargeForm(Form):
         return self.neutral[:, :0] if self.given.any() else self.neutral
 
     def features(self, system: System) -> tuple[Floats, Floats]:
-        own = of_species(self.term, system.topology)
+        own = ownership(self.term, system.topology)
         return product_forces(self.term, system), own[:, :, None]
 
 

@@ -50,7 +50,7 @@ def blank_forms(dataset: Dataset, basis: Basis) -> list[Form]:
         for term in basis.sums(seen, dataset.half_width):
             forms.append(DensityForm.of(term, _means(term, seen, dataset)))
     topologies = dataset.topologies
-    charges = basis.charge_term(topologies[0], dataset.half_width)
+    charges = basis.charge_term(topologies, dataset.half_width)
     if charges is None:
         return forms
     molecules = basis.charges_of(topologies[0]) == MOLECULES

@@ -27,12 +27,14 @@ would be told, 4 in 10 of them rightly."""
 
 
 def charges_of_atoms(charges_e: Mapping[str, float], topology: Topology) -> Floats:
-    """Charges (N,) [e] of a neutral box. Raises InputError for species without one, and a box that
-    is not neutral.
+    """Charges (N,) [e] of a neutral box, by element or by type of atom. Raises InputError for atoms
+    without one, and a box that is not neutral.
     """
-    if missing := [s for s in topology.species if s not in charges_e]:
+    by_element = charges_e.keys() >= {*topology.species}
+    owners = topology.symbols if by_element else topology.atom_types
+    if missing := sorted({*owners} - charges_e.keys()):
         raise InputError(f"charges are given of {', '.join(charges_e)}, none of {missing[0]}")
-    charges = np.array([charges_e[s] for s in topology.species])[topology.species_index]
+    charges = np.array([charges_e[owner] for owner in owners])
     if abs(net := float(charges.sum())) > NEUTRAL:
         raise InputError(f"with these charges the box has {net:+.4g} e; only neutral ones compare")
     return np.asarray(charges)

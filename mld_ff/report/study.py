@@ -251,8 +251,8 @@ def _different_masses(reference: Trajectory, runs: Sequence[LearnedRun]) -> str 
                 return (
                     f"{element} weighs {expected[element]:.4g} amu in the reference,"
                     f" {mass:.4g} amu in the run of {label_of(run.name)}: diffusion, density of"
-                    " states, dipoles and bonds from the same start are left out. Structure does not depend"
-                    " on masses."
+                    " states, dipoles and bonds from the same start are left out. Structure does"
+                    " not depend on masses."
                 )
     return None
 
