@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -37,6 +37,17 @@ class PrintedDipole:
         gaps = np.diff(self.time)
         even = len(gaps) > 0 and gaps.min() > 0 and np.allclose(gaps, gaps.mean(), rtol=1e-3)
         return float(gaps.mean()) if even else None
+
+
+@dataclass(frozen=True)
+class PrintedCharges:
+    """Charges of atoms by one method, that a source's program printed in so many tables."""
+
+    mean: Floats
+    """[e], (N,)."""
+    deviation: Floats
+    """[e], (N,)."""
+    tables: int
 
 
 class FrameSource(Protocol):
@@ -79,6 +90,10 @@ class FrameSource(Protocol):
     @property
     def printed_dipole(self) -> PrintedDipole | None:
         """Of the electrons too, where the source's program printed it."""
+
+    @property
+    def printed_charges(self) -> Mapping[str, PrintedCharges]:
+        """By method (`mulliken`, `hirshfeld`, …), where the source's program printed them."""
 
     def chunks(
         self, size: int = ..., start: int = ..., stop: int | None = ...
@@ -139,6 +154,10 @@ class Trajectory:
     @property
     def printed_dipole(self) -> None:
         return None
+
+    @property
+    def printed_charges(self) -> Mapping[str, PrintedCharges]:
+        return {}
 
     @property
     def n_frames(self) -> int:

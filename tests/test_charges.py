@@ -23,6 +23,7 @@ from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import neighbour_pairs
 from mld_ff.geometry.system import System
 from mld_ff.inference import Basis, fit
+from mld_ff.inference.charge_terms import charge_term
 from mld_ff.inference.design import ChargeForm
 from mld_ff.loss.charges import ChargeTerm, product_forces
 from mld_ff.loss.ewald import far, near, own, splitting
@@ -176,7 +177,7 @@ def test_given_charges(salt: Trajectory, salt_loss: AgentLoss) -> None:
 def test_atoms_of_one_element_have_charges_of_their_own() -> None:
     """... where they are bonded differently; each molecule is neutral if that is asked for."""
     topology = topology_of(liquid(["H2O"] * 6 + ["CH3OH"] * 2, CUBE))
-    term = present(Basis(charges="learn").charge_term([topology], 6.0))
+    term = present(charge_term(Basis(charges="learn"), [topology], 6.0))
     types = ("C(HHHO(H))", "H(C(HHO))", "H(O(C))", WATERS_H, "O(C(HHH)H)", "O(HH)")
     assert term.owners == term.atom_types == types
     assert term.species == ("C", "O", "H")
@@ -186,12 +187,12 @@ def test_atoms_of_one_element_have_charges_of_their_own() -> None:
     assert box.shape == (6, 5) and each.shape == (6, 4)
     assert np.abs(np.array([0, 0, 0, 2, 0, 1]) @ each).max() < 1e-12
     water = topology_of(liquid(["H2O"] * 6, CUBE))
-    assert present(Basis(charges="learn").charge_term([water], 6.0)).owners == ("O", "H")
+    assert present(charge_term(Basis(charges="learn"), [water], 6.0)).owners == ("O", "H")
     given = "O(HH)=-0.8,H(O(H))=0.4,O(C(HHH)H)=-0.6,H(O(C))=0.4,C(HHHO(H))=0.2,H(C(HHO))=0"
-    term = present(Basis(charges=given).charge_term([topology], 6.0))
+    term = present(charge_term(Basis(charges=given), [topology], 6.0))
     assert term.of_atoms(topology)[:3] == pytest.approx([-0.8, 0.4, 0.4])
     with pytest.raises(InputError, match=r"the system holds C, O, H or C\(HHHO\(H\)\), H\(C\(HHO"):
-        Basis(charges="O(HH)=-0.8,H=0.4").charge_term([topology], 6.0)
+        charge_term(Basis(charges="O(HH)=-0.8,H=0.4"), [topology], 6.0)
 
 
 def test_a_model_file_holds_types_of_atoms(tmp_path: Path) -> None:
@@ -232,8 +233,8 @@ def test_what_are_no_charges(text: str) -> None:
     with pytest.raises(InputError) as caught:
         Basis(charges=text)
     assert str(caught.value) == (
-        "charges are learn, molecules, none, salts, or one for each element, as Na=1,Cl=-1;"
-        f" found {text!r}"
+        "charges are learn, molecules, none, salts, mulliken, hirshfeld, lowdin, resp, or one for"
+        f" each element, as Na=1,Cl=-1; found {text!r}"
     )
 
 

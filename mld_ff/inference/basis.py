@@ -13,9 +13,8 @@ from mld_ff.geometry.harmonics import ORDERS
 from mld_ff.geometry.histogram import Histogram
 from mld_ff.geometry.pairs import BIN_A, default_cutoff, minimum_image
 from mld_ff.geometry.topology import Path, Topology, TopologyKind
-from mld_ff.inference.words import AUTO, LEARN, LEARNED, NONE, OF_SALTS, parse_charges
+from mld_ff.inference.words import AUTO, LEARN, LEARNED, NONE, OF_SALTS, PRINTED, parse_charges
 from mld_ff.loss.bonds import BondTerm
-from mld_ff.loss.charges import ChargeTerm
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.limits import CUTOFFS_A, HIGHEST_POWER
 from mld_ff.loss.model import KINDS
@@ -122,10 +121,11 @@ class Basis:
     `accuracy` says.
     """
     charges: str = OF_SALTS
-    """Charges that act at all distances, one for each element: learn, none, or given ones, as
-    Na=1,Cl=-1. molecules learns those that leave every molecule of several atoms neutral by itself,
-    so that the model runs in other mixtures. salts learns them for splines of single atoms of
-    several elements only (molten NaCl errs by 2 instead of 90 meV/Å).
+    """Charges that act at all distances, one for each element, or each type of atom where an
+    element is bonded in several ways: learn, none, given ones, as Na=1,Cl=-1, or those of CP2K's
+    log: mulliken, hirshfeld, lowdin, resp. molecules learns those that leave every molecule of
+    several atoms neutral by itself, so that the model runs in other mixtures. salts learns them for
+    splines of single atoms of several elements only (molten NaCl errs by 2 instead of 90 meV/Å).
     """
 
     def __post_init__(self) -> None:
@@ -172,8 +172,8 @@ class Basis:
             raise InputError(
                 "charges come beside channels, not beside a collective loss: ask for one of the two"
             )
-        if self.charges not in (OF_SALTS, NONE, *LEARNED):
-            parse_charges(self.charges, *LEARNED, NONE, OF_SALTS)
+        if self.charges not in (OF_SALTS, NONE, *LEARNED, *PRINTED):
+            parse_charges(self.charges, *LEARNED, NONE, OF_SALTS, *PRINTED)
 
     def _check_densities(self) -> None:
         cutoff_A, spacing_A = self.collective_cutoff_A, self.collective_spacing_A
@@ -270,34 +270,6 @@ class Basis:
         single = not len(topology.bonds) and not topology.no_molecules
         salt = single and len(topology.species) > 1
         return LEARN if salt and self.kind == DEFAULT_KIND and not self.collective else NONE
-
-    def charge_term(self, topologies: Sequence[Topology], half_width_A: float) -> ChargeTerm | None:
-        """The term of charges, zero where they are to be learned; None without.
-
-        They are those of elements, or of types of atoms where an element has several, as in
-        methanol, or in a mixture. Raises InputError unless given ones are those of either.
-        """
-        asked, species = self.charges_of(topologies[0]), topologies[0].species
-        if asked == NONE:
-            return None
-        types = tuple(sorted({t for topology in topologies for t in topology.atom_types}))
-        several = len(types) > len(species)
-        if asked in LEARNED:
-            given = dict.fromkeys(types if several else species, 0.0)
-        elif (given := parse_charges(asked)).keys() not in ({*species}, {*types}):
-            either = f" or {', '.join(types)}" if several else ""
-            raise InputError(
-                f"charges of {', '.join(given)} are given; the system holds"
-                f" {', '.join(species)}{either}"
-            )
-        of_types = given.keys() != {*species}
-        return ChargeTerm(
-            name="charge",
-            species=species,
-            coefficients=tuple(given[owner] for owner in (types if of_types else species)),
-            cutoff_A=self.pair_cutoff(topologies[0], half_width_A),
-            atom_types=types if of_types else (),
-        )
 
     @property
     def channel_numbers(self) -> tuple[int, ...]:

@@ -141,22 +141,11 @@ class ChargeForm(Form):
 
     @classmethod
     def of(cls, term: ChargeTerm, topologies: Sequence[Topology], molecules: bool = False) -> Self:
-        """Without any block; for systems that the charges have to leave neutral, and, if wanted,
-        all of their molecules but single atoms. Raises InputError if none but zero do."""
-        n, counts = len(term.owners), []
+        """Without any block. Raises InputError as `neutral_directions`."""
+        n, neutral = len(term.owners), neutral_directions(term, topologies, molecules)
         for topology in topologies:
-            own = ownership(term, topology)
-            counts.append(own.sum(axis=0))
-            kinds = [atoms for atoms in topology.kinds if molecules and len(atoms) > 1]
-            counts += [own[atoms].sum(axis=0) for atoms in kinds]
             if any(term.coefficients):
                 term.of_atoms(topology)
-        neutral = null_space(np.array(counts))
-        if not neutral.size:
-            raise InputError(
-                f"no charges of {', '.join(term.owners)} but zero leave everything neutral that"
-                " has to be: use --charges none"
-            )
         return cls(term, np.zeros(n), np.zeros((0, n, n)), np.zeros(0), neutral)
 
     @property
@@ -176,6 +165,27 @@ class ChargeForm(Form):
     def features(self, system: System) -> tuple[Floats, Floats]:
         own = ownership(self.term, system.topology)
         return product_forces(self.term, system), own[:, :, None]
+
+
+def neutral_directions(
+    term: ChargeTerm, topologies: Sequence[Topology], molecules: bool = False
+) -> Floats:
+    """Charges (A, D) that leave systems neutral and, if wanted, all of their molecules but single
+    atoms, at right angles. Raises InputError if none but zero do.
+    """
+    counts = []
+    for topology in topologies:
+        own = ownership(term, topology)
+        counts.append(own.sum(axis=0))
+        kinds = [atoms for atoms in topology.kinds if molecules and len(atoms) > 1]
+        counts += [own[atoms].sum(axis=0) for atoms in kinds]
+    neutral = null_space(np.array(counts))
+    if not neutral.size:
+        raise InputError(
+            f"no charges of {', '.join(term.owners)} but zero leave everything neutral that has to"
+            " be: use --charges none"
+        )
+    return np.asarray(neutral)
 
 
 def molecules_matrix(system: System) -> csr_array:

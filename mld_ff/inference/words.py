@@ -8,6 +8,8 @@ from mld_ff.loss.charges import LARGEST_CHARGE
 AUTO = -1
 NONE, LEARN, MOLECULES, OF_SALTS = "none", "learn", "molecules", "salts"
 """What may be asked for in place of charges."""
+PRINTED = ("mulliken", "hirshfeld", "lowdin", "resp")
+"""Charges that the reference's program printed."""
 LEARNED = (LEARN, MOLECULES)
 
 

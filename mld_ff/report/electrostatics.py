@@ -135,10 +135,11 @@ def _add_dielectric(comparison: Comparison, charged: Mapping[str, _Charged]) -> 
         comparison.statistics.setdefault(name, {})["dielectric_constant"] = found.constant
         if not found.is_told:
             comparison.notes.append(
-                f"{subject(name).capitalize()} is too short for a dielectric constant:"
-                f" {found.length_ps:.3g} ps are {found.length_ps / found.memory_ps:.2g} correlation"
-                f" times of the box's dipole ({found.memory_ps:.2g} ps, rather too few where a run"
-                f" is short), and {FEWEST_MEMORIES:.0f} are needed for an error of 15 %."
+                f"{subject(name)[0].upper()}{subject(name)[1:]} is too short for a dielectric"
+                f" constant: {found.length_ps:.3g} ps are {found.length_ps / found.memory_ps:.2g}"
+                " times that which the correlation of the box's dipole takes to vanish"
+                f" ({found.memory_ps:.2g} ps, more in a longer run), and {FEWEST_MEMORIES:.0f} are"
+                " needed for an error of 15 %."
             )
         time_ps = (c.frames.time - c.frames.time[0]) * FS_TO_PS
         k, constant = so_far(c.dipole, c.volume_A3, c.temperature_K)

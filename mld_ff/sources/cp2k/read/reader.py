@@ -4,7 +4,7 @@ every frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
@@ -30,6 +30,7 @@ from mld_ff.sources.cp2k.read.index import FrameIndex
 from mld_ff.sources.cp2k.read.join import Join, join_frames
 from mld_ff.sources.cp2k.read.kinds import resolve_atoms
 from mld_ff.sources.cp2k.read.logtables import force_tables, tables_of_logs
+from mld_ff.sources.cp2k.read.populations import read_charges
 from mld_ff.sources.cp2k.read.runinfo import (
     calculations_by_step,
     cp2k_version,
@@ -44,7 +45,7 @@ from mld_ff.sources.cp2k.read.stress import find_stresses
 from mld_ff.sources.cp2k.read.tables import read_energies, read_seconds, read_temperatures
 from mld_ff.sources.source import CHUNK, FileSource
 from mld_ff.sources.textfiles import sha256
-from mld_ff.trajectory import Floats, Ints, PrintedDipole, Trajectory, half_width
+from mld_ff.trajectory import Floats, Ints, PrintedCharges, PrintedDipole, Trajectory, half_width
 from mld_ff.units import HARTREE_TO_EV
 
 _CP2K_TIMESTEP = 0.5
@@ -142,6 +143,11 @@ class CP2KSource(FileSource):
         steps, cell = self._join.step, self._cells.at(self._join.step[:1])[0]
         told = (self._files.dipoles, self._calculations)
         return find_dipoles(*told, steps, self._time, cell, self.notes)
+
+    @cached_property
+    def printed_charges(self) -> Mapping[str, PrintedCharges]:
+        """By the logs."""
+        return read_charges([log.path for log in self._logs], len(self.symbols))
 
     @cached_property
     def half_width(self) -> float:
