@@ -265,6 +265,18 @@ def test_the_command_tells_charges(tmp_path: Path) -> None:
     assert AgentLoss.load(tmp_path / "m.json").charges is not None
 
 
+def test_a_vacuum_is_told_of() -> None:
+    """Of a slab, and only where there are charges."""
+    frame = liquid(["H2O"] * 8, CUBE)
+    loss = invent(frame, cutoff=4.8)
+    whole = topology_of(frame).whole(frame.positions, frame.cell)
+    slab = replace(frame, positions=whole, cell=frame.cell + np.diag([0, 0, 20.0]))
+    assert start_from(frame).check(charged(loss, frame)) == []
+    assert start_from(slab).check(loss) == []
+    (told,) = start_from(slab).check(charged(loss, frame))
+    assert re.match(r"there is a vacuum of 2\d Å along c, and charges act on their images", told)
+
+
 # --- engines --------------------------------------------------------------------------------------
 
 
