@@ -15,6 +15,7 @@ import numpy as np
 import openmm
 from openmm import app
 
+from mld_ff.engines.openmm.charges import FINENESS
 from mld_ff.engines.openmm.topology import openmm_topology
 from mld_ff.engines.start import Start
 from mld_ff.files import read_template
@@ -54,6 +55,7 @@ def forcefield_xml(loss: AgentLoss, start: Start, forces: Sequence[openmm.Force]
         "CHARGES": _charges(loss, forces),
     }
     lines = [f"{name} = {_table(values)}" for name, values in constants.items()]
+    lines.append(f"FINENESS = {FINENESS}")
     ET.SubElement(root, "Script").text = "\n" + "\n".join(
         [*lines, "", read_template("forcefield.py")]
     )
