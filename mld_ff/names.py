@@ -15,6 +15,8 @@ from mld_ff.errors import InputError
 
 SPECIES = re.compile(r"[A-Za-z][A-Za-z0-9_+]{0,31}")
 """An element, or a label such as O1, H_w, Na+; `-` stands between two of them."""
+ATOM_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_+()]{0,199}")
+"""An element and, in brackets, its neighbours, each with its own: O(HH), H(O(H))."""
 TERM = re.compile(r"[A-Za-z][A-Za-z0-9_+:.-]{0,199}")
 """`relation:species`, such as free:O-H or collective:O:1."""
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+*().,/-]{0,79}")
@@ -36,6 +38,16 @@ def check_species(names: Iterable[Any]) -> None:
             raise InputError(
                 f"{shown(name)} is no name of a species: expected an element, or a label of"
                 " letters, digits, _ and + such as O1, H_w or Na+"
+            )
+
+
+def check_atom_types(names: Iterable[Any]) -> None:
+    """Raise InputError unless every name is that of an atom type."""
+    for name in names:
+        if not _is(ATOM_TYPE, name):
+            raise InputError(
+                f"{shown(name)} is no atom type: expected an element and its neighbours in"
+                " brackets, such as O(HH) or H(O(H))"
             )
 
 

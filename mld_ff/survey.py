@@ -4,7 +4,7 @@ force noise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -179,6 +179,9 @@ class Inspection:
     """Whether the frames hold what PARTS names."""
     target_K: float | None = None
     """Temperature [K] that the source says its run was set to."""
+    charges_e: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    """That the source's program printed: by method, by element or type of atom, mean and deviation
+    over atoms and frames [e]."""
 
     def radial_distribution(self, name: str, width_A: float = 0.05) -> tuple[Floats, Floats]:
         """r (B,) [Å] and g(r) (B,) of a free term up to the cutoff; 1 where pairs are as dense as
@@ -214,6 +217,10 @@ class Inspection:
                 name: histogram.summary()
                 for name, histogram in survey.distances.items()
                 if histogram.n
+            },
+            "charges_e": {
+                method: {owner: {"mean": mean, "std": std} for owner, (mean, std) in each.items()}
+                for method, each in self.charges_e.items()
             },
             "net_force_eV_per_A": quality and quality.net_force,
             "force_noise_eV_per_A": quality and quality.noise,
@@ -314,4 +321,20 @@ def inspect(
         density=density,
         has=has,
         target_K=source.origin.temperature_K,
+        charges_e=_printed_charges(source, survey.topology),
     )
+
+
+def _printed_charges(
+    source: FrameSource, topology: Topology
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """By element; where one is bonded in several ways, by type of atom."""
+    several = len({*topology.atom_types}) > len(topology.species)
+    owners = np.array(topology.atom_types if several else topology.symbols)
+    told: dict[str, dict[str, tuple[float, float]]] = {}
+    for method, printed in source.printed_charges.items():
+        for owner in sorted({*owners.tolist()}):
+            mean, deviation = printed.mean[owners == owner], printed.deviation[owners == owner]
+            spread = float(np.sqrt(mean.var() + (deviation**2).mean()))
+            told.setdefault(method, {})[owner] = float(mean.mean()), spread
+    return told

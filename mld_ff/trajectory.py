@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -17,6 +17,37 @@ from mld_ff.units import AMU_A2_PER_FS2_TO_EV, KB_EV_PER_K
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _PER_FRAME = ("positions", "cell", "time", "step", "forces", "velocities", "energy", "stress")
+
+
+@dataclass(frozen=True)
+class PrintedDipole:
+    """The dipole of the box that a source's program printed, at times of its own.
+
+    Only changes mean something: a periodic box has a dipole up to multiples of its vectors.
+    """
+
+    time: Floats
+    """[fs], (D,)."""
+    dipole: Floats
+    """[e Å], (D, 3), without jumps by those multiples."""
+
+    @property
+    def stride_fs(self) -> float | None:
+        """Between two of them; None where they are not equally far apart."""
+        gaps = np.diff(self.time)
+        even = len(gaps) > 0 and gaps.min() > 0 and np.allclose(gaps, gaps.mean(), rtol=1e-3)
+        return float(gaps.mean()) if even else None
+
+
+@dataclass(frozen=True)
+class PrintedCharges:
+    """Charges of atoms by one method, that a source's program printed in so many tables."""
+
+    mean: Floats
+    """[e], (N,)."""
+    deviation: Floats
+    """[e], (N,)."""
+    tables: int
 
 
 class FrameSource(Protocol):
@@ -55,6 +86,14 @@ class FrameSource(Protocol):
         """Kinetic temperature [K] of every frame (F,) by the source's own account, which may know
         it of frames without velocities.
         """
+
+    @property
+    def printed_dipole(self) -> PrintedDipole | None:
+        """Of the electrons too, where the source's program printed it."""
+
+    @property
+    def printed_charges(self) -> Mapping[str, PrintedCharges]:
+        """By method (`mulliken`, `hirshfeld`, …), where the source's program printed them."""
 
     def chunks(
         self, size: int = ..., start: int = ..., stop: int | None = ...
@@ -111,6 +150,14 @@ class Trajectory:
     @property
     def logged_temperature(self) -> None:
         return None
+
+    @property
+    def printed_dipole(self) -> None:
+        return None
+
+    @property
+    def printed_charges(self) -> Mapping[str, PrintedCharges]:
+        return {}
 
     @property
     def n_frames(self) -> int:

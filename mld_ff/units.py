@@ -37,5 +37,7 @@ EV_PER_A_TO_KJ_PER_MOL_PER_NM: float = EV_TO_KJ_PER_MOL / A_TO_NM
 EV_TO_MEV = 1e3
 E2_PER_A_TO_EV: float = HARTREE_TO_EV * BOHR_TO_A
 """Energy of two charges of 1 e at 1 Å."""
+DEBYE_TO_E_A: float = 1e-11 / (speed_of_light * elementary_charge)
+"""1 debye is 1e-21 C m²/s over the speed of light."""
 EV_PER_A3_TO_BAR: float = elementary_charge * 1e30 / 1e5
 AMU_PER_A3_TO_G_PER_CM3: float = atomic_mass * 1e27

@@ -1,7 +1,8 @@
 # What the tags above cannot say. ForceField.createSystem runs this at its end and lends it its
-# own variables; FREE, BONDED, UNKNOWN and CHARGES stand
-# above.
+# own variables; FREE, BONDED, UNKNOWN, CHARGES and
+# FINENESS stand above.
 import itertools
+import math
 import warnings
 from collections import Counter
 
@@ -48,11 +49,27 @@ for i, j in pairs:
 for force in bonded.values():
     sys.addForce(force)
 
+
+def surroundings(atom, origin, bonds=2):
+    others = [k for k in data.bondedToAtom[atom] if k != origin] if bonds else []
+    each = sorted(surroundings(k, atom, bonds - 1) for k in others)
+    return symbols[atom] + (f"({''.join(each)})" if each else "")
+
+
+def smooth(least):
+    rest = least
+    for prime in (2, 3, 5, 7):
+        while rest % prime == 0:
+            rest //= prime
+    return least if rest == 1 else smooth(least + 1)
+
+
 if CHARGES:
     charged = openmm.NonbondedForce()
     charged.setName("charge")
-    for symbol in symbols:
-        charge, cutoff, tolerance, group = CHARGES[symbol]
+    for atom, symbol in enumerate(symbols):
+        own = CHARGES.get(symbol) or CHARGES[surroundings(atom, atom)]
+        charge, cutoff, tolerance, group = own
         charged.addParticle(charge, 1.0, 0.0)
     for i, j in pairs:
         charged.addException(i, j, 0.0, 1.0, 0.0)
@@ -61,6 +78,11 @@ if CHARGES:
     charged.setUseDispersionCorrection(False)
     charged.setCutoffDistance(cutoff)
     charged.setEwaldErrorTolerance(tolerance)
+    if periodic:  # a grid as coarse as its errors allow, where OpenMM's takes twice the time
+        box = [math.dist(v._value, (0, 0, 0)) for v in sys.getDefaultPeriodicBoxVectors()]
+        alpha = math.sqrt(-math.log(2 * tolerance)) / cutoff
+        grid = [FINENESS * alpha * x / tolerance**0.2 for x in box]
+        charged.setPMEParameters(alpha, *(smooth(math.ceil(points)) for points in grid))
     charged.setForceGroup(group)
     sys.addForce(charged)
 

@@ -23,6 +23,8 @@ from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import neighbour_pairs
 from mld_ff.geometry.system import System
 from mld_ff.inference import Basis, fit
+from mld_ff.inference.charge_terms import charge_term
+from mld_ff.inference.design import ChargeForm
 from mld_ff.loss.charges import ChargeTerm, product_features
 from mld_ff.loss.ewald import far, near, own, splitting
 from mld_ff.loss.model import AgentLoss
@@ -33,6 +35,7 @@ from mld_ff.verification import verify
 SALT = Path(__file__).parent / "data" / "cp2k" / "nacl"
 SALT_BASIS = Basis(accuracy="pairs", cutoff_A=6.2)
 """Which learns charges, as salts do unless told otherwise."""
+WATERS_H = "H(O(H))"
 SOLUTION = ["H2O"] * 10 + ["Na", "Cl", "CH3OH"]
 FCC = np.array([[0.0, 1, 1], [1, 0, 1], [1, 1, 0]]) / 2
 HALF, QUARTER = (np.array([[0.0, 0, 0], [x, x, x]]) for x in (0.5, 0.25))
@@ -50,12 +53,18 @@ def salt_loss(salt: Trajectory) -> AgentLoss:
 
 
 def charged(loss: AgentLoss, frame: Trajectory, cutoff_A: float = 4.8) -> AgentLoss:
-    """The loss with charges that leave the frame neutral, up to 1.5 e."""
-    symbols = frame.symbols
-    charges = {s: 0.3 + 0.4 * k for k, s in enumerate(sorted({*symbols} - {"H"}))}
-    charges["H"] = -sum(q * symbols.count(s) for s, q in charges.items()) / symbols.count("H")
-    values = tuple(charges[s] for s in loss.species)
-    term = ChargeTerm(name="charge", species=loss.species, coefficients=values, cutoff_A=cutoff_A)
+    """The loss with charges of types of atoms that leave the frame neutral, up to 1.5 e."""
+    types = topology_of(frame).atom_types
+    charges = {t: 0.3 + 0.2 * k for k, t in enumerate(sorted({*types} - {WATERS_H}))}
+    charges[WATERS_H] = -sum(q * types.count(t) for t, q in charges.items())
+    charges[WATERS_H] /= types.count(WATERS_H)
+    term = ChargeTerm(
+        name="charge",
+        species=loss.species,
+        coefficients=tuple(charges.values()),
+        cutoff_A=cutoff_A,
+        atom_types=tuple(charges),
+    )
     return replace(loss, terms=(*loss.terms, term))
 
 
@@ -140,8 +149,8 @@ def test_products_of_charges_make_up_forces_and_virial() -> None:
     expected = loss.evaluate(system)
     largest = np.abs(expected.forces).max()
     assert np.abs(forces @ products - expected.forces.ravel()).max() < 1e-4 * largest
-    # 3 bar, by the waves that a fit leaves out
-    assert virials @ products == pytest.approx(expected.virial, abs=1e-2)
+    # 6 bar, by the waves that a fit leaves out
+    assert virials @ products == pytest.approx(expected.virial, abs=2e-2)
 
 
 # --- learned from forces --------------------------------------------------------------------------
@@ -170,6 +179,40 @@ def test_given_charges(salt: Trajectory, salt_loss: AgentLoss) -> None:
     assert right["rmse_meV_per_A"] < 3 < 20 < wrong["rmse_meV_per_A"]
 
 
+def test_atoms_of_one_element_have_charges_of_their_own() -> None:
+    """... where they are bonded differently; each molecule is neutral if that is asked for."""
+    topology = topology_of(liquid(["H2O"] * 6 + ["CH3OH"] * 2, CUBE))
+    term = present(charge_term(Basis(charges="learn"), [topology], 6.0))
+    types = ("C(HHHO(H))", "H(C(HHO))", "H(O(C))", WATERS_H, "O(C(HHH)H)", "O(HH)")
+    assert term.owners == term.atom_types == types
+    assert term.species == ("C", "O", "H")
+    box, each = (
+        ChargeForm.of(term, [topology], molecules).directions for molecules in (False, True)
+    )
+    assert box.shape == (6, 5) and each.shape == (6, 4)
+    assert np.abs(np.array([0, 0, 0, 2, 0, 1]) @ each).max() < 1e-12
+    water = topology_of(liquid(["H2O"] * 6, CUBE))
+    assert present(charge_term(Basis(charges="learn"), [water], 6.0)).owners == ("O", "H")
+    given = "O(HH)=-0.8,H(O(H))=0.4,O(C(HHH)H)=-0.6,H(O(C))=0.4,C(HHHO(H))=0.2,H(C(HHO))=0"
+    term = present(charge_term(Basis(charges=given), [topology], 6.0))
+    assert term.of_atoms(topology)[:3] == pytest.approx([-0.8, 0.4, 0.4])
+    with pytest.raises(InputError, match=r"the system holds C, O, H or C\(HHHO\(H\)\), H\(C\(HHO"):
+        charge_term(Basis(charges="O(HH)=-0.8,H=0.4"), [topology], 6.0)
+
+
+def test_a_model_file_holds_types_of_atoms(tmp_path: Path) -> None:
+    loss, _ = solution()
+    loss.save(tmp_path / "model.json")
+    assert AgentLoss.load(tmp_path / "model.json").terms == loss.terms
+    text = (tmp_path / "model.json").read_text().replace(WATERS_H, "H; shell rm")
+    (tmp_path / "other.json").write_text(text)
+    with pytest.raises(InputError, match="'H; shell rm' is no atom type"):
+        AgentLoss.load(tmp_path / "other.json")
+    salty = liquid(["H2O", "CO2"], CUBE)
+    with pytest.raises(InputError, match=r"none of C\(OO\), O\(C\(O\)\)"):
+        present(loss.charges).of_atoms(topology_of(salty))
+
+
 def test_where_there_are_no_charges(salt: Trajectory) -> None:
     """Forces of pairs alone: the charges that are found are none that a fit would trust."""
     short = Basis(accuracy="pairs", cutoff_A=6.2, spacing_A=0.4, charges="none")
@@ -195,8 +238,8 @@ def test_what_are_no_charges(text: str) -> None:
     with pytest.raises(InputError) as caught:
         Basis(charges=text)
     assert str(caught.value) == (
-        "charges are learn, molecules, none, salts, or one for each element, as Na=1,Cl=-1;"
-        f" found {text!r}"
+        "charges are learn, molecules, none, salts, mulliken, hirshfeld, lowdin, resp, or one for"
+        f" each element, as Na=1,Cl=-1; found {text!r}"
     )
 
 
@@ -225,6 +268,18 @@ def test_the_command_tells_charges(tmp_path: Path) -> None:
     told = json.loads(invoke(*words).stdout)
     assert told["charges_e"]["Na"] == pytest.approx(1.0, abs=0.02)
     assert AgentLoss.load(tmp_path / "m.json").charges is not None
+
+
+def test_a_vacuum_is_told_of() -> None:
+    """Of a slab, and only where there are charges."""
+    frame = liquid(["H2O"] * 8, CUBE)
+    loss = invent(frame, cutoff=4.8)
+    whole = topology_of(frame).whole(frame.positions, frame.cell)
+    slab = replace(frame, positions=whole, cell=frame.cell + np.diag([0, 0, 20.0]))
+    assert start_from(frame).check(charged(loss, frame)) == []
+    assert start_from(slab).check(loss) == []
+    (told,) = start_from(slab).check(charged(loss, frame))
+    assert re.match(r"there is a vacuum of 2\d Å along c, and charges act on their images", told)
 
 
 # --- engines --------------------------------------------------------------------------------------
@@ -275,7 +330,8 @@ def test_molten_salt_in_both_engines(
 
 
 def test_forcefield_xml_and_parmed_carry_charges(tmp_path: Path) -> None:
-    frame = liquid(["H2O"] * 8, CUBE)
+    """Two oxygens and three hydrogens that differ."""
+    frame = liquid(["CH3OH"] + ["H2O"] * 6, CUBE)
     loss, start = charged(invent(frame, cutoff=4.8), frame), start_from(frame)
     export_openmm(loss, start, tmp_path)
     topology = app.PDBFile(str(tmp_path / "topology.pdb")).topology
@@ -291,4 +347,5 @@ def test_forcefield_xml_and_parmed_carry_charges(tmp_path: Path) -> None:
         energies.append(context.getState(energy=True).getPotentialEnergy()._value)
     assert energies[0] == pytest.approx(energies[1], rel=1e-6) and abs(energies[0]) > 1
     atoms = start.charged(loss).atoms
-    assert [a.charge for a in atoms[:3]] == pytest.approx([0.3, -0.15, -0.15])
+    expected = [present(loss.charges).charges_e[t] for t in start.topology.atom_types]
+    assert [a.charge for a in atoms] == pytest.approx(expected) and len({*expected}) == 6

@@ -286,7 +286,8 @@ def test_of_hydrogens_of_another_mass_only_structure_is_compared(
     study = compare_runs(replace(few[:4], masses=heavy), [ran])
     assert study.notes[-1] == (
         "H weighs 4 amu in the reference, 1.008 amu in the run of LAMMPS: diffusion, density of"
-        " states and bonds from the same start are left out. Structure does not depend on masses."
+        " states, dipoles and bonds from the same start are left out. Structure does not depend on"
+        " masses."
     )
     assert {"oh_mean_A", "temperature_K"} <= study.observables.keys()
     assert {"same_start", "displacement", "spectrum"}.isdisjoint(study.series)

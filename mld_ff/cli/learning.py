@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mld_ff import inference, survey
-from mld_ff.cli import text
+from mld_ff.cli import fits, text
 from mld_ff.cli.console import Answer, verb
 from mld_ff.cli.fields import default_of
 from mld_ff.cli.options import (
@@ -90,7 +90,7 @@ def fit(
         notes = notes_of(sources)
     loss.save(output)
     data = {**loss.provenance, "notes": notes, "model": str(output)}
-    return Answer(data, text.fit_text(loss.provenance, output, notes))
+    return Answer(data, fits.fit_text(loss.provenance, output, notes))
 
 
 @verb

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mld_ff import pipeline
-from mld_ff.cli import text
+from mld_ff.cli import fits, text
 from mld_ff.cli.console import Answer, verb
 from mld_ff.cli.fields import Whole, default_of
 from mld_ff.cli.options import READING, Cp2kDir, NewDirectory, Reading
@@ -17,6 +17,7 @@ from mld_ff.configuration import schema as schemas
 from mld_ff.configuration.toml import read_config
 from mld_ff.errors import InputError
 from mld_ff.files import to_json, write_atomically
+from mld_ff.inference.words import parse_charges
 from mld_ff.progress import Progress
 from mld_ff.report import compare_runs, load_scan, write_report
 
@@ -44,6 +45,14 @@ def report(
             " against it, which tell the noise of CP2K's forces; may be repeated.",
         ),
     ] = (),
+    charges: Annotated[
+        str | None,
+        Parameter(
+            metavar="O=-0.8,H=0.4",
+            help="By element [e], for dipoles, dielectric constant and infrared spectrum; the"
+            " model's if not given.",
+        ),
+    ] = None,
     seed: Annotated[
         Whole, Parameter(help="Draws the hydrogens whose bonds are shown.")
     ] = default_of(compare_runs, "seed"),
@@ -55,7 +64,13 @@ def report(
     source = reading.open(reference, require_forces=False)
     again = {str(d): Reading().open(d).read() for d in recomputed}
     study = compare_runs(
-        source, trajectory, seed=seed, scan=explored, recomputed=again, progress=progress
+        source,
+        trajectory,
+        seed=seed,
+        scan=explored,
+        recomputed=again,
+        charges_e=parse_charges(charges) if charges else None,
+        progress=progress,
     )
     page = write_report(output, study, progress)
     data = {"page": str(page), **study.summary()}
@@ -116,4 +131,4 @@ def build(
         return Answer(told, text.plan_text(steps, settings.output))
     study = pipeline.build(settings, progress)
     data = {"output": str(settings.output), **study.summary()}
-    return Answer(data, text.build_text(study, settings.output))
+    return Answer(data, fits.build_text(study, settings.output))

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import parmed
 
 
+VACUUM_A = 8.0
+"""A layer without nuclei that is thicker than this is no liquid's, nor a crystal's."""
+
+
 @dataclass(frozen=True)
 class Start:
     """One frame with its topology: atoms grouped by molecule, molecules whole, cell reduced,
@@ -40,7 +44,8 @@ class Start:
         return _engine_form(frames, self.order, self.topology)
 
     def check(self, loss: AgentLoss) -> list[str]:
-        """What the policy has against it, if that is a warning. Raises InputError unless the model
+        """What the policy has against it, if that is a warning, and what vacuum means for charges.
+        Raises InputError unless the model
         covers the system, which its charges leave neutral, its cutoff fits into the cell and the
         policy has nothing against it.
         """
@@ -51,7 +56,7 @@ class Start:
             check_cutoff(loss.cutoff_A, self.frame.half_width)
         warnings = objections(loss, self.topology, self.frame)
         refuse(warnings, self.force)
-        return warnings
+        return warnings + (_of_vacuum(self.frame) if loss.charges else [])
 
     @property
     def structure(self) -> parmed.Structure:
@@ -96,6 +101,23 @@ def start_from(
         velocities - np.einsum("fpc,p->fc", velocities, frame.masses)[:, None] / frame.masses.sum()
     )
     return Start(own, replace(frame, velocities=at_rest), order, force)
+
+
+def _of_vacuum(frame: Trajectory) -> list[str]:
+    """What to know of charges in slabs, wires or clusters: engines sum over all images."""
+    cell = frame.cell[0]
+    fractional = np.sort(frame.positions[0] @ np.linalg.inv(cell) % 1, axis=0)
+    gap = np.diff(fractional, axis=0, append=fractional[:1] + 1).max(axis=0)
+    width = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    empty = [f"{gap[k] * width[k]:.0f} Å along {'abc'[k]}" for k in range(3)]
+    wide = [text for text, d in zip(empty, gap * width, strict=True) if d > VACUUM_A]
+    if not wide:
+        return []
+    return [
+        f"there is a vacuum of {' and '.join(wide)}, and charges act on their images across it: PME"
+        " and PPPM sum over all three dimensions, as the fit did. For a slab by itself along c,"
+        " LAMMPS has `kspace_modify slab 3.0` with `boundary p p f`; OpenMM has no such correction"
+    ]
 
 
 def _engine_form(frames: Trajectory, order: Ints, topology: Topology) -> Trajectory:

@@ -23,7 +23,7 @@ from scipy.sparse.csgraph import connected_components
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.networks import LARGEST_MOLECULE, why_no_molecules
-from mld_ff.geometry.pairs import Pairs, check_apart, minimum_image, neighbour_pairs
+from mld_ff.geometry.pairs import Pairs, check_apart, neighbour_pairs
 from mld_ff.names import check_species, shown
 from mld_ff.trajectory import Floats, Ints, Trajectory
 
@@ -44,6 +44,8 @@ nothing: their covalent radii reach the first shell of a solution.
 """
 BROKEN_FACTOR = 1.6
 """A bond is reported as broken beyond this multiple of the sum of the covalent radii."""
+TYPE_BONDS = 2
+"""So many bonds around it make the type of an atom."""
 MAX_BONDS_APART = 3
 
 
@@ -98,6 +100,18 @@ class Topology:
             partners[i].append(int(j))
             partners[j].append(int(i))
         return partners
+
+    @cached_property
+    def atom_types(self) -> tuple[str, ...]:
+        """Element of every atom (N,) and, in brackets, its neighbours in alphabetical order, each
+        with its own: `O(HH)` and `H(O(H))` in water, `H(C(HHO))` and `H(O(C))` in methanol.
+        """
+        return tuple(self._surroundings(i, i, TYPE_BONDS) for i in range(self.n_atoms))
+
+    def _surroundings(self, atom: int, origin: int, bonds: int) -> str:
+        others = [k for k in self.neighbours[atom] if k != origin] if bonds else []
+        each = sorted(self._surroundings(k, atom, bonds - 1) for k in others)
+        return self.symbols[atom] + (f"({''.join(each)})" if each else "")
 
     @cached_property
     def molecule_index(self) -> Ints:
@@ -271,21 +285,20 @@ class Topology:
         return np.concatenate(self.molecules)
 
     def whole(self, positions: Floats, cell: Floats) -> Floats:
-        """Positions (N, 3) [Å] with every molecule in one piece, its first atom inside the cell (3,
-        3) [Å].
+        """Positions (…, N, 3) [Å] with every molecule in one piece, its first atom inside the cell
+        (…, 3, 3) [Å]. Bonds are shorter than half the cell's width.
         """
         placed = np.zeros(self.n_atoms, bool)
         first = np.array([atoms[0] for atoms in self.molecules])
-        out = np.array(positions)
-        fractional = out[first] @ np.linalg.inv(cell)
-        out[first] -= np.floor(fractional) @ cell
+        out, inverse = np.array(positions), np.linalg.inv(cell)
+        out[..., first, :] -= np.floor(out[..., first, :] @ inverse) @ cell
         placed[first] = True
         both_ways = np.concatenate([self.bonds, self.bonds[:, ::-1]])
         while not placed.all():
-            next_bonds = both_ways[placed[both_ways[:, 0]] & ~placed[both_ways[:, 1]]]
-            step = minimum_image(out, cell, next_bonds)
-            out[step.j] = out[step.i] + step.vector
-            placed[step.j] = True
+            i, j = both_ways[placed[both_ways[:, 0]] & ~placed[both_ways[:, 1]]].T
+            step = out[..., j, :] - out[..., i, :]
+            out[..., j, :] = out[..., i, :] + step - np.round(step @ inverse) @ cell
+            placed[j] = True
         return out
 
 

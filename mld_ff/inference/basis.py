@@ -22,12 +22,12 @@ from mld_ff.inference.words import (
     LEARNED,
     NONE,
     OF_SALTS,
+    PRINTED,
     Accuracy,
     Stress,
     parse_charges,
 )
 from mld_ff.loss.bonds import BondTerm
-from mld_ff.loss.charges import ChargeTerm
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.limits import CUTOFFS_A, HIGHEST_POWER
 from mld_ff.loss.model import KINDS
@@ -122,10 +122,11 @@ class Basis:
     `accuracy` says.
     """
     charges: str = OF_SALTS
-    """Charges that act at all distances, one for each element: learn, none, or given ones, as
-    Na=1,Cl=-1. molecules learns those that leave every molecule of several atoms neutral by itself,
-    so that the model runs in other mixtures. salts learns them for splines of single atoms of
-    several elements only (molten NaCl errs by 2 instead of 90 meV/Å).
+    """Charges that act at all distances, one for each element, or each type of atom where an
+    element is bonded in several ways: learn, none, given ones, as Na=1,Cl=-1, or those of CP2K's
+    log: mulliken, hirshfeld, lowdin, resp. molecules learns those that leave every molecule of
+    several atoms neutral by itself, so that the model runs in other mixtures. salts learns them for
+    splines of single atoms of several elements only (molten NaCl errs by 2 instead of 90 meV/Å).
     """
     stress: Stress = "learn"
     """Whether stress is learned beside forces where the data hold it: learn or none."""
@@ -174,8 +175,8 @@ class Basis:
             raise InputError(
                 "charges come beside channels, not beside a collective loss: ask for one of the two"
             )
-        if self.charges not in (OF_SALTS, NONE, *LEARNED):
-            parse_charges(self.charges)
+        if self.charges not in (OF_SALTS, NONE, *LEARNED, *PRINTED):
+            parse_charges(self.charges, *LEARNED, NONE, OF_SALTS, *PRINTED)
 
     def _check_densities(self) -> None:
         cutoff_A, spacing_A = self.collective_cutoff_A, self.collective_spacing_A
@@ -272,25 +273,6 @@ class Basis:
         single = not len(topology.bonds) and topology.no_molecules in ("", UNBONDED)
         salt = single and len(topology.species) > 1
         return LEARN if salt and self.kind == DEFAULT_KIND and not self.collective else NONE
-
-    def charge_term(self, topology: Topology, half_width_A: float) -> ChargeTerm | None:
-        """The term of charges, zero where they are to be learned; None without. Raises InputError
-        unless given ones are those of the species."""
-        asked = self.charges_of(topology)
-        if asked == NONE:
-            return None
-        species = topology.species
-        given = dict.fromkeys(species, 0.0) if asked in LEARNED else parse_charges(asked)
-        if {*given} != {*species}:
-            raise InputError(
-                f"charges of {', '.join(given)} are given; the system holds {', '.join(species)}"
-            )
-        return ChargeTerm(
-            name="charge",
-            species=species,
-            coefficients=tuple(given[s] for s in species),
-            cutoff_A=self.pair_cutoff(topology, half_width_A),
-        )
 
     @property
     def channel_numbers(self) -> tuple[int, ...]:

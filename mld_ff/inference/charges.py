@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from mld_ff.inference.channels import ChannelsProblem
+from mld_ff.inference.charge_terms import means_of_printed
 from mld_ff.inference.collective import CollectiveFit
+from mld_ff.inference.dataset import Dataset
 from mld_ff.inference.design import ChargeForm
 from mld_ff.inference.ladder import errors_of_pairs
 from mld_ff.inference.problem import jackknife_error
-from mld_ff.loss.charges import ChargeTerm
+from mld_ff.loss.charges import ChargeTerm, element_of
 from mld_ff.loss.provenance import ErrorsTold, Provenance
 from mld_ff.trajectory import Floats
 
@@ -33,14 +35,21 @@ class Charges:
     problem: ChannelsProblem
     form: ChargeForm
     fit: CollectiveFit
+    printed_e: Mapping[str, dict[str, float]] = field(default_factory=dict)
+    """What the program of the data says of them, by its methods, by species or type of atom."""
 
     @classmethod
-    def of(cls, fit: CollectiveFit | None) -> Charges | None:
+    def of(cls, fit: CollectiveFit | None, dataset: Dataset) -> Charges | None:
         """None where there are none."""
         if fit is None or not isinstance(fit.problem, ChannelsProblem):
             return None
         form = fit.problem.forms[-1]
-        return cls(fit.problem, form, fit) if isinstance(form, ChargeForm) else None
+        if not isinstance(form, ChargeForm):
+            return None
+        printed = means_of_printed(form.term, dataset.sources, dataset.topologies)
+        owners = form.term.owners
+        each = {m: dict(zip(owners, q.tolist(), strict=True)) for m, q in printed.items()}
+        return cls(fit.problem, form, fit, each)
 
     @cached_property
     def term(self) -> ChargeTerm:
@@ -54,7 +63,7 @@ class Charges:
         errors = jackknife_error(each * np.sign(each @ best)[:, None]) if len(each) else ()
         return replace(
             self.form.term,
-            coefficients=tuple((best * _sign(self.form.term.species, best) + 0.0).tolist()),
+            coefficients=tuple((best * _sign(self.form.term.owners, best) + 0.0).tolist()),
             coefficient_errors=tuple(float(e) for e in errors),
         )
 
@@ -65,10 +74,11 @@ class Charges:
         return {
             "charges_e": term.charges_e,
             "charges": {
-                "errors_e": dict(zip(term.species, term.coefficient_errors, strict=False)),
+                "errors_e": dict(zip(term.owners, term.coefficient_errors, strict=False)),
                 "given": given,
                 "free_numbers": self.form.directions.shape[1],
                 "determined": given or self._sure,
+                "printed_e": dict(self.printed_e),
                 "unseen_meV_per_A": here["unseen_meV_per_A"],
                 "unseen_meV_per_A_without": self._without["unseen_meV_per_A"],
             },
@@ -101,6 +111,7 @@ class Charges:
         return problem.errors(problem.coefficients(problem.minimised(numbers).refit))
 
 
-def _sign(species: Sequence[str], charges: Floats) -> float:
-    negative = next((s for s in MOST_NEGATIVE if s in species), species[0])
-    return -1.0 if charges[species.index(negative)] > 0 else 1.0
+def _sign(owners: Sequence[str], charges: Floats) -> float:
+    elements = np.array([element_of(owner) for owner in owners])
+    negative = next((s for s in MOST_NEGATIVE if s in elements), elements[0])
+    return -1.0 if charges[elements == negative].sum() > 0 else 1.0

@@ -15,7 +15,7 @@ from mld_ff.errors import InputError
 from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology
 from mld_ff.inference.normal_equations import Indices
-from mld_ff.loss.charges import ChargeTerm, of_species, product_features
+from mld_ff.loss.charges import ChargeTerm, ownership, product_features
 from mld_ff.loss.densities import DensityTerm, NeighbourSums, summed
 from mld_ff.loss.terms import PairTerm
 from mld_ff.trajectory import Floats
@@ -166,10 +166,10 @@ class DensityForm(Form):
 
 @dataclass
 class ChargeForm(Form):
-    """Of charges: Σ_{a≤b} B_ab of ½ Σ 1/r over the atoms of species a and b.
+    """Of charges: Σ_{a≤b} B_ab of ½ Σ 1/r over the atoms of owners a and b.
 
-    Its one channel has the charges of the species as coefficients, and the sign +. What stands for
-    a sum is whether an atom is of a species.
+    Its one channel has the charges of species or types of atoms as coefficients, and the sign +.
+    What stands for a sum is whether an atom is one of them.
     """
 
     term: ChargeTerm
@@ -179,22 +179,11 @@ class ChargeForm(Form):
 
     @classmethod
     def of(cls, term: ChargeTerm, topologies: Sequence[Topology], molecules: bool = False) -> Self:
-        """Without any block; for systems that the charges have to leave neutral, and, if wanted,
-        all of their molecules but single atoms. Raises InputError if none but zero do."""
-        n, counts = len(term.species), []
+        """Without any block. Raises InputError as `neutral_directions`."""
+        n, neutral = len(term.owners), neutral_directions(term, topologies, molecules)
         for topology in topologies:
-            own = of_species(term, topology)
-            counts.append(own.sum(axis=0))
-            kinds = [atoms for atoms in topology.kinds if molecules and len(atoms) > 1]
-            counts += [own[atoms].sum(axis=0) for atoms in kinds]
             if any(term.coefficients):
                 term.of_atoms(topology)
-        neutral = null_space(np.array(counts))
-        if not neutral.size:
-            raise InputError(
-                f"no charges of {', '.join(term.species)} but zero leave everything neutral that"
-                " has to be: use --charges none"
-            )
         return cls(term, np.zeros(n), np.zeros((0, n, n)), np.zeros(0), neutral)
 
     @property
@@ -213,7 +202,28 @@ class ChargeForm(Form):
 
     def features(self, system: System) -> Features:
         forces, virials = product_features(self.term, system)
-        return Features(forces, of_species(self.term, system.topology)[:, :, None], virials)
+        return Features(forces, ownership(self.term, system.topology)[:, :, None], virials)
+
+
+def neutral_directions(
+    term: ChargeTerm, topologies: Sequence[Topology], molecules: bool = False
+) -> Floats:
+    """Charges (A, D) that leave systems neutral and, if wanted, all of their molecules but single
+    atoms, at right angles. Raises InputError if none but zero do.
+    """
+    counts = []
+    for topology in topologies:
+        own = ownership(term, topology)
+        counts.append(own.sum(axis=0))
+        kinds = [atoms for atoms in topology.kinds if molecules and len(atoms) > 1]
+        counts += [own[atoms].sum(axis=0) for atoms in kinds]
+    neutral = null_space(np.array(counts))
+    if not neutral.size:
+        raise InputError(
+            f"no charges of {', '.join(term.owners)} but zero leave everything neutral that has to"
+            " be: use --charges none"
+        )
+    return np.asarray(neutral)
 
 
 def molecules_matrix(system: System) -> csr_array:

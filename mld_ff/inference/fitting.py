@@ -109,7 +109,7 @@ def fit(
             collective = ChannelsProblem.of(data, problem).minimised(numbers)
         else:
             collective = CollectiveProblem.of(data, problem).fit(basis.collective)
-        charges = Charges.of(collective)
+        charges = Charges.of(collective, dataset)
         loss = _with_channels(dataset, data, problem, collective, charges)
     else:
         problem = balanced(problem)

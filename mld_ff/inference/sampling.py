@@ -20,9 +20,10 @@ from mld_ff.geometry.pairs import BIN_A
 from mld_ff.geometry.system import systems
 from mld_ff.geometry.topology import Topology
 from mld_ff.inference.basis import Basis
+from mld_ff.inference.charge_terms import charge_term, with_printed
 from mld_ff.inference.dataset import Dataset
 from mld_ff.inference.design import ChargeForm, DensityForm, Form
-from mld_ff.inference.words import MOLECULES
+from mld_ff.inference.words import MOLECULES, PRINTED
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
 from mld_ff.trajectory import Floats, Trajectory
@@ -50,10 +51,13 @@ def blank_forms(dataset: Dataset, basis: Basis) -> list[Form]:
         for term in basis.sums(seen, dataset.half_width):
             forms.append(DensityForm.of(term, _means(term, seen, dataset)))
     topologies = dataset.topologies
-    charges = basis.charge_term(topologies[0], dataset.half_width)
+    charges = charge_term(basis, topologies, dataset.half_width)
     if charges is None:
         return forms
-    molecules = basis.charges_of(topologies[0]) == MOLECULES
+    asked = basis.charges_of(topologies[0])
+    molecules = asked == MOLECULES
+    if asked in PRINTED:
+        charges = with_printed(charges, dataset.sources, topologies, asked)
     return [*forms, ChargeForm.of(charges, topologies, molecules)]
 
 

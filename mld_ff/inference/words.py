@@ -23,6 +23,8 @@ DEFAULT_ACCURACY = "balanced"
 AUTO = -1
 NONE, LEARN, MOLECULES, OF_SALTS = "none", "learn", "molecules", "salts"
 """What may be asked for in place of charges."""
+PRINTED = ("mulliken", "hirshfeld", "lowdin", "resp")
+"""Charges that the reference's program printed."""
 LEARNED = (LEARN, MOLECULES)
 
 
@@ -52,16 +54,16 @@ def parse_channels(value: object) -> tuple[int, ...]:
         ) from None
 
 
-def parse_charges(text: str) -> dict[str, float]:
-    """Charges [e] by species from what a user writes, `Na=1,Cl=-1`. Raises InputError."""
+def parse_charges(text: str, *instead: str) -> dict[str, float]:
+    """Charges [e] by species from what a user writes, `Na=1,Cl=-1`. Raises InputError, which names
+    what else may be asked for.
+    """
     items = [item.partition("=") for item in text.split(",")]
     try:
         given = {species.strip(): float(charge) for species, _, charge in items}
     except ValueError:
         given = {}
     if not any(given.values()) or not all(abs(q) <= LARGEST_CHARGE for q in given.values()):
-        raise InputError(
-            f"charges are {LEARN}, {MOLECULES}, {NONE}, {OF_SALTS}, or one for each element, as"
-            f" Na=1,Cl=-1; found {text!r}"
-        )
+        words = f"{', '.join(instead)}, or " if instead else ""
+        raise InputError(f"charges are {words}one for each element, as Na=1,Cl=-1; found {text!r}")
     return given

@@ -1,4 +1,4 @@
-"""Charges: one for every species, which act on each other at all distances."""
+"""Charges: one for every species or type of atom, which act on each other at all distances."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from mld_ff.loss.ewald import WIDTHS_OF_FEATURES, far, near, own, splitting
 from mld_ff.loss.limits import CUTOFFS_A, check_range
 from mld_ff.loss.terms import Term
 from mld_ff.loss.walls import PULL_DEPTH_A
+from mld_ff.names import check_atom_types
 from mld_ff.trajectory import Floats
 from mld_ff.units import E2_PER_A_TO_EV
 
@@ -37,14 +38,22 @@ class ChargeTerm(Term):
     kind: ClassVar[str] = "charge"
     cutoff_A: float
     """Where what is near ends, for numpy and engines; the energy does not depend on it."""
+    atom_types: tuple[str, ...] = ()
+    """Whose charges these are (`Topology.atom_types`); empty where they are those of species."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.coefficients) != len(self.species):
+        check_atom_types(self.atom_types)
+        if len(self.coefficients) != len(self.owners):
             raise InputError(
                 f"term {self.name!r} has {len(self.coefficients)} charges for"
-                f" {len(self.species)} species"
+                f" {len(self.owners)} {'types of atoms' if self.atom_types else 'species'}"
             )
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """Types of atoms, or species, in the order of the charges."""
+        return self.atom_types or self.species
 
     def check_loaded(self) -> None:
         super().check_loaded()
@@ -54,11 +63,11 @@ class ChargeTerm(Term):
 
     @property
     def coefficient_names(self) -> tuple[str, ...]:
-        return self.species
+        return self.owners
 
     @property
     def layout(self) -> tuple[Any, ...]:
-        return (self.cutoff_A,)
+        return (self.cutoff_A, self.atom_types)
 
     @property
     def reach_A(self) -> float:
@@ -66,12 +75,12 @@ class ChargeTerm(Term):
 
     @property
     def charges_e(self) -> dict[str, float]:
-        """By species."""
-        return dict(zip(self.species, self.coefficients, strict=True))
+        """By type of atom, or species."""
+        return dict(zip(self.owners, self.coefficients, strict=True))
 
     def of_atoms(self, topology: Topology) -> Floats:
         """Charges (N,) [e]. Raises InputError unless they add up to nothing."""
-        charges = of_species(self, topology) @ np.array(self.coefficients)
+        charges = ownership(self, topology) @ np.array(self.coefficients)
         if abs(net := float(charges.sum())) > NEUTRAL:
             formulas = ", ".join(f"{n} {formula}" for formula, n in topology.formulas().items())
             raise InputError(
@@ -90,9 +99,13 @@ class ChargeTerm(Term):
 
     def pull(self, pair: tuple[str, str], r: Floats) -> Floats:
         """Of opposite charges, as far inside as a wall has to outweigh it: it has no bound."""
-        one, other = (self.charges_e.get(species, 0.0) for species in pair)
+        one, other = (
+            [q for owner, q in self.charges_e.items() if element_of(owner) == species] or [0.0]
+            for species in pair
+        )
         inside = np.maximum(r, r[-1:] - PULL_DEPTH_A)
-        return np.asarray(max(-one * other, 0.0) * E2_PER_A_TO_EV / inside**2)
+        strongest = max(max(-a * b for a in one for b in other), 0.0)
+        return np.asarray(strongest * E2_PER_A_TO_EV / inside**2)
 
     @classmethod
     def add_alike(cls, terms: Sequence[Self], system: System, total: Evaluation) -> None:
@@ -115,24 +128,30 @@ class ChargeTerm(Term):
         total.virial += E2_PER_A_TO_EV * waves.virial[0, 0]
 
 
-def of_species(term: ChargeTerm, topology: Topology) -> Floats:
+def element_of(owner: str) -> str:
+    """Of a type of atom, or a species, which is one."""
+    return owner.partition("(")[0]
+
+
+def ownership(term: ChargeTerm, topology: Topology) -> Floats:
     """Which atoms have which of the term's charges, ones and zeros (N, A).
 
     Raises InputError if some have none.
     """
-    if missing := [s for s in topology.species if s not in term.species]:
+    mine = topology.atom_types if term.atom_types else topology.symbols
+    place = {owner: k for k, owner in enumerate(term.owners)}
+    if missing := sorted({*mine} - place.keys()):
         raise InputError(
-            f"the model has charges of {', '.join(term.species)}, none of {', '.join(missing)}"
+            f"the model has charges of {', '.join(term.owners)}, none of {', '.join(missing)}"
         )
-    place = np.array([term.species.index(s) for s in topology.species])
-    return np.asarray(np.eye(len(term.species))[place[topology.species_index]])
+    return np.asarray(np.eye(len(place))[[place[owner] for owner in mine]])
 
 
 def product_features(term: ChargeTerm, system: System) -> tuple[Floats, Floats]:
-    """Forces (3N, A (A+1)/2) [eV/Å] that ½ q_a q_b Σ 1/r exerts, over the atoms of species a and b,
+    """Forces (3N, A (A+1)/2) [eV/Å] that ½ q_a q_b Σ 1/r exerts, over the atoms of owners a and b,
     where q_a q_b is one, and its derivative by strain (3, 3, A (A+1)/2) [eV]; a ≤ b. Whatever the
     charges of the term are."""
-    sets, widths = of_species(term, system.topology), WIDTHS_OF_FEATURES
+    sets, widths = ownership(term, system.topology), WIDTHS_OF_FEATURES
     alpha = splitting(term.cutoff_A, widths)
     waves = far(system.positions, system.cell, sets, alpha, widths)
     gradient, virial = waves.gradient, waves.virial

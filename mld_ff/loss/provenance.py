@@ -110,6 +110,8 @@ class ChargesTold(TypedDict, total=False):
     given: bool
     free_numbers: int
     determined: bool
+    printed_e: dict[str, dict[str, float]]
+    """By the methods of the data's program, by species or type of atom."""
     unseen_meV_per_A: float
     unseen_meV_per_A_without: float
 

@@ -58,39 +58,68 @@ def spectra(
     """Spectra by label, of all trajectories or of none, and what stands against them, a sentence
     each.
 
-    All have the same resolution, and the stride of the coarsest as nearly as whole numbers allow.
     remedies: what to do for a trajectory with velocities at a stride [fs].
     """
-    stride_fs = min(longest_stride(t, temperature_K) for t in frames.values())
-    against = []
-    for label, t in frames.items():
-        if t.velocities is None:
-            against.append(f"{label} holds no velocities. {remedies[label](stride_fs)}")
-        elif why := _obstacle(t):
-            against.append(f"{label} {why}.")
-        elif _stride(t) > stride_fs:
-            against.append(
-                f"{label} has a frame every {_stride(t):g} fs, which resolves"
-                f" {CM_TO_FS / (2 * _stride(t)):.0f} cm⁻¹; bonds vibrate up to"
-                f" {CM_TO_FS / (2 * stride_fs):.0f} cm⁻¹, and what is not resolved appears where"
-                " nothing is. " + remedies[label](stride_fs)
-            )
-    if against:
+    resolution, against = common_resolution(frames, temperature_K, remedies, velocities=True)
+    if resolution is None:
         return {}, [f"The density of states is left out: {text}" for text in against]
-    coarsest = max(_stride(t) for t in frames.values())
-    thinned = {label: t[:: int(coarsest / _stride(t) + 1e-6)] for label, t in frames.items()}
-    lag_fs = min(_longest_lag(t) for t in thinned.values())
-    end = CM_TO_FS / (2 * stride_fs) if math.isfinite(stride_fs) else CM_TO_FS / (2 * coarsest)
-    wavenumbers = np.linspace(0, end, math.ceil(4 * end * lag_fs / CM_TO_FS) + 1)
     bonds = bond_wavenumbers(next(iter(frames.values())), temperature_K)
     stretch_from = STRETCH_FROM * max(bonds.values(), default=math.inf)
     stiff = {
         species for path, per_cm in bonds.items() if per_cm >= stretch_from for species in path
     }
+    lag_fs, per_cm = resolution.lag_fs, resolution.per_cm
     return {
-        label: power_spectrum(t, lag_fs, wavenumbers, stiff, stretch_from)
-        for label, t in thinned.items()
+        label: power_spectrum(t[:: resolution.every[label]], lag_fs, per_cm, stiff, stretch_from)
+        for label, t in frames.items()
     }, []
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """At which all trajectories are looked at."""
+
+    every: dict[str, int]
+    """Which frames of each are taken, so that all have about the stride of the coarsest."""
+    lag_fs: float
+    """The longest that correlations are followed for."""
+    per_cm: Floats
+    """Wavenumbers (W,) [cm⁻¹]."""
+
+
+def common_resolution(
+    frames: Mapping[str, Trajectory],
+    temperature_K: float,
+    remedies: Mapping[str, Callable[[float], str]],
+    velocities: bool,
+) -> tuple[Resolution | None, list[str]]:
+    """The resolution that all trajectories have, with the stride of the coarsest as nearly as whole
+    numbers allow; or None, and what stands against it, a sentence each.
+
+    velocities: whether they are needed.
+    """
+    stride_fs = min(longest_stride(t, temperature_K) for t in frames.values())
+    against = []
+    for label, t in frames.items():
+        if velocities and t.velocities is None:
+            against.append(f"{label} holds no velocities. {remedies[label](stride_fs)}")
+        elif why := _obstacle(t):
+            against.append(f"{label} {why}.")
+        elif stride_of(t) > stride_fs:
+            against.append(
+                f"{label} has a frame every {stride_of(t):g} fs, which resolves"
+                f" {CM_TO_FS / (2 * stride_of(t)):.0f} cm⁻¹; bonds vibrate up to"
+                f" {CM_TO_FS / (2 * stride_fs):.0f} cm⁻¹, and what is not resolved appears where"
+                " nothing is. " + remedies[label](stride_fs)
+            )
+    if against:
+        return None, against
+    coarsest = max(stride_of(t) for t in frames.values())
+    every = {label: int(coarsest / stride_of(t) + 1e-6) for label, t in frames.items()}
+    lag_fs = min(_longest_lag(t[:: every[label]]) for label, t in frames.items())
+    end = CM_TO_FS / (2 * stride_fs) if math.isfinite(stride_fs) else CM_TO_FS / (2 * coarsest)
+    wavenumbers = np.linspace(0, end, math.ceil(4 * end * lag_fs / CM_TO_FS) + 1)
+    return Resolution(every, lag_fs, wavenumbers), []
 
 
 def _obstacle(frames: Trajectory) -> str | None:
@@ -157,7 +186,7 @@ def power_spectrum(
             "mean": 0.0,
             **({"stretch": stretch_from} if species in stiff else {}),
         }.items():
-            value, *each = (_centre(per_cm, of[species], low) for of in (whole, *blocks))
+            value, *each = (centre_of(per_cm, of[species], low) for of in (whole, *blocks))
             numbers[f"spectrum:{species} {name}_per_cm"] = Statistic(
                 value, float(block_error(each))
             )
@@ -167,28 +196,33 @@ def power_spectrum(
 
 def _densities(frames: Trajectory, lag_fs: float, per_cm: Floats) -> dict[str, Floats]:
     """4 c ∫ C(t) / C(0) w(t) cos(2π c ν t) dt by species, where C is the mass-weighted velocity
-    autocorrelation.
-
-    The window w is a Hann window that ends at the lag.
+    autocorrelation and w the window.
     """
     assert frames.velocities is not None
-    n = round(lag_fs / _stride(frames)) + 1
-    time = _stride(frames) * np.arange(n)
-    weight = (1 + np.cos(np.pi * time / time[-1])) / 2
-    weight[0] /= 2  # trapezoids
-    cosines = np.cos(2 * np.pi / CM_TO_FS * np.outer(per_cm, time))
+    transform = cosine_transform(stride_of(frames), lag_fs, per_cm)
+    n = transform.shape[1]
     densities = {}
     for species in frames.species:
         mine = np.array([s == species for s in frames.symbols])
         weighted = frames.velocities[:, mine] * np.sqrt(frames.masses[mine])[:, None]
         correlation = tidynamics.acf(weighted.reshape(frames.n_frames, -1))[:n]
-        densities[species] = (
-            4 / CM_TO_FS * _stride(frames) * cosines @ (weight * correlation / correlation[0])
-        )
+        densities[species] = 4 / CM_TO_FS * transform @ (correlation / correlation[0])
     return densities
 
 
-def _centre(per_cm: Floats, density: Floats, low: float) -> float:
+def cosine_transform(stride_fs: float, lag_fs: float, per_cm: Floats) -> Floats:
+    """Which matrix (W, L) takes a correlation C of L steps to ∫ C(t) w(t) cos(2π c ν t) dt [fs].
+
+    The window w is a Hann window that ends at the lag.
+    """
+    n = round(lag_fs / stride_fs) + 1
+    time = stride_fs * np.arange(n)
+    weight = (1 + np.cos(np.pi * time / time[-1])) / 2
+    weight[0] /= 2  # trapezoids
+    return np.asarray(stride_fs * np.cos(2 * np.pi / CM_TO_FS * np.outer(per_cm, time)) * weight)
+
+
+def centre_of(per_cm: Floats, density: Floats, low: float) -> float:
     """Mean wavenumber of a density from `low` on."""
     here = per_cm >= low
     return float(trapezoid(per_cm[here] * density[here]) / trapezoid(density[here]))
@@ -198,11 +232,12 @@ def _duration(frames: Trajectory) -> float:
     return float(frames.time[-1] - frames.time[0])
 
 
-def _stride(frames: Trajectory) -> float:
+def stride_of(frames: Trajectory) -> float:
+    """Mean time between frames [fs]."""
     return _duration(frames) / (frames.n_frames - 1)
 
 
 def _longest_lag(frames: Trajectory) -> float:
     """[fs], a whole number of strides."""
     longest = min(LONGEST_LAG_FS, LAG_OF_BLOCK * _duration(frames) / N_BLOCKS)
-    return max(math.floor(longest / _stride(frames)), 1) * _stride(frames)
+    return max(math.floor(longest / stride_of(frames)), 1) * stride_of(frames)

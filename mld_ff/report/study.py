@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mld_ff.errors import InputError
-from mld_ff.geometry.topology import topology_of
+from mld_ff.geometry.topology import TopologyKind, topology_of
 from mld_ff.inference import ExponentScan
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.provenance import tells_of_a_fit
@@ -21,6 +21,7 @@ from mld_ff.report.bonds import compare_bonds, compare_same_start
 from mld_ff.report.comparison import DISTANCES, Compared, Comparison, Drawing
 from mld_ff.report.diffusion import compare_diffusion
 from mld_ff.report.distributions import compare_structure
+from mld_ff.report.electrostatics import compare_electrostatics
 from mld_ff.report.forces import compare_forces_of_loss
 from mld_ff.report.heat import compare_heat
 from mld_ff.report.methods import Simulated
@@ -165,6 +166,7 @@ def compare_runs(
     seed: int = 1,
     scan: ExponentScan | None = None,
     recomputed: Mapping[str, Trajectory] | None = None,
+    charges_e: Mapping[str, float] | None = None,
     verification: Verification | None = None,
     progress: Progress = no_progress,
 ) -> Study:
@@ -173,6 +175,7 @@ def compare_runs(
     cutoff_A: of distances between molecules; None for the default. seed: draws the hydrogens whose
     bonds are shown. scan: of the exponents of the same data, to be shown too. recomputed: some of
     the frames with forces that were computed again, by name; they tell the noise of its forces.
+    charges_e: by element, for dipoles; None for the model's.
     verification: of the same model, to be shown too. Raises InputError if a run does not hold the
     molecules of the reference at its density, or the runs are of different models.
     """
@@ -204,7 +207,8 @@ def compare_runs(
     if not source.origin.is_dynamics:
         study.notes.append(_one_by_one(source.origin))
     else:
-        _add_dynamics(study, source, reference, runs, seed, progress)
+        charges_e = charges_e or (loss.charges.charges_e if loss.charges else None)
+        _add_dynamics(study, source, reference, runs, seed, charges_e, progress)
     study.add(compare_frames(loss, frames, source.origin.is_dynamics))
     study.add(compare_forces_of_loss(loss, reference))
     return study
@@ -216,6 +220,7 @@ def _add_dynamics(
     reference: Trajectory,
     runs: Sequence[LearnedRun],
     seed: int,
+    charges_e: Mapping[str, float] | None,
     progress: Progress,
 ) -> None:
     """What only consecutive frames tell; how fast atoms move, only where masses are the same."""
@@ -231,7 +236,22 @@ def _add_dynamics(
     study.add(compare_diffusion(frames, kind))
     progress("dynamics", 2, 3)
     study.add(compare_vibrations(reference, runs))
+    if charges_e:
+        study.add(_electrostatics(source, reference, runs, kind, charges_e))
     progress("dynamics", 3, 3)
+
+
+def _electrostatics(
+    source: FrameSource,
+    reference: Trajectory,
+    runs: Sequence[LearnedRun],
+    kind: TopologyKind,
+    charges_e: Mapping[str, float],
+) -> Comparison:
+    kelvin = reference.temperature() if reference.velocities is not None else None
+    kelvin = source.logged_temperature if kelvin is None else kelvin
+    mean_K = source.origin.temperature_K if kelvin is None else float(kelvin.mean())
+    return compare_electrostatics(reference, runs, kind, charges_e, source.printed_dipole, mean_K)
 
 
 def _different_masses(reference: Trajectory, runs: Sequence[LearnedRun]) -> str | None:
@@ -243,8 +263,8 @@ def _different_masses(reference: Trajectory, runs: Sequence[LearnedRun]) -> str 
                 return (
                     f"{element} weighs {expected[element]:.4g} amu in the reference,"
                     f" {mass:.4g} amu in the run of {label_of(run.name)}: diffusion, density of"
-                    " states and bonds from the same start are left out. Structure does not depend"
-                    " on masses."
+                    " states, dipoles and bonds from the same start are left out. Structure does"
+                    " not depend on masses."
                 )
     return None
 

@@ -17,6 +17,8 @@ from mld_ff.files import write_atomically
 
 REFERENCE = "reference"
 """What its curves and numbers are called beside the names of runs."""
+PRINTED = "printed dipole"
+"""What curves of a dipole are called that the reference's program printed."""
 BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE = COLOURS = (
     *("#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#cc79a7"),
 )
@@ -49,6 +51,8 @@ def style_of(name: str) -> dict[str, Any]:
     """How curves of this trajectory are drawn."""
     if name == REFERENCE:
         return {"color": "black", "lw": 1.8}
+    if name == PRINTED:
+        return {"color": "black", "ls": ":"}
     engine, _, which = name.partition(" ")
     color = MORE_COLOURS[(int(which) - 2) % len(MORE_COLOURS)] if which else ENGINES[engine].color
     return {"color": color, "ls": ENGINES[engine].linestyle}

@@ -15,6 +15,8 @@ SYMBOLS = {
     "hydrogen_bonds_per_molecule": "hydrogen bonds per molecule",
     "temperature_K": "T [K]",
     "diffusion_A2_per_ps": "D [Å²/ps]",
+    "dielectric_constant": "dielectric constant ε",
+    "infrared:stretch_per_cm": "infrared, stretching band [cm⁻¹]",
     "proton_changes_per_ps": "protons handed on per ps",
 }
 """Of keys that say no species."""
@@ -29,6 +31,7 @@ PATTERNS = {
     r"coordination:(\S+)": "coordination number n_{}",
     r"spectrum:(\S+) mean_per_cm": "mean wavenumber of {} [cm⁻¹]",
     r"spectrum:(\S+) stretch_per_cm": "stretching band of {} [cm⁻¹]",
+    r"dipole:(\S+) mean_D": "⟨μ⟩ of {} [D]",
     r"diffusion_A2_per_ps (\S+)": "D of {} [Å²/ps]",
 }
 """Of keys that say species, which follow without their dashes."""

@@ -17,7 +17,7 @@ def compare_vibrations(reference: Trajectory, runs: Sequence[LearnedRun]) -> Com
     comparison = Comparison()
     frames = {subject(REFERENCE): reference} | {subject(run.name): run.settled for run in runs}
     remedies: dict[str, Callable[[float], str]] = {subject(REFERENCE): reference.origin.denser}
-    remedies |= {subject(run.name): _run_again(run) for run in runs}
+    remedies |= {subject(run.name): run_again(run) for run in runs}
     temperature_K = max(run.settings.temperature_K for run in runs)
     by_subject, comparison.notes = spectra(frames, temperature_K, remedies)
     if not by_subject:
@@ -40,7 +40,9 @@ def compare_vibrations(reference: Trajectory, runs: Sequence[LearnedRun]) -> Com
     return comparison
 
 
-def _run_again(run: LearnedRun) -> Callable[[float], str]:
+def run_again(run: LearnedRun) -> Callable[[float], str]:
+    """What to do for a run with frames at a stride [fs]."""
+
     def advise(stride_fs: float) -> str:
         timestep = run.settings.timestep_fs
         every = max(1, int(stride_fs / timestep)) * timestep if math.isfinite(stride_fs) else 10.0

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mld_ff.origin import Origin
-from mld_ff.trajectory import Floats, Trajectory, concatenate
+from mld_ff.trajectory import Floats, PrintedCharges, PrintedDipole, Trajectory, concatenate
 
 CHUNK = 64
 """Frames that are in memory at a time."""
@@ -53,6 +53,16 @@ class FileSource(ABC):
         one.
         """
         return None
+
+    @property
+    def printed_dipole(self) -> PrintedDipole | None:
+        """Dipole of the box by the source's program; None without one."""
+        return None
+
+    @property
+    def printed_charges(self) -> Mapping[str, PrintedCharges]:
+        """Charges of atoms by the source's program, by method; none by default."""
+        return {}
 
     def read(self) -> Trajectory:
         """All frames at once."""

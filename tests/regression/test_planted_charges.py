@@ -46,6 +46,28 @@ def test_salt_water(charges: str) -> None:
         assert told["charges_e"][species] == pytest.approx(charge, rel=0.02), species
 
 
+@pytest.mark.parametrize("charges", ["learn", "molecules"])
+def test_a_mixture_whose_oxygens_differ(charges: str) -> None:
+    """The same water and carbon dioxide: two types of oxygen.
+
+    Those of CO2 miss the 2 % of the others: 2.0 and 2.4 % too small were recorded.
+    """
+    source = open_source(DATA / "mixture")
+    loss = fit(source, Basis(accuracy="pairs", charges=charges)).loss
+    told = loss.provenance
+    print(f"\n{charges}: {told['charges_e']}, errors {told['charges']['errors_e']}")
+    print(
+        f"{told['charges']['unseen_meV_per_A']:.1f} meV/Å unseen,"
+        f" {told['charges']['unseen_meV_per_A_without']:.1f} without"
+    )
+    planted = {"O(HH)": -2 * IN_WATER, "H(O(H))": IN_WATER, "O(C(O))": -0.3256, "C(OO)": 0.6512}
+    assert told["charges_e"].keys() == planted.keys()
+    for owner, charge in planted.items():
+        bound = 0.03 if "C" in owner else 0.02
+        assert told["charges_e"][owner] == pytest.approx(charge, rel=bound), owner
+    assert verify(loss, source, 2, per_term=False).passed
+
+
 def test_molten_salt() -> None:
     """By default, with angles that nothing asks for."""
     told = fit(open_source(DATA / "nacl")).loss.provenance

@@ -46,13 +46,18 @@ def data_file(start: Start, loss: AgentLoss) -> str:
     return "\n".join(lines) + "\n"
 
 
+def is_tilted(start: Start) -> bool:
+    """Whether the cell has angles that are not right."""
+    return bool(np.abs(start.frame.cell[0][[1, 2, 2], [0, 0, 1]]).max() > 0)
+
+
 def _header(start: Start, n_bonds: int) -> list[str]:
     topology, cell = start.topology, start.frame.cell[0]
     lines = [f"{topology.n_atoms} atoms", f"{len(atom_types(start))} atom types"]
     if n_bonds:
         lines += [f"{n_bonds} bonds", f"{len(topology.bonded)} bond types"]
     lines += ["", *(f"0.0 {cell[k, k]:.15g} {x}lo {x}hi" for k, x in enumerate("xyz"))]
-    if np.abs(cell[[1, 2, 2], [0, 0, 1]]).max() > 0:
+    if is_tilted(start):
         lines.append(f"{cell[1, 0]:.15g} {cell[2, 0]:.15g} {cell[2, 1]:.15g} xy xz yz")
     return lines
 

@@ -10,7 +10,7 @@ from itertools import combinations_with_replacement
 from pathlib import Path
 
 from mld_ff.engines.lammps.angular_densities import angular_densities, instance_file, instances
-from mld_ff.engines.lammps.data import atom_style, atom_types, data_file
+from mld_ff.engines.lammps.data import atom_style, atom_types, data_file, is_tilted
 from mld_ff.engines.lammps.embedded_atoms import channel_file, embedded_atoms
 from mld_ff.engines.lammps.tables import (
     BOND_POINTS,
@@ -35,6 +35,9 @@ LONGEST_SKIN_A = 1.0
 PPPM = ("kspace_style pppm 3e-6", "kspace_modify order 7")
 """In units of the force between two charges of 1 e at 1 Å, 14 eV/Å: forces err by 7e-5 eV/Å.
 Order 7 takes a half to a third of the time that order 5 takes."""
+OF_A_BOX = " diff ad"
+"""Where the cell has right angles, which it needs: two Fourier transforms a step instead of four,
+0.8 of the time with water, 0.55 with molten salt; forces err by 1e-4 eV/Å."""
 
 
 def export_lammps(
@@ -62,7 +65,7 @@ def export_lammps(
         "Tdamp": settings.damping_fs * FS_TO_PS,
     }
     texts = {
-        "forcefield.lmp": _force_field(loss, topology, [s for s, _ in atom_types(start)]),
+        "forcefield.lmp": _force_field(loss, start),
         "system.data": data_file(start, loss),
         "settings.lmp": "".join(
             f"variable {name} index {value}\n" for name, value in variables.items()
@@ -80,15 +83,17 @@ def export_lammps(
     return write_files(directory, warned(texts, warnings))
 
 
-def _force_field(loss: AgentLoss, topology: Topology, types: list[str]) -> str:
-    """Styles and coefficients; only the bonded pairs themselves are excluded from the pair tables.
-
-    types: species of the atom types 1, 2, ….
-    """
+def _force_field(loss: AgentLoss, start: Start) -> str:
+    """Styles and coefficients; of pairs only the bonded ones are excluded from the tables."""
+    topology, types = start.topology, [species for species, _ in atom_types(start)]
     lines = [f"# atom types: {', '.join(f'{k} {s}' for k, s in enumerate(types, 1))}"]
     if topology.bonded:
         lines += _bonds(loss, topology)
-    return "\n".join([*lines, *_pairs(loss, topology, types)]) + "\n"
+    lines += _pairs(loss, topology, types)
+    if loss.charges:
+        style, modify = PPPM
+        lines += ["pair_coeff * * coul/long", style, modify + OF_A_BOX * (not is_tilted(start))]
+    return "\n".join(lines) + "\n"
 
 
 def _bonds(loss: AgentLoss, topology: Topology) -> list[str]:
@@ -136,6 +141,4 @@ def _pairs(loss: AgentLoss, topology: Topology, types: list[str]) -> list[str]:
         for k, file in enumerate(own, 1):
             number = f" {k}" if len(own) > 1 else ""
             lines.append(f"pair_coeff * * {name}{number} {file} {' '.join(types)}")
-    if loss.charges:
-        lines += ["pair_coeff * * coul/long", *PPPM]
     return lines

@@ -15,6 +15,7 @@ import numpy as np
 import openmm
 from openmm import app
 
+from mld_ff.engines.openmm.charges import FINENESS
 from mld_ff.engines.openmm.topology import openmm_topology
 from mld_ff.engines.start import Start
 from mld_ff.files import read_template
@@ -51,9 +52,10 @@ def forcefield_xml(loss: AgentLoss, start: Start, forces: Sequence[openmm.Force]
         "FREE": {f.getName(): (f.getCutoffDistance()._value, f.getForceGroup()) for f in free},
         "BONDED": _bonded(loss, forces),
         "UNKNOWN": _unknown(loss, start),
-        "CHARGES": _charges(loss, start, forces),
+        "CHARGES": _charges(loss, forces),
     }
     lines = [f"{name} = {_table(values)}" for name, values in constants.items()]
+    lines.append(f"FINENESS = {FINENESS}")
     ET.SubElement(root, "Script").text = "\n" + "\n".join(
         [*lines, "", read_template("forcefield.py")]
     )
@@ -157,16 +159,16 @@ def _bonded(
 
 
 def _charges(
-    loss: AgentLoss, start: Start, forces: Sequence[openmm.Force]
+    loss: AgentLoss, forces: Sequence[openmm.Force]
 ) -> dict[str, tuple[float, float, float, int]]:
-    """Of every element charge [e], and of all of them cutoff [nm], tolerance of PME and number of
-    the group of forces; empty without charges."""
+    """Of every element or type of atom charge [e], and of all of them cutoff [nm], tolerance of PME
+    and number of the group of forces; empty without charges."""
     for force in forces:
         if isinstance(force, openmm.NonbondedForce) and loss.charges:
             cutoff, tolerance = force.getCutoffDistance()._value, force.getEwaldErrorTolerance()
             return {
-                species: (loss.charges.charges_e[species], cutoff, tolerance, force.getForceGroup())
-                for species in start.topology.species
+                owner: (charge, cutoff, tolerance, force.getForceGroup())
+                for owner, charge in loss.charges.charges_e.items()
             }
     return {}
 

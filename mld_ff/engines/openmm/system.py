@@ -8,7 +8,7 @@ import openmm
 
 from mld_ff.engines.openmm.angles import angular_forces, angular_sets
 from mld_ff.engines.openmm.bonds import bond_force
-from mld_ff.engines.openmm.charges import charge_force
+from mld_ff.engines.openmm.charges import charge_force, set_waves
 from mld_ff.engines.openmm.densities import density_force, density_sets
 from mld_ff.engines.openmm.free_pairs import free_force
 from mld_ff.engines.start import Start
@@ -39,6 +39,8 @@ def openmm_system(loss: AgentLoss, start: Start) -> openmm.System:
         system.addParticle(float(mass))
     groups: dict[float, int] = {}
     for force in forces_of(loss, start.topology):
+        if isinstance(force, openmm.NonbondedForce):
+            set_waves(force, start.frame.cell[0] * A_TO_NM)
         # GPUs want one cutoff in a group
         if hasattr(force, "getCutoffDistance"):
             force.setForceGroup(groups.setdefault(force.getCutoffDistance()._value, len(groups)))

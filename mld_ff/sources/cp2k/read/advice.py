@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mld_ff.origin import Remedies
+from mld_ff.sources.cp2k.read.settings import RunSettings
 
 FORCES_SECTION = """\
 &MOTION
@@ -14,6 +15,12 @@ FORCES_SECTION = """\
     &END FORCES
   &END PRINT
 &END MOTION"""
+
+ZERO_FORCES = (
+    "all forces are zero, so CP2K did not compute them; with ENSEMBLE REFTRAJ the section &MOTION /"
+    " &MD / &REFTRAJ needs EVAL ENERGY_FORCES (before release 2023.2 both EVAL_ENERGY_FORCES .TRUE."
+    " and EVAL_FORCES .TRUE.)"
+)
 
 REMEDIES = Remedies(
     forces="print &MOTION/&PRINT/&FORCES in the CP2K run",
@@ -54,3 +61,25 @@ def frames_in_log(role: str, n_atoms: int, log: str, project: str | None) -> str
         f" nothing else of the kind does, take them out of it with `{command}"
         f" > {project or 'PROJ'}-{suffix}-1.xyz`"
     )
+
+
+def what_forces_hold(settings: RunSettings, is_optimization: bool) -> list[str]:
+    """What a fit to the frames of such a run has to know, a sentence each."""
+    told = []
+    if settings.biases:
+        told.append(
+            f"The run was biased ({', '.join(settings.biases)}), and CP2K prints forces with the"
+            " bias in them, which a fit learns with the rest: compute the forces of these frames"
+            " again without it (ENSEMBLE REFTRAJ)."
+        )
+    if settings.constraints:
+        told.append(
+            f"Coordinates were constrained ({', '.join(settings.constraints)}): the frames do not"
+            " tell what it costs to move them."
+        )
+    if is_optimization:
+        told.append(
+            f"The frames are steps of an optimization ({settings.run_type or 'no times'}), not of"
+            " dynamics: they sample a way downhill, not a temperature."
+        )
+    return told

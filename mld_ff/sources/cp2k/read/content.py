@@ -16,6 +16,9 @@ _SECTION = re.compile(
 )
 _COMMENT = re.compile(rb"[#!].*")
 _TABLE = re.compile(rb"ATOMIC FORCES in \[a\.u\.\]|FORCES\| Atomic forces \[")
+_DIPOLES = re.compile(
+    rb"^ (?:MM_DIPOLE\||TB_DIPOLE\||MM DIPOLE \[| Dipole moment \[Debye\])", re.MULTILINE
+)
 _NEVER = re.compile(
     r".*\.(?:restart|bak|wfn|kp|cube|dcd|xyz|ener|cell|stress|pdb)(?:[-.].*)?", re.IGNORECASE
 )
@@ -23,8 +26,8 @@ _NEVER = re.compile(
 
 
 def role_by_content(file: Path) -> str | None:
-    """`log`, `input`, `tables` (forces as the log has them), or None for anything else, and for
-    what cannot be read.
+    """`log`, `input`, `tables` and `dipoles` (forces and dipoles as the log has them), or None for
+    anything else, and for what cannot be read.
     """
     head = _head(file)
     if b"\0" in head:
@@ -33,6 +36,8 @@ def role_by_content(file: Path) -> str | None:
         return "log"
     if _TABLE.search(head):
         return "tables"
+    if _DIPOLES.search(head):
+        return "dipoles"
     if _NEVER.fullmatch(file.name):
         return None
     statements = (_COMMENT.sub(b"", line).strip() for line in head.splitlines())

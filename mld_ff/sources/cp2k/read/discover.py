@@ -39,7 +39,8 @@ class RunFiles:
     """The files of one run.
 
     `one` holds at most one file for positions, forces, velocities, energies, cells, stress,
-    restart; `inputs` and `logs` all the candidates, `tables` files of forces as a log has them;
+    restart; `inputs` and `logs` all the candidates, `tables` and `dipoles` files of forces and
+    dipoles as a log has them;
     `project` is CP2K's project name if the file names tell it; `where` the place looked at.
     """
 
@@ -50,6 +51,7 @@ class RunFiles:
         self.one: dict[str, Path] = {role: f for role, f in named.items() if role not in several}
         recognised = _recognised(present, named)
         self.tables = recognised["tables"]
+        self.dipoles = recognised["dipoles"]
         self.project = self._choose_project(recognised)
         for role in _ONE_PER_RUN:
             self._choose(role, recognised[role])
@@ -147,7 +149,7 @@ class RunFiles:
 
 def _recognised(present: list[Path], named: Mapping[str, Path]) -> dict[str, list[Path]]:
     """Files by role: by their names, else by their contents."""
-    found: dict[str, list[Path]] = {role: [] for role in (*_PATTERNS, "log", "tables")}
+    found: dict[str, list[Path]] = {role: [] for role in (*_PATTERNS, "log", "tables", "dipoles")}
     by_content = list[Path]()
     for file in present:
         if file in named.values():

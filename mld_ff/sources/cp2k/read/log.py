@@ -20,7 +20,7 @@ from mld_ff.errors import InputError
 from mld_ff.sources.cp2k.read.units import PRESSURE, unit_factor
 from mld_ff.sources.textfiles import open_binary
 from mld_ff.trajectory import Floats
-from mld_ff.units import BOHR_TO_A
+from mld_ff.units import BOHR_TO_A, DEBYE_TO_E_A
 
 _SAME_A = 2e-3
 """Vectors are printed to three decimals: those made from lengths and angles agree as well."""
@@ -52,6 +52,8 @@ class Calculation:
     """Of a single point: where the table of its atoms begins; 0 without one."""
     stress: Floats | None = None
     """As CP2K prints it, positive under pressure, without the atoms' motion [eV/Å³], (3, 3)."""
+    dipole: Floats | None = None
+    """Of the box, up to multiples of halves of its vectors [e Å], (3,)."""
 
 
 @dataclass(eq=False)
@@ -112,6 +114,8 @@ class _Reader:
         self._stress_factor = 1.0
         self._optimization_step: int | None = None
         self._coordinates_line = 0
+        self._dipole: Floats | None = None
+        """That of the calculation whose energy follows."""
 
     def take(self, number: int, line: str) -> None:
         """Take a line that may matter."""
@@ -151,8 +155,9 @@ class _Reader:
     def energy(self, match: re.Match[str]) -> None:
         value = _number(match[2])
         cell = self._current if self._optimization_step is not None else None
-        self._pending.append(Calculation(match[1], value, not self._failed, cell))
-        self._failed = False
+        calculation = Calculation(match[1], value, not self._failed, cell, dipole=self._dipole)
+        self._pending.append(calculation)
+        self._failed, self._dipole = False, None
 
     def _whole(self) -> list[Calculation]:
         """The calculations that wait; parts of a mixed one are one with it."""
@@ -260,6 +265,9 @@ class _Reader:
                 self._current = self._current * longer[:, np.newaxis]
         self._lengths = lengths.tolist()
 
+    def dipole(self, match: re.Match[str]) -> None:
+        self._dipole = dipole_of(match)
+
     # --- stress -----------------------------------------------------------------------------------
 
     def stress_begins(self, match: re.Match[str]) -> None:
@@ -281,6 +289,11 @@ def _unturned(start: Floats, cell: Floats) -> tuple[Floats, float]:
     return np.asarray(cell @ turn.T), float(np.abs(strain - np.eye(3)).max())
 
 
+def dipole_of(match: re.Match[str]) -> Floats:
+    """[e Å], (3,), of a line that DIPOLE matches."""
+    return DEBYE_TO_E_A * np.array([_number(text) for text in match.groups() if text])
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
@@ -300,6 +313,12 @@ def _fact(name: str, of: type[str] | type[float] = str) -> Callable[[_Reader, re
 
 _N = r"\s+(\S+)"
 _THREE = 3 * _N
+DIPOLE = (
+    rf" (?:(?:MM|TB)_DIPOLE\| Moment \[Debye\]|MM DIPOLE \[[\w -]+\]\(Debye\)\|){_THREE}\s*$"
+    r"|    X=\s*(\S+)\s*Y=\s*(\S+)\s*Z=\s*(\S+)\s+Total="
+)
+"""In debye: FIST (since release 8, and before), xTB, and &DFT &PRINT &MOMENTS, which writes
+`XX=` of higher moments."""
 _HANDLERS: list[tuple[re.Pattern[str], Callable[[_Reader, re.Match[str]], None]]] = [
     (re.compile(pattern), handle)
     for pattern, handle in [
@@ -323,6 +342,7 @@ _HANDLERS: list[tuple[re.Pattern[str], Callable[[_Reader, re.Match[str]], None]]
         (r" CELL LNTHS\[(bohr)\]\s+=" + _THREE, _Reader.lengths),
         (r" MD\| Cell angles \[deg\]" + _THREE, _Reader.angles),
         (r" CELL ANGLS\[deg\]\s+=" + _THREE, _Reader.angles),
+        (DIPOLE, _Reader.dipole),
         (r" STRESS\| .*[Ss]tress tensor \[(\w+)\]\s*$", _Reader.stress_begins),
         (r" STRESS TENSOR \[(\w+)\]\s*$", _Reader.stress_begins),
         (r" STRESS\|\s+[xyz]" + _THREE + r"\s*$", _Reader.stress_row),
@@ -340,6 +360,6 @@ _LINE = re.compile(
     rb" (?:CELL|ENERGY|MD|MD_INI|MD_PAR|MD_ENERGIES|GLOBAL|CP2K|STRESS|FORCES)\|"
     rb"| (?:STEP NUMBER|CELL LNTHS|CELL ANGLS|INITIAL CELL|OPTIMIZATION STEP|STRESS TENSOR)"
     rb"| ATOMIC FORCES in|  [XYZ] |.{20,30}PROGRAM STARTED AT| MODULE \w+: +ATOMIC COORD"
-    rb"|.*SCF run NOT converged"
+    rb"|.*SCF run NOT converged| (?:MM|TB)_DIPOLE\|| MM DIPOLE|    X="
 )
 """Lines that may matter; of 600,000 lines a second most are passed over by this alone."""

@@ -4,7 +4,7 @@ every frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
@@ -22,13 +22,21 @@ from mld_ff.sources.cp2k.read.accelerations import (
     find_unit,
     unit_by_comparison,
 )
-from mld_ff.sources.cp2k.read.advice import REMEDIES, frames_in_log, no_forces
+from mld_ff.sources.cp2k.read.advice import (
+    REMEDIES,
+    ZERO_FORCES,
+    frames_in_log,
+    no_forces,
+    what_forces_hold,
+)
+from mld_ff.sources.cp2k.read.dipoles import find_dipoles
 from mld_ff.sources.cp2k.read.discover import RunFiles
 from mld_ff.sources.cp2k.read.formats import open_indices
 from mld_ff.sources.cp2k.read.index import FrameIndex
 from mld_ff.sources.cp2k.read.join import Join, join_frames
 from mld_ff.sources.cp2k.read.kinds import resolve_atoms
 from mld_ff.sources.cp2k.read.logtables import force_tables, tables_of_logs
+from mld_ff.sources.cp2k.read.populations import read_charges
 from mld_ff.sources.cp2k.read.runinfo import (
     calculations_by_step,
     cp2k_version,
@@ -44,7 +52,7 @@ from mld_ff.sources.cp2k.read.stress import Stresses, find_stresses
 from mld_ff.sources.cp2k.read.tables import read_energies, read_seconds, read_temperatures
 from mld_ff.sources.source import CHUNK, FileSource
 from mld_ff.sources.textfiles import sha256
-from mld_ff.trajectory import Floats, Ints, Trajectory, half_width
+from mld_ff.trajectory import Floats, Ints, PrintedCharges, PrintedDipole, Trajectory, half_width
 from mld_ff.units import HARTREE_TO_EV
 
 _CP2K_TIMESTEP = 0.5
@@ -95,7 +103,7 @@ class CP2KSource(FileSource):
         self._time, self._energy = self._times_and_energies()
         self._find_units()
         self._fixed = self._find_fixed()
-        self._note_what_forces_hold()
+        self.notes += what_forces_hold(self._settings, self._is_optimization)
         if skip_fs:
             self._skip(skip_fs)
         self._stresses = self._find_stresses()
@@ -125,6 +133,18 @@ class CP2KSource(FileSource):
         steps, values = read_temperatures(self._files.one["energies"])
         of_frames = _filled(np.full(self.n_frames, np.nan), self._join.step, steps, values)
         return of_frames if np.isfinite(of_frames).all() else None
+
+    @cached_property
+    def printed_dipole(self) -> PrintedDipole | None:
+        """By FORCE_EVAL / DFT / PRINT / MOMENTS or FORCE_EVAL / MM / PRINT / DIPOLE."""
+        steps, cell = self._join.step, self._cells.at(self._join.step[:1])[0]
+        told = (self._files.dipoles, self._calculations)
+        return find_dipoles(*told, steps, self._time, cell, self.notes)
+
+    @cached_property
+    def printed_charges(self) -> Mapping[str, PrintedCharges]:
+        """By the logs."""
+        return read_charges([log.path for log in self._logs], len(self.symbols))
 
     @cached_property
     def half_width(self) -> float:
@@ -191,13 +211,7 @@ class CP2KSource(FileSource):
             zip(index.frames(here), self._join.step[start:stop], strict=True), start
         ):
             if role == "forces" and not values.any() and not self._is_perfect_crystal(frame):
-                raise InputError(
-                    f"step {step}: all forces are zero, so CP2K did not compute them; with ENSEMBLE"
-                    " REFTRAJ the section &MOTION / &MD / &REFTRAJ needs EVAL ENERGY_FORCES (before"
-                    " release 2023.2 both EVAL_ENERGY_FORCES .TRUE. and EVAL_FORCES .TRUE.)",
-                    index.path,
-                    line or None,
-                )
+                raise InputError(f"step {step}: {ZERO_FORCES}", index.path, line or None)
             yield values * factor
 
     def _miss(self, role: str, required: bool) -> None:
@@ -276,25 +290,6 @@ class CP2KSource(FileSource):
         expected = values * (index.own_factor or 1.0)
         verdict = unit_by_comparison("forces", expected, self._raw("forces", at, at + 1)[0])
         return verdict and replace(verdict, by=table.path.name)
-
-    def _note_what_forces_hold(self) -> None:
-        settings = self._settings
-        if settings.biases:
-            self.notes.append(
-                f"The run was biased ({', '.join(settings.biases)}), and CP2K prints forces with"
-                " the bias in them, which a fit learns with the rest: compute the forces of these"
-                " frames again without it (ENSEMBLE REFTRAJ)."
-            )
-        if settings.constraints:
-            self.notes.append(
-                f"Coordinates were constrained ({', '.join(settings.constraints)}): the frames do"
-                " not tell what it costs to move them."
-            )
-        if self._is_optimization:
-            self.notes.append(
-                f"The frames are steps of an optimization ({settings.run_type or 'no times'}), not"
-                " of dynamics: they sample a way downhill, not a temperature."
-            )
 
     @property
     def _is_optimization(self) -> bool:
