@@ -32,7 +32,8 @@ MEMORY_FS = 50.0
 def refuse(objections: Sequence[str], force: bool) -> None:
     """Raise InputError if there are objections, unless forced."""
     if objections and not force:
-        raise InputError(f"{'; '.join(objections)}. {FORCED}")
+        said = "; ".join(objections).rstrip(".")
+        raise InputError(f"{said}. {FORCED}")
 
 
 # --- use ------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from mld_ff.consistency import contradictions, examine
 from mld_ff.geometry.histogram import Coverage, Histogram
 from mld_ff.inference.accumulation import Accumulated, accumulate
 from mld_ff.inference.basis import NO_CHANNELS, Basis
@@ -86,8 +87,9 @@ def fit(
 ) -> Fit:
     """Infer the reciprocal loss from frames with forces, and tell how good it is on unseen ones.
 
-    source: one, or several of one system. Two passes over them, four with densities, and one before
-    where there are hydrogens, to see whether they keep their partners; memory independent of the
+    source: one, or several of one system. Two passes over them, four with densities, one before to
+    see whether they contradict themselves, and one where there are hydrogens, to see whether they
+    keep their partners; memory independent of the
     number of frames, numbers independent of that of processes. Blocks of contiguous frames are for
     training, every fifth for testing; only coverage, from which walls and ranges come, is that of
     all frames. The errors are those of the exported functions, walls included. The agent fit, every
@@ -97,8 +99,10 @@ def fit(
     """
     basis = basis or Basis()
     dataset = Dataset.of(source, progress, processes, basis.topology)
+    against = contradictions([examine(source) for source in dataset.tested])
+    refuse(against, force)
     data = data or gather(dataset, basis)
-    against = objections_to_data(dataset.tested, data.survey.times, dataset.n_blocks)
+    against += objections_to_data(dataset.tested, data.survey.times, dataset.n_blocks)
     refuse(against, force)
     problem = Problem.of(data)
     collective: CollectiveFit | None = None
