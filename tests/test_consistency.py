@@ -176,7 +176,7 @@ def test_times_and_energies(name: str, factor: float) -> None:
 @given(
     st.sampled_from(["water every 10 fs", "silica every 40 fs"]),
     st.integers(0, 2),
-    st.floats(0.94, 0.97) | st.floats(1.08, 1.15),
+    st.sampled_from([0.94, 0.95, 1.12, 1.15, 1.2]),
     st.booleans(),
 )
 def test_a_cell_that_is_not_the_cell(

@@ -184,7 +184,9 @@ def _overlap(seen: Sequence[_Neighbours], a: int) -> float:
         np.concatenate([getattr(frame, name) for frame in seen]) for name in ("kind", "r", "number")
     )
     images = np.concatenate([frame.images for frame in seen])
-    within, own = (images == 0).all(axis=1), images[:, a] != 0
+    crossed = images != 0
+    within = ~crossed.any(axis=1)
+    own = crossed[:, a] & (crossed.sum(axis=1) == 1)
     odds, closer = 0.0, [np.zeros(0)]
     for one in np.unique(kind):
         of_kind = kind == one
