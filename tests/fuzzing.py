@@ -177,8 +177,7 @@ def give(target: Target, content: bytes, directory: Path) -> bool:
     try:
         with _limited():
             found = target.read(directory / target.name)
-    except MldError as error:
-        assert "unexpected" not in str(error).lower(), error
+    except MldError:
         return False
     for name, numbers in _arrays(found):
         assert np.isfinite(numbers).all(), f"{name} is not finite"
