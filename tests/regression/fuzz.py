@@ -103,7 +103,7 @@ def guided(hunt: Hunt, name: str, seconds: int, seed: int) -> None:
     def mutate(content: bytes, most: int, draw: int) -> bytes:
         rng = random.Random(draw)
         if rng.random() < 0.5:
-            return atheris.Mutate(content, most)
+            return bytes(atheris.Mutate(content, most))
         return mutated(content, rng)[:most]
 
     options = [f"-seed={seed}", "-max_len=200000", "-rss_limit_mb=4000", "-timeout=0"]
