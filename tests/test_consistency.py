@@ -80,6 +80,13 @@ def test_nothing_is_said_of_any_other_data(name: str) -> None:
     assert examine(next(source.chunks(24))).lies == ()
 
 
+@settings(max_examples=30, deadline=None, database=None)
+@given(SYSTEMS, st.integers(0, 40), st.integers(1, 8), st.integers(5, 64))
+def test_nothing_is_said_of_a_part(name: str, start: int, every: int, length: int) -> None:
+    """Few frames, far apart: chance correlates forces and energies in some."""
+    assert told(read(name)[start::every][:length]) == []
+
+
 @few
 @given(SYSTEMS, st.integers(0, 100))
 def test_images_do_not_matter(name: str, seed: int) -> None:

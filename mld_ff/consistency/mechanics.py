@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mld_ff.consistency.proportion import SURE, Proportion
+from mld_ff.consistency.proportion import Proportion
 from mld_ff.geometry.motion import displacements
 from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import AMU_A2_PER_FS2_TO_EV
@@ -100,14 +100,14 @@ class Mechanics:
             shift, here = _shift(rise[1:-1], [_work(forces, moves, k) for k in (-1, 0, 1)])
             found = here if shift else found
         if not _is_vague(found):
-            return Comparison(found, found.range(), shift)
+            return Comparison(found, found.range(_coarseness(forces, moves, work)), shift)
         return self._roughly(found)
 
     def _roughly(self, found: Proportion) -> Comparison:
         """What size and sign alone tell of forces and energies."""
         low, high = (found.middle / limit for limit in reversed(ROUGH))
         sure = found.frames >= MANY and self.frames.origin.is_dynamics
-        backwards = found.correlation < -0.3 and abs(found.value) > SURE * found.error
+        backwards = found.correlation < -0.3 and abs(found.value) > found.sure_error
         rough = Comparison(found, (low, high), is_rough=True)
         if sure and (backwards or not low <= 1 <= high):
             return rough
@@ -148,7 +148,7 @@ class Mechanics:
         """
         if not _is_vague(found, PERFECT):
             return Comparison(found, between)
-        sure = found.frames >= MANY and abs(found.value) > 10 * found.error
+        sure = found.frames >= MANY and abs(found.value) > 2 * found.sure_error
         if not (sure and abs(found.correlation) > 0.2):
             return _unchecked("frames are too far apart")
         low = between[0] if found.correlation > 0.5 else 0.0
@@ -194,6 +194,15 @@ def _work(forces: Floats, moves: Floats, shift: int) -> Floats:
     n = len(moves)
     here = forces[1 + shift : n - 1 + shift] + forces[2 + shift : n + shift]
     return np.asarray(-np.einsum("fpc,fpc->f", here, moves[1:-1]) / 2)
+
+
+def _coarseness(forces: Floats, moves: Floats, work: Floats) -> float:
+    """Relative error of works, by those over two intervals at once: the rule errs by the third
+    power of an interval, so that these differ by three times the error of their sum.
+    """
+    twice = -np.einsum("fpc,fpc->f", forces[2:] + forces[:-2], moves[1:] + moves[:-1]) / 2
+    once = work[1:] + work[:-1]
+    return float(np.sqrt(((twice - once) ** 2).sum() / (once**2).sum())) / 3
 
 
 def _shift(expected: Floats, given: list[Floats]) -> tuple[int, Proportion]:

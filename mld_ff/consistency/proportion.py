@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 from mld_ff.trajectory import Floats
 
-SURE = 5.0
-"""Standard errors within which nothing is said."""
-LEAST = 0.03
+UNLIKELY = 3e-7
+"""Of chance beyond the range that is told, on each side: five standard errors, and by Student's
+distribution more where frames are few."""
+LEAST = 0.1
 """Relative; closer than this numbers are never told apart: CP2K and others differ in constants,
 and grids, self-consistency and thermostats leave that much."""
 
@@ -52,8 +54,13 @@ class Proportion:
         if not self.correlation:
             return 0.0, np.inf
         size, unexplained = abs(self.value), 1 - self.correlation**2
-        margin = 1 + LEAST + SURE * self.error / size + unexplained / 2 + coarse
+        margin = 1 + LEAST + self.sure_error / size + unexplained / 2 + coarse
         return size / margin, size / self.correlation**2 * margin
+
+    @property
+    def sure_error(self) -> float:
+        """Within which nothing is said."""
+        return float(stdtrit(max(self.frames - 1, 1), 1 - UNLIKELY)) * self.error
 
     @property
     def middle(self) -> float:
