@@ -108,9 +108,11 @@ def read_json(file: Path, what: str) -> Any:
         if file.stat().st_size > MOST_JSON_BYTES:
             most = f"{MOST_JSON_BYTES >> 20} MiB"
             raise InputError(f"is not {what}: it is longer than {most}", file)
-        return json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
+        return json.loads(file.read_text(encoding="utf-8-sig"), parse_constant=_refuse)
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", file) from None
+    except UnicodeDecodeError:
+        raise InputError(f"is not {what}: it is not UTF-8", file) from None
     except ValueError as error:
         line = getattr(error, "lineno", None)
         raise InputError(f"is not {what}: {error}", file, line) from None

@@ -25,6 +25,10 @@ class Remedies:
     """Follows "the temperature of the run is not known: "."""
     kinetic_energy: str = "these frames have no velocities"
     """Follows "the kinetic energy is not known: "."""
+    inconsistent: str = "Look at what wrote the frames, and convert them to eV, Å and fs."
+    """A sentence: what to do if forces, energies, velocities and times contradict each other."""
+    cell: str = "Give the cell that the frames were computed in."
+    """A sentence: what to do if positions contradict the cell."""
     denser: str = "Write its positions and velocities {often} or more often."
     """A sentence: how to get frames that resolve vibrations. {often} stands for `every 3.5 fs` or
     `every step`, {steps} for the MD steps that are as long.
@@ -91,6 +95,12 @@ class Origin:
     """How often the box was repeated along its vectors."""
     minimized: bool = False
     """Whether the frame was moved downhill here."""
+    method: str | None = None
+    """That computed the forces, in a few words of the program's own."""
+    biases: tuple[str, ...] = ()
+    """What adds to the forces that the method gives, and is not in its energy."""
+    constraints: tuple[str, ...] = ()
+    """What keeps distances and other coordinates from moving, against the forces."""
     remedies: Remedies = field(default=Remedies(), repr=False)
 
     @property

@@ -49,27 +49,29 @@ class Step:
     """What is done, or why it could not be timed."""
 
 
-def build(config: Config, progress: Progress = no_progress) -> Study:
+def build(config: Config, progress: Progress = no_progress, force: bool = False) -> Study:
     """Do everything; leaves build.json, model.json, openmm/, lammps/, a run of each, report.html,
     report.json and figures/ in the output directory, and returns what the report shows.
 
     A build that was stopped goes on: with the model that lies there, and runs from their
     checkpoints. Raises InputError if the directory holds something else, or a build that is done,
-    CheckFailed if an engine disagrees with numpy, and what the single steps raise.
+    CheckFailed if an engine disagrees with numpy, and what the single steps raise, unless `force`
+    makes warnings of what the policy has against them.
     """
     with held(config.output, "build"):
-        return _build(config, progress)
+        return _build(config, progress, force)
 
 
-def _build(config: Config, progress: Progress) -> Study:
+def _build(config: Config, progress: Progress, force: bool) -> Study:
     out, source = config.output, _checked(config)
-    loss = _model(source, config, progress)
+    loss = _model(source, config, progress, force)
     frames = spread_frames(source, FRAMES_VERIFIED)
-    _export(loss, frames[-1], config)
+    _export(loss, frames[-1], config, force)
     verification = _verify(loss, frames, config, progress)
     for engine in config.engines:
         directory, device = config.run_of(engine), config.device_of(engine)
-        run(loss, frames[-1], engine, directory, config.md, device, progress, resume=True)
+        md, last = config.md, frames[-1]
+        run(loss, last, engine, directory, md, device, progress, resume=True, force=force)
     runs = [config.run_of(engine) for engine in config.engines]
     study = compare_runs(source, runs, verification=verification, progress=progress)
     write_report(out, study, progress)
@@ -88,7 +90,7 @@ def plan(config: Config, progress: Progress = no_progress) -> list[Step]:
     began = time.perf_counter()
     data = gather(few, config.basis)
     middle = time.perf_counter()
-    loss = fit(few, config.basis, data=data).loss
+    loss = fit(few, config.basis, data=data, force=True).loss  # `build` says what is wrong
     gathering, solving = middle - began, time.perf_counter() - middle
     seconds = gathering * source.n_frames / few.n_frames / config.processes + solving
     progress("plan", 2, 2 + len(config.engines))
@@ -111,7 +113,7 @@ def _timed_run(loss: AgentLoss, frame: Trajectory, engine: str, md: MD, config: 
     try:
         with tempfile.TemporaryDirectory() as folder:
             directory = Path(folder) / "run"
-            run(loss, frame, engine, directory, short, config.device_of(engine))
+            run(loss, frame, engine, directory, short, config.device_of(engine), force=True)
             ns_per_day = read_record(directory).ns_per_day
     except MldError as error:
         return Step(what, None, " ".join(str(error).split()))
@@ -131,7 +133,7 @@ def _checked(config: Config) -> FrameSource:
     return open_source(config.cp2k, skip_fs=config.skip_ps / FS_TO_PS)
 
 
-def _model(source: FrameSource, config: Config, progress: Progress) -> AgentLoss:
+def _model(source: FrameSource, config: Config, progress: Progress, force: bool) -> AgentLoss:
     """That of a build that was stopped, or a new one, which is saved."""
     out, settings = config.output, asdict(config)
     for name in ("cp2k", "output", "processes"):  # on which no number depends; `data` is cp2k's
@@ -146,21 +148,22 @@ def _model(source: FrameSource, config: Config, progress: Progress) -> AgentLoss
         write_atomically(out / STATE, to_json(head, indent=1))
     if (out / MODEL).exists():
         return AgentLoss.load(out / MODEL)
-    loss = _learn(source, config, progress)
+    loss = _learn(source, config, progress, force)
     loss.save(out / MODEL)
     return loss
 
 
-def _learn(source: FrameSource, config: Config, progress: Progress) -> AgentLoss:
+def _learn(source: FrameSource, config: Config, progress: Progress, force: bool) -> AgentLoss:
     if config.match is None:
-        return fit(source, config.basis, progress, config.processes).loss
+        return fit(source, config.basis, progress, config.processes, force=force).loss
     directory, settings = config.output / "match", config.match.settings(config)
-    return match(source, directory, settings, config.match.rounds, progress=progress).loss
+    rounds = config.match.rounds
+    return match(source, directory, settings, rounds, progress=progress, force=force).loss
 
 
-def _export(loss: AgentLoss, frame: Trajectory, config: Config) -> None:
+def _export(loss: AgentLoss, frame: Trajectory, config: Config, force: bool) -> None:
     md = config.md
-    start = start_from(frame, md.temperature_K, md.seed, loss.topology_kind)
+    start = start_from(frame, md.temperature_K, md.seed, loss.topology_kind, force)
     for engine in config.engines:
         ENGINES[engine].export(loss, start, config.export_of(engine), md)
 

@@ -24,7 +24,10 @@ DENSITY_OFF = 1.25
 boiling point stay within 1.1."""
 CLOSEST_A = 0.2
 """Where the tables of LAMMPS end: a wall has driven a pair back before."""
-FORCED = "`mld-ff fit`, `export` and `run` go on with --force, and write this into their files"
+FORCED = (
+    "`mld-ff fit`, `export`, `run`, `build`, `match` and `refine` go on with --force, and write"
+    " this into their files"
+)
 MEMORY_FS = 50.0
 """Frames of dynamics closer than this are hardly two: a libration of water."""
 
@@ -32,7 +35,8 @@ MEMORY_FS = 50.0
 def refuse(objections: Sequence[str], force: bool) -> None:
     """Raise InputError if there are objections, unless forced."""
     if objections and not force:
-        raise InputError(f"{'; '.join(objections)}. {FORCED}")
+        said = "; ".join(objections).rstrip(".")
+        raise InputError(f"{said}. {FORCED}")
 
 
 # --- use ------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from mld_ff.errors import EngineError
+
 Listener = Callable[[str], None]
 PATIENCE_s = 10.0
 """From asking a process to end until it is killed."""
@@ -35,6 +37,8 @@ def stream(
     `mpiexec` then ends those that it started, and killed if it stays. On Linux it is asked, too, if
     we are killed: nobody would read what it goes on to write where another process may begin.
     """
+    if not directory.is_dir():  # Popen would name it as the command that is missing
+        raise EngineError(f"{directory} has vanished")
     lines: deque[str] = deque(maxlen=last)
     with subprocess.Popen(
         command,

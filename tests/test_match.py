@@ -19,13 +19,14 @@ from mld_ff.configuration.toml import read_config
 from mld_ff.engines.registry import ENGINES
 from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
-from mld_ff.inference import Basis
+from mld_ff.inference import Basis, fit
 from mld_ff.loss.model import AgentLoss
 from mld_ff.origin import Origin
 from mld_ff.pipeline import build
 from mld_ff.production.results import read_log
 from mld_ff.progress import no_progress
 from mld_ff.report import Study, write_report
+from mld_ff.sources.cp2k import read_cp2k
 from mld_ff.sources.source import FileSource
 from mld_ff.survey import inspect
 from mld_ff.trajectory import Trajectory
@@ -33,7 +34,9 @@ from mld_ff.units import EV_PER_A3_TO_BAR, KB_EV_PER_K
 from mld_ff.verification import verify
 from mld_ff.workflows.matching.averages import (
     Averages,
+    pair_coefficients,
     pooled,
+    with_pair_coefficients,
 )
 from mld_ff.workflows.matching.equilibrium import Equilibrium, radial_distributions
 from mld_ff.workflows.matching.loop import Matching, _Work, match
@@ -44,6 +47,13 @@ DATA = Path(__file__).parent / "data/cp2k"
 KT_EV = 0.0259
 BASIS = Basis(cutoff_A=4.0, accuracy="pairs")
 SETTINGS = Settings(BASIS, MD(time_ps=1.0, every_fs=20.0), "lammps", pressure_bar=1.0)
+
+
+def test_walls_stay_where_coefficients_do() -> None:
+    """Also without molecules; a wall further out would hide coefficients, and lose them."""
+    fitted = fit(read_cp2k(DATA / "nacl")[::4], Basis(cutoff_A=5.0, accuracy="pairs"), force=True)
+    same = with_pair_coefficients(fitted.loss, pair_coefficients(fitted.loss), fitted.data)
+    assert same.terms == fitted.loss.terms
 
 
 # --- what the runs of CP2K say --------------------------------------------------------------------

@@ -95,7 +95,7 @@ CASES = {
         "match",
         "settings",
         MatchingSettings(),
-        ("output", "labels", "rounds", "file", "skip", "json"),
+        ("output", "labels", "rounds", "force", "file", "skip", "json"),
     ),
     "refine": Case(
         ("refine", "cp2k", "-o", "x"),
@@ -103,7 +103,7 @@ CASES = {
         "refine",
         "settings",
         refining.Settings(),
-        ("output", "rounds", "file", "skip", "json"),
+        ("output", "rounds", "force", "file", "skip", "json"),
     ),
     "reference": Case(
         ("reference", "-o", "x"),

@@ -5,6 +5,7 @@ nothing in the way.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -17,9 +18,10 @@ from pathlib import Path
 import pytest
 from command_line import Done, invoke
 
-from mld_ff.errors import InputError
+from mld_ff.errors import EngineError, InputError
 from mld_ff.files import write_atomically
 from mld_ff.outputs import LOCK, Results, held, others, results
+from mld_ff.subprocesses import stream
 
 MODEL, DIRECTORY = Results(begins=b"{"), Results()
 WORK = "import sys, time\nfrom mld_ff.outputs import held\n"
@@ -205,6 +207,22 @@ with reporting(False):
         command.send_signal(number)
         assert ends(pid)
         assert command.wait(5) == (-signal.SIGKILL if number == signal.SIGKILL else 1)
+
+
+def test_a_directory_that_vanished_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=f"{tmp_path}/gone has vanished"):
+        stream(["true"], tmp_path / "gone")
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        with pytest.raises(InputError, match=r"model\.json: cannot be written: File too large"):
+            write_atomically(tmp_path / "model.json", "x" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- the command line -----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 from conftest import CUBE, liquid
 
 from mld_ff.engines.settings import MD
+from mld_ff.inference.fitting import _costly_reciprocity
 from mld_ff.report.diffusion import compare_diffusion
 from mld_ff.report.heat import other_temperatures
 from mld_ff.report.speed import compare_speeds
@@ -61,3 +62,10 @@ def test_runs_at_another_temperature_are_named() -> None:
         " well as the model."
     ]
     assert other_temperatures({"lammps": 298.0}) == [], "who knows"
+
+
+def test_dear_reciprocity_is_named() -> None:
+    errors: Any = SimpleNamespace(relative_rmse={"O": 0.5, "H": 0.2})
+    assert _costly_reciprocity(errors, {"O": 0.4, "H": 0.19}) is None
+    said = _costly_reciprocity(errors, {"O": 0.1, "H": 0.19})
+    assert said is not None and "with losses of their own: O 5.0." in said

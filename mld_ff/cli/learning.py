@@ -24,12 +24,14 @@ from mld_ff.cli.options import (
     basis_options,
     notes_of,
 )
+from mld_ff.consistency import contradictions, examine
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import LONGEST_A
 from mld_ff.inference import SUFFIX, Basis, Dataset, Part
 from mld_ff.inference.exponents import EXPONENTS, parse_exponents
 from mld_ff.inference.words import LEARN
 from mld_ff.outputs import Results
+from mld_ff.policy import refuse
 from mld_ff.progress import Progress
 
 
@@ -53,8 +55,16 @@ def inspect(
     """Tell what a CP2K run holds and how good its forces are."""
     source = reading.open(cp2k_dir, require_forces=False)
     inspection = survey.inspect(source, cutoff, progress, basis.topology)
-    data = {**inspection.to_dict(), "notes": source.notes, "source": source.origin.to_dict()}
-    return Answer(data, text.inspection_text(inspection, source))
+    examination = examine(source)
+    against = contradictions([examination])
+    data = {
+        **inspection.to_dict(),
+        "contradictions": against,
+        "not_checked": list(examination.unchecked),
+        "notes": source.notes,
+        "source": source.origin.to_dict(),
+    }
+    return Answer(data, text.inspection_text(inspection, examination, against, source))
 
 
 @verb
@@ -112,6 +122,7 @@ def accumulate(
     ] = None,
     basis: Annotated[Basis | None, basis_options(Basis(), PAIRS)] = None,
     processes: Processes = default_of(inference.accumulate, "processes"),
+    force: Force = False,
     reading: Annotated[Reading, READING],
     progress: Progress,
 ) -> Answer:
@@ -128,11 +139,13 @@ def accumulate(
     functions = basis or Basis()
     layout = inference.read_shard(like) if like else functions.terms
     sources = [reading.open(run) for run in runs]
+    against = contradictions([examine(source) for source in sources])
+    refuse(against, force)
     dataset = Dataset.of(sources, progress, processes, functions.topology)
     stress = functions.stress == LEARN
     sums = inference.accumulate(dataset, layout, part=Part.parse(part), stress=stress)
     inference.write_shard(sums, output)
-    size, notes = output.stat().st_size, notes_of(sources)
+    size, notes = output.stat().st_size, [*notes_of(sources), *against]
     data = {
         "file": str(output),
         "part": part,

@@ -11,7 +11,7 @@ from mld_ff import pipeline
 from mld_ff.cli import fits, text
 from mld_ff.cli.console import Answer, verb
 from mld_ff.cli.fields import Whole, default_of
-from mld_ff.cli.options import READING, Cp2kDir, NewDirectory, Reading
+from mld_ff.cli.options import READING, Cp2kDir, Force, NewDirectory, Reading
 from mld_ff.configuration import proposal
 from mld_ff.configuration import schema as schemas
 from mld_ff.configuration.toml import read_config
@@ -121,6 +121,7 @@ def build(
     dry_run: Annotated[
         bool, Parameter(help="Only say what would be done, and how long it would take here.")
     ] = False,
+    force: Force = False,
     progress: Progress,
 ) -> Answer:
     """Fit, export, verify, run in both engines and report: everything by one configuration."""
@@ -129,6 +130,6 @@ def build(
         steps = pipeline.plan(settings, progress)
         told = {"output": str(settings.output), "steps": [vars(step) for step in steps]}
         return Answer(told, text.plan_text(steps, settings.output))
-    study = pipeline.build(settings, progress)
+    study = pipeline.build(settings, progress, force)
     data = {"output": str(settings.output), **study.summary()}
     return Answer(data, fits.build_text(study, settings.output))

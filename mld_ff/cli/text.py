@@ -14,6 +14,7 @@ from mld_ff.tables import Table, number
 from mld_ff.units import FS_TO_PS
 
 if TYPE_CHECKING:
+    from mld_ff.consistency import Examination
     from mld_ff.doctor import Finding
     from mld_ff.inference import ExponentScan
     from mld_ff.pipeline import Step
@@ -33,7 +34,9 @@ def reference_text(prepared: Prepared) -> str:
     return lines(str(prepared.input), *noted(prepared.notes))
 
 
-def inspection_text(inspection: Inspection, source: FileSource) -> str:
+def inspection_text(
+    inspection: Inspection, examination: Examination, against: Sequence[str], source: FileSource
+) -> str:
     topology, forces = inspection.survey.topology, inspection.survey.forces
     first_ps, last_ps = (time * FS_TO_PS for time in inspection.time_fs)
     span = f"{first_ps:g} to {last_ps:g} ps"
@@ -77,7 +80,8 @@ def inspection_text(inspection: Inspection, source: FileSource) -> str:
         "",
         Table(head, distances).text,
         *noted(source.notes),
-        *warned(inspection.warnings()),
+        *(f"not checked: {text}" for text in examination.unchecked),
+        *warned([*against, *inspection.warnings()]),
     )
 
 

@@ -18,6 +18,7 @@ from mld_ff.cli.options import (
     Beginning,
     Count,
     Cp2kDir,
+    Force,
     Model,
     Output,
     Reading,
@@ -71,6 +72,7 @@ def refine(
         ),
     ],
     basis: Annotated[Basis, basis_options(REFINING.basis)],
+    force: Force = False,
     reading: Annotated[Reading, READING],
     progress: Progress,
 ) -> Answer:
@@ -81,7 +83,7 @@ def refine(
     """
     settings = replace(settings, basis=basis, reference=labels, nvt=md)
     source = reading.open(cp2k_dir)
-    refinement = refining.refine(source, output, settings, rounds, progress=progress)
+    refinement = refining.refine(source, output, settings, rounds, progress=progress, force=force)
     model = output / refining.MODEL
     data = {"model": str(model), **refinement.to_dict()}
     return Answer(data, text.refine_text(refinement, model))
@@ -118,6 +120,7 @@ def match(
     ],
     md: Annotated[MD, Options(MATCHING.md, only=("time_ps", "timestep_fs", "damping_fs", "seed"))],
     basis: Annotated[Basis, basis_options(MATCHING.basis)],
+    force: Force = False,
     reading: Annotated[Reading, READING],
     progress: Progress,
 ) -> Answer:
@@ -130,7 +133,7 @@ def match(
     settings = replace(settings, basis=basis, md=md)
     sources = [reading.open(run, require_forces=None) for run in runs]
     labelled = [Reading().open(directory) for directory in labels]
-    matched = matching.match(sources, output, settings, rounds, labelled, progress)
+    matched = matching.match(sources, output, settings, rounds, labelled, progress, force)
     model, notes = output / matching.MODEL, notes_of(sources)
     data = {"model": str(model), **matched.to_dict(), "notes": notes}
     return Answer(data, text.match_text(matched, model, notes))

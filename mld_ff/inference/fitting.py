@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from mld_ff.consistency import contradictions, examine
 from mld_ff.geometry.histogram import Coverage, Histogram
 from mld_ff.inference.accumulation import Accumulated, accumulate
 from mld_ff.inference.basis import NO_CHANNELS, Basis
@@ -32,6 +33,9 @@ from mld_ff.policy import domain_of, objections_to_data, refuse
 from mld_ff.progress import Progress, no_progress
 from mld_ff.survey import Survey
 from mld_ff.trajectory import Floats
+
+COSTLY = 2.0
+"""Errors of forces over those of agents; a fit says so beyond."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,9 @@ def fit(
 ) -> Fit:
     """Infer the reciprocal loss from frames with forces, and tell how good it is on unseen ones.
 
-    source: one, or several of one system. Two passes over them, four with densities, and one before
-    where there are hydrogens, to see whether they keep their partners; memory independent of the
+    source: one, or several of one system. Two passes over them, four with densities, one before to
+    see whether they contradict themselves, and one where there are hydrogens, to see whether they
+    keep their partners; memory independent of the
     number of frames, numbers independent of that of processes. Blocks of contiguous frames are for
     training, every fifth for testing; only coverage, from which walls and ranges come, is that of
     all frames. The errors are those of the exported functions, walls included. The agent fit, every
@@ -97,8 +102,10 @@ def fit(
     """
     basis = basis or Basis()
     dataset = Dataset.of(source, progress, processes, basis.topology)
+    against = contradictions([examine(source) for source in dataset.tested])
+    refuse(against, force)
     data = data or gather(dataset, basis)
-    against = objections_to_data(dataset.tested, data.survey.times, dataset.n_blocks)
+    against += objections_to_data(dataset.tested, data.survey.times, dataset.n_blocks)
     refuse(against, force)
     problem = Problem.of(data)
     collective: CollectiveFit | None = None
@@ -221,7 +228,9 @@ def _told(fit: Fit, against: Sequence[str] = ()) -> Fit:
     exported = names - set(problem.undetermined)
     quality, temperatures = data.survey.forces, data.survey.temperatures
     of_charges = fit.charges.warning() if fit.charges else None
-    warnings = [*against, quality.warning(), _hopeless(fit.errors), of_charges]
+    of_agents = dict(zip(species, problem.agent_errors, strict=True))
+    costly = _costly_reciprocity(fit.errors, of_agents)
+    warnings = [*against, quality.warning(), _hopeless(fit.errors), costly, of_charges]
     provenance: Provenance = {
         "source": _origins(data),
         "frames_train": sum(data.frames_per_block[b] for b in problem.train),
@@ -280,6 +289,19 @@ def _hopeless(errors: Errors) -> str | None:
     return (
         "on frames that the fit has not seen it is worse than no force at all for"
         f" {', '.join(species)}: more or more varied frames are needed, or a simpler basis"
+    )
+
+
+def _costly_reciprocity(errors: Errors, of_agents: dict[str, float]) -> str | None:
+    """Where agents of their own would do much better, if only for the forces on themselves."""
+    times = {s: error / of_agents[s] for s, error in errors.relative_rmse.items() if of_agents[s]}
+    costly = [f"{s} {ratio:.1f}" for s, ratio in times.items() if ratio > COSTLY]
+    if not costly:
+        return None
+    return (
+        "reciprocity is dear: errors of forces are so many times those of agents with losses of"
+        f" their own: {', '.join(costly)}. The reference's forces are not of pairs with one"
+        " function for both ends: more accuracy, charges or no fixed bonds may help"
     )
 
 

@@ -80,8 +80,13 @@ class RunRecord:
             raise InputError(f"has no {missing[0]!r}")
         values = {f.name: data[f.name] for f in own if f.name in data}
         engine_named(values["engine"])
+        settings = values["settings"]
+        if not isinstance(settings, Mapping):
+            raise InputError("does not hold what a run has: settings")
+        if unknown := [name for name in settings if name not in {f.name for f in fields(MD)}]:
+            raise InputError(f"has settings of another version: {unknown[0]!r} is none of this one")
         try:
-            values["settings"] = MD(**values["settings"])
+            values["settings"] = MD(**settings)
             for name in ("symbols", "masses_amu", "atom_in_source", "notes"):
                 if name in values:
                     values[name] = tuple(values[name])

@@ -203,6 +203,7 @@ def compare_runs(
         for run in runs
     }
     study.notes += _too_short(frames)
+    study.notes += [note for note in source.notes if "half-written" in note]
     study.add(compare_structure(frames, cutoff_A, topology.kind, progress))
     if not source.origin.is_dynamics:
         study.notes.append(_one_by_one(source.origin))

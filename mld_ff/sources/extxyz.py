@@ -43,6 +43,11 @@ REMEDIES = Remedies(
     forces="write them as columns `forces` [eV/Å], as ASE does where atoms have a calculator",
     temperature="it has no velocities; write them as columns `momenta` (ASE) or `velocities`",
     kinetic_energy="these frames have no columns `momenta` or `velocities`",
+    inconsistent=(
+        "Extended XYZ has forces in eV/Å, energies in eV, times in fs, `momenta` in ASE's units and"
+        " `velocities` in Å/fs: convert what wrote the file, or its columns."
+    ),
+    cell='Write the cell that the frames were computed in as Lattice="ax ay az bx …" in Å.',
     denser="Write frames with `momenta` or `velocities` {often} or more often.",
     one_by_one=NO_TIME,
 )

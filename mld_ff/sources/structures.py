@@ -100,6 +100,10 @@ def read_structure(file: Path | str, coordinates: Path | str | None = None) -> T
         )
     if content.cell is None or not abs(np.linalg.det(content.cell)) > 0:
         raise InputError(f"holds no periodic box; {BOX_REMEDY}", where)
+    for name in ("positions", "cell", "velocities", "masses"):
+        numbers = getattr(content, name)
+        if numbers is not None and not np.isfinite(numbers).all():
+            raise InputError(f"holds {name} that are no finite numbers", where)
     velocities = content.velocities
     if velocities is not None and not np.any(velocities):
         velocities = None  # writers without velocities leave zeros; nobody starts at 0 K
@@ -147,6 +151,8 @@ def _read(file: Path, n_atoms: int = 0) -> _Content:
                 return _mmcif(file)
     except InputError:
         raise
+    except UnicodeDecodeError:
+        raise InputError("cannot be read: it is not UTF-8", file) from None
     except Exception as error:  # parsers raise whatever their parsing hits
         raise InputError(f"cannot be read: {type(error).__name__}: {error}", file) from None
     return _ase(file)

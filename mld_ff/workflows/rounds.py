@@ -131,6 +131,7 @@ def run_once(
     engine: str,
     progress: Progress,
     device: Device | None = None,
+    force: bool = False,
 ) -> str | None:
     """Run unless that has been done; returns why if it stopped after some frames, or left what was
     asked of it.
@@ -139,7 +140,7 @@ def run_once(
     if not finished:
         shutil.rmtree(there, ignore_errors=True)
     try:
-        run(loss, frame, engine, there, settings, device, progress, resume=finished)
+        run(loss, frame, engine, there, settings, device, progress, resume=finished, force=force)
     except (EngineError, CheckFailed) as error:
         try:
             read_run(there)

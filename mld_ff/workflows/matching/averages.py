@@ -144,11 +144,13 @@ def with_pair_coefficients(loss: AgentLoss, coefficients: Floats, data: Accumula
     the fit."""
     new, at = dict[str, PairTerm](), 0
     others = [term for term in loss.terms if not isinstance(term, PairTerm)]
+    no_molecules = bool(data.survey.topology.no_molecules)
+    outside = no_molecules or any(t.keeps_walls_outside for t in others)
     for term in loss.pair_terms:
         own = coefficients[at : at + len(term.coefficients)]
         at += len(own)
         changed = replace(term, coefficients=tuple(own.tolist()))
         pull = partial(strongest_pull, others, term.species)
         seen = data.survey.distances[term.name]
-        new[term.name] = changed.walled(seen, pull, any(t.keeps_walls_outside for t in others))
+        new[term.name] = changed.walled(seen, pull, outside)
     return replace(loss, terms=tuple(new.get(t.name, t) for t in loss.terms))

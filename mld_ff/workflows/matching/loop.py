@@ -77,6 +77,7 @@ def match(
     rounds: int = 5,
     labels: Sequence[FrameSource] = (),
     progress: Progress = no_progress,
+    force: bool = False,
 ) -> Matching:
     """At most `rounds` rounds, or what is left of them in `directory`; model.json there is the last
     model, as it ran.
@@ -85,7 +86,8 @@ def match(
     forces. Each counts by its length in time. labels: frames with forces that are no run in
     equilibrium, for the fit alone: beside the forces of the runs they only train, but where no run
     has forces they are all there is. Raises InputError if runs do not belong together or the
-    directory holds something else, CheckFailed if a model fails, and what fits and runs raise.
+    directory holds something else, CheckFailed if a model fails, and what fits and runs raise; with
+    `force` what the policy has against them is a warning.
     """
     runs = tuple(sources) if isinstance(sources, Sequence) else (sources,)
     settings = settings or Settings()
@@ -93,23 +95,16 @@ def match(
     # what is missing is said before the fit
     find_engine(settings.engine, Device(settings.platform))
     with held(directory, "match"):
-        return _match(runs, tuple(labels), Path(directory), settings, rounds, progress)
+        work = _Work(runs, tuple(labels), settings, progress, force)
+        return _match(work, Path(directory), rounds)
 
 
-def _match(
-    runs: Sequence[FrameSource],
-    labels: Sequence[FrameSource],
-    out: Path,
-    settings: Settings,
-    rounds: int,
-    progress: Progress,
-) -> Matching:
-    work = _Work(runs, labels, settings, progress)
+def _match(work: _Work, out: Path, rounds: int) -> Matching:
     data = {
-        "runs": [_frames_in(run) for run in runs],
-        "labels": [_frames_in(frames) for frames in labels],
+        "runs": [_frames_in(run) for run in work.sources],
+        "labels": [_frames_in(frames) for frames in work.labels],
     }
-    head = {"format": FORMAT, "version": VERSION, "settings": asdict(settings), "data": data}
+    head = {"format": FORMAT, "version": VERSION, "settings": asdict(work.settings), "data": data}
     state = begin(out / STATE, head, MatchingRound)
     for k in range(1, max(rounds, len(state.rounds)) + 1):
         where = out / f"round-{k}"
@@ -145,13 +140,14 @@ class _Work:
         labels: Sequence[FrameSource],
         settings: Settings,
         progress: Progress = no_progress,
+        force: bool = False,
     ) -> None:
         if not runs:
             raise InputError("give at least one run to match")
         for number, run in enumerate(runs, 1):
             check_dynamics(number, run)
-        self.settings, self.progress = settings, progress
-        self.sources = tuple(runs)
+        self.settings, self.progress, self.force = settings, progress, force
+        self.sources, self.labels = tuple(runs), tuple(labels)
         self.dataset = _to_fit(runs, labels, settings.basis.topology, progress)
         self.reference = Equilibrium(runs, progress, self.dataset.topologies[0].kind)
         self.responses = dict[int, Response]()
@@ -161,7 +157,7 @@ class _Work:
 
     @cached_property
     def fit(self) -> Fit:
-        return fit(self.dataset, self.settings.basis)
+        return fit(self.dataset, self.settings.basis, force=self.force)
 
     @cached_property
     def valley(self) -> Valley:
@@ -259,6 +255,7 @@ def _run_model(k: int, loss: AgentLoss, where: Path, work: _Work, progress: Prog
         settings.engine,
         progress,
         Device(settings.platform),
+        work.force,
     )
     if stopped:
         raise CheckFailed(

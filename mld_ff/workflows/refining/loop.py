@@ -128,6 +128,7 @@ def refine(
     rounds: int = 3,
     label: Labeller = label_with_cp2k,
     progress: Progress = no_progress,
+    force: bool = False,
 ) -> Refinement:
     """At most `rounds` rounds, or what is left of them in `directory`; model.json there is the last
     model.
@@ -135,12 +136,15 @@ def refine(
     Test frames are those of the source alone, and no label is ever among them, so the errors of all
     rounds compare. Every label counts as much as a frame of the source. Raises InputError if the
     directory holds a refinement with other settings or of another run, and what fits, runs and
-    labels raise; CheckFailed if CP2K's forces on a frame of the source are not those of the source,
-    or a model fails before it gives anything to learn from.
+    labels raise (with `force` what the policy has against them is a warning); CheckFailed if CP2K's
+    forces on a frame of the source are not those of the source, or a model fails before it gives
+    anything to learn from.
     """
     check_positive(rounds=rounds)
     with held(directory, "refine"):
-        return _refine(source, Path(directory), settings or Settings(), rounds, label, progress)
+        return _refine(
+            source, Path(directory), settings or Settings(), rounds, label, progress, force
+        )
 
 
 def _refine(
@@ -150,6 +154,7 @@ def _refine(
     rounds: int,
     label: Labeller,
     progress: Progress,
+    force: bool,
 ) -> Refinement:
     head = {"format": FORMAT, "version": VERSION, "settings": settings.to_dict()}
     state = begin(out / STATE, {**head, "data": source.origin.sha256}, RefinementRound)
@@ -158,7 +163,7 @@ def _refine(
     for k in range(1, rounds + 1):
         where = out / f"round-{k}"
         if k > len(state.rounds):
-            state.add(_round(k, where, source, labels, settings, label, progress))
+            state.add(_round(k, where, source, labels, settings, label, progress, force))
         if state.rounds[k - 1].quiet:
             break
         learned, _ = _labels(k, where, starts, settings.reference, label, progress)
@@ -167,7 +172,7 @@ def _refine(
     if last.quiet:
         loss, errors = AgentLoss.load(where / MODEL), (last.rmse_meV_per_A, last.relative_rmse)
     else:
-        fitted = fit(_dataset(source, labels, settings, progress), settings.basis)
+        fitted = fit(_dataset(source, labels, settings, progress), settings.basis, force=force)
         loss, of_fit = fitted.loss, fitted.errors
         errors = of_fit.rmse_meV_per_A, of_fit.relative_rmse
     loss.save(out / MODEL)
@@ -182,12 +187,13 @@ def _round(
     settings: Settings,
     label: Labeller,
     progress: Progress,
+    force: bool,
 ) -> RefinementRound:
     def tell(what: str, done: int, total: int) -> None:
         progress(f"round {k}: {what}", done, total)
 
     # after a kill the same fit is made again: equal frames give equal numbers
-    fitted = fit(_dataset(source, labels, settings, tell), settings.basis)
+    fitted = fit(_dataset(source, labels, settings, tell), settings.basis, force=force)
     loss = fitted.loss
     loss.save(where / MODEL)
     starts = spread_frames(source, STARTS)
@@ -199,7 +205,13 @@ def _round(
         for t in settings.temperatures_K:
             there = where / _name(t)
             stopped = run_once(
-                there, explorer(loss), frame, replace(nvt, temperature_K=t), settings.engine, tell
+                there,
+                explorer(loss),
+                frame,
+                replace(nvt, temperature_K=t),
+                settings.engine,
+                tell,
+                force=force,
             )
             looks[_name(t)] = look(judge, frames_of_run(there, frame), stopped)
         _choose(judge, looks, settings.frames_per_round).write(where / PICKED)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from ase.geometry import find_mic
 
+from mld_ff.geometry.motion import displacements
 from mld_ff.sources.cp2k.read.units import FORCE, VELOCITY, Quantity, unit_factor
 from mld_ff.trajectory import Floats
 from mld_ff.units import AMU_A2_PER_FS2_TO_EV
@@ -81,8 +81,7 @@ def expected_by_motion(
     positions: of three frames `stride_fs` apart, (3, N, 3) [Å]; cells: (3, 3, 3) [Å], whose changes
     carry the atoms along (NPT) and are no acceleration; masses: [amu], (N,).
     """
-    carried = np.einsum("fpc,fcd,de->fpe", positions, np.linalg.inv(cells), cells[1])
-    before, after = (find_mic(carried[k + 1] - carried[k], cells[1])[0] for k in (0, 1))
+    before, after = displacements(positions, cells)
     if role == "forces":
         weight = AMU_A2_PER_FS2_TO_EV * masses[:, np.newaxis]
         return np.asarray(weight * (after - before) / stride_fs**2)

@@ -34,6 +34,15 @@ REMEDIES = Remedies(
         " beside it"
     ),
     kinetic_energy="neither velocities nor an .ener file of these frames",
+    inconsistent=(
+        "Are all files of one run? Units other than CP2K's are told by the input beside them, in"
+        " &MOTION/&PRINT/&FORCES (or &VELOCITIES) by UNIT eV*angstrom^-1, for example; files are"
+        " named by --file ROLE=FILE."
+    ),
+    cell=(
+        "Put the .cell file of the run beside it, or name it with --file cells=FILE; the input's"
+        " &SUBSYS/&CELL is taken in Å unless it says [bohr]."
+    ),
     denser=(
         "Let CP2K print positions and velocities every {steps} steps or more often (`mld-ff"
         " reference … --every {steps}`)."

@@ -375,6 +375,9 @@ class CP2KSource(FileSource):
             temperature_K=settings.temperature,
             frames_dropped=self._join.dropped,
             is_dynamics=self._is_dynamics,
+            method=settings.method,
+            biases=settings.biases,
+            constraints=settings.constraints,
             remedies=REMEDIES
             if not self._is_optimization
             else replace(REMEDIES, one_by_one=settings.run_type or "an optimization"),

@@ -13,6 +13,7 @@ from ase.geometry import cellpar_to_cell
 from mld_ff.errors import InputError
 from mld_ff.sources.cp2k.read.cellfile import read_cell_file
 from mld_ff.sources.cp2k.read.inputfile import Keyword, Section, is_true, parse_input
+from mld_ff.sources.cp2k.read.method import method_of
 from mld_ff.sources.cp2k.read.units import (
     ANGLE,
     FORCE,
@@ -75,6 +76,8 @@ class RunSettings:
     """By upper-case label."""
     units: dict[str, float] | None = None
     """Factors of the printed positions, forces, velocities to Å, eV/Å, Å/fs."""
+    method: str | None = None
+    """That computes energies and forces, in a few words."""
     biases: tuple[str, ...] = ()
     """What adds to the forces that the method gives."""
     constraints: tuple[str, ...] = ()
@@ -136,6 +139,7 @@ def read_settings(path: Path) -> RunSettings:
         periodic=_upper(root.get("FORCE_EVAL", "SUBSYS", "CELL", "PERIODIC")),
         kinds=kinds or None,
         units=_printed_units(root) or None,
+        method=method_of(root),
         biases=_biases(root),
         constraints=_constraints(root),
     )

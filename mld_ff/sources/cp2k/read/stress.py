@@ -52,7 +52,7 @@ def find_stresses(
     of_log = [c.stress for s in steps.tolist() if (c := calculations.get(s)) is not None]
     known = [stress for stress in of_log if stress is not None]
     if len(known) == len(steps):
-        return Stresses(np.array(known), False)
+        return _finite(Stresses(np.array(known), False), notes)
     if file is None:
         return None
     table_steps, table = read_stresses(file)
@@ -72,4 +72,11 @@ def find_stresses(
             " there are no velocities of every frame to take that out."
         )
         return None
-    return Stresses(table[np.searchsorted(table_steps, steps)], moves)
+    return _finite(Stresses(table[np.searchsorted(table_steps, steps)], moves), notes)
+
+
+def _finite(stresses: Stresses, notes: list[str]) -> Stresses | None:
+    if np.isfinite(stresses.pressure).all():
+        return stresses
+    notes.append("The stress is no number in some frames and was left out.")
+    return None

@@ -1,0 +1,120 @@
+"""An examination of frames before anything is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mld_ff.consistency import boundary, words
+from mld_ff.consistency.mechanics import Mechanics
+from mld_ff.consistency.repeats import Prints, told_of
+from mld_ff.trajectory import FrameSource, Trajectory
+
+STRETCH = 128
+"""Frames that are compared together."""
+FRAMES_FOR_CELL = 8
+LARGEST = 1e12
+"""Of all numbers, whose squares are taken."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What frames say of themselves."""
+
+    lies: tuple[str, ...]
+    """Contradictions, a sentence each with the likely cause."""
+    unchecked: tuple[str, ...]
+    """What could not be compared, and why."""
+
+    prints: Prints
+    """Of all frames, to tell those that are given twice."""
+    method: str | None
+    """That computed the forces, if the source says it."""
+
+
+def examine(source: FrameSource) -> Examination:
+    """Compare forces with energies and accelerations, velocities with motion, and the cell with
+    distances across its faces.
+
+    Reads all frames once, and judges stretches of them on their own: files that were put together
+    may lie in part. Raises InputError for what cannot be read.
+    """
+    found, unchecked = list[str](), list[str]()
+    for_cell, prints = list[Trajectory](), list[Prints]()
+    each = -(-FRAMES_FOR_CELL * STRETCH // max(source.n_frames, 1))
+    for frames in source.chunks(STRETCH):
+        if not _is_sane(frames):
+            continue  # who reads them next says what and where
+        mechanics = Mechanics(frames)
+        found += [lie for lie in words.lies(mechanics, source.origin) if not _said(lie, found)]
+        unchecked = unchecked or _unchecked(mechanics)
+        for_cell += _spread(frames, each)
+        prints.append(Prints.of(frames))
+    if not for_cell:
+        return Examination((), (), Prints.joined([]), source.origin.method)
+    every = max(1, len(for_cell) // FRAMES_FOR_CELL)
+    of_cell = boundary.look_at(for_cell[::every])
+    for vector, error, length in zip("abc", of_cell.errors_A, of_cell.lengths_A, strict=True):
+        if error:
+            found.append(
+                f"the cell does not fit the positions: by atoms at its faces {vector}, {length:.5g}"
+                f" Å, is too {'long' if error > 0 else 'short'} by {_about(abs(error))} Å."
+                f" {source.origin.remedies.cell}"
+            )
+    return Examination(
+        tuple(found),
+        (*unchecked, *(f"the cell: {text}" for text in of_cell.unchecked)),
+        Prints.joined(prints),
+        source.origin.method,
+    )
+
+
+def contradictions(runs: Sequence[Examination]) -> list[str]:
+    """All that speaks against a fit to these runs: of each, and of them beside each other."""
+    several = len(runs) > 1
+    found = [
+        f"run {k}: {lie}" if several else lie for k, run in enumerate(runs, 1) for lie in run.lies
+    ]
+    methods = {run.method: k for k, run in reversed([*enumerate(runs, 1)]) if run.method}
+    if len(methods) > 1:
+        told = ", ".join(f"run {k} {method}" for method, k in sorted(methods.items(), key=_second))
+        found.append(f"the runs are of several methods ({told}): give runs of one")
+    return found + told_of([run.prints for run in runs])
+
+
+def _second(pair: tuple[str, int]) -> int:
+    return pair[1]
+
+
+def _is_sane(frames: Trajectory) -> bool:
+    numbers = (frames.positions, frames.cell, frames.forces, frames.velocities, frames.energy)
+    return all(x is None or bool((np.abs(x) < LARGEST).all()) for x in numbers)
+
+
+def _spread(frames: Trajectory, number: int) -> list[Trajectory]:
+    """So many frames, each with the next one if there is one."""
+    last = max(frames.n_frames - 2, 0)
+    starts = sorted(set(np.linspace(0, last, min(number, last + 1)).astype(int).tolist()))
+    return [frames[start : start + 2] for start in starts]
+
+
+def _said(lie: str, found: list[str]) -> bool:
+    """Whether the same was said of an earlier stretch, with another figure."""
+    return any(lie.split(" ")[:3] == other.split(" ")[:3] for other in found)
+
+
+def _unchecked(mechanics: Mechanics) -> list[str]:
+    frames = mechanics.frames
+    checks = {}
+    if frames.forces is not None:
+        checks["forces against energies"] = mechanics.work()
+        checks["forces against accelerations"] = mechanics.accelerations()
+    if frames.velocities is not None:
+        checks["velocities against the motion of the atoms"] = mechanics.velocities()
+    return [f"{what}: {check.unchecked}" for what, check in checks.items() if check.unchecked]
+
+
+def _about(length: float) -> str:
+    return f"{length:.1g}" if length < 1 else f"{length:.1f}"

@@ -1,0 +1,287 @@
+"""Data that lie: what contradicts itself is told with its likely cause, and nothing else is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import present
+from cp2k_output import DATA
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mld_ff.cli import main
+from mld_ff.consistency import contradictions, examine
+from mld_ff.consistency.boundary import look_at
+from mld_ff.consistency.mechanics import Mechanics
+from mld_ff.consistency.words import lies
+from mld_ff.errors import InputError
+from mld_ff.inference import Basis, fit
+from mld_ff.origin import Origin
+from mld_ff.policy import FORCED
+from mld_ff.sources import open_source
+from mld_ff.sources.cp2k import read_cp2k
+from mld_ff.sources.cp2k.read.advice import REMEDIES
+from mld_ff.sources.cp2k.read.inputfile import parse_input
+from mld_ff.sources.cp2k.read.method import method_of
+from mld_ff.trajectory import Trajectory
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+NAMES = ("water every 10 fs", "acid every 5 fs", "silica every 40 fs", "argon", "fixed atoms")
+SYSTEMS = st.sampled_from(NAMES)
+FACTORS = st.floats(0.7, 5).map(lambda x: 10**x) | st.floats(-5, -0.7).map(lambda x: 10**x)
+few = settings(max_examples=10, deadline=None, database=None)
+
+
+@cache
+def read(name: str) -> Trajectory:
+    frames = {
+        "acid every 5 fs": lambda: read_cp2k(EXAMPLES / "acid" / "cp2k"),
+        "silica every 40 fs": lambda: read_cp2k(EXAMPLES / "silica" / "cp2k"),
+        "argon": lambda: read_cp2k(DATA / "argon"),
+        "fixed atoms": lambda: read_cp2k(DATA / "fixed"),
+        "water every 10 fs": lambda: next(open_source(EXAMPLES / "water" / "cp2k").chunks(64)),
+    }[name]()
+    return frames[:64]
+
+
+def told(frames: Trajectory) -> list[str]:
+    """Of forces, energies, times and velocities, without the advice."""
+    return [lie.split(". ")[0] for lie in lies(Mechanics(frames), frames.origin)]
+
+
+def twice(frames: Trajectory, **fields: Any) -> Trajectory:
+    """Once more after their end."""
+    names = ("positions", "cell", "time", "step", "forces", "energy")
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(frames, name), fields.get(name, getattr(frames, name))])
+        for name in names
+    }
+    return replace(frames, velocities=None, stress=None, **arrays)
+
+
+# --- honest data ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_said_of_honest_data(name: str) -> None:
+    assert examine(read(name)).lies == ()
+    assert told(read(name)[::2]) == []
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in DATA.iterdir()))
+def test_nothing_is_said_of_any_other_data(name: str) -> None:
+    """NPT, thermostats, frames 2 to 400 fs apart, single points, salts."""
+    source = open_source(DATA / name, require_forces=None)
+    assert examine(next(source.chunks(24))).lies == ()
+
+
+@settings(max_examples=30, deadline=None, database=None)
+@given(SYSTEMS, st.integers(0, 40), st.integers(1, 8), st.integers(5, 64))
+def test_nothing_is_said_of_a_part(name: str, start: int, every: int, length: int) -> None:
+    """Few frames, far apart: chance correlates forces and energies in some."""
+    assert told(read(name)[start::every][:length]) == []
+
+
+@few
+@given(SYSTEMS, st.integers(0, 100))
+def test_images_do_not_matter(name: str, seed: int) -> None:
+    frames, rng = read(name), np.random.default_rng(seed)
+    images = rng.integers(-2, 3, size=frames.positions.shape)
+    moved = frames.positions + np.einsum("fpc,fcd->fpd", images, frames.cell)
+    assert told(replace(frames, positions=moved)) == []
+
+
+def test_what_cannot_be_checked_is_said() -> None:
+    frames = replace(read("water every 10 fs"), energy=None, velocities=None)
+    far = "frames are too far apart"
+    expected: tuple[str, ...] = ("forces against energies: there are no energies",)
+    expected += (f"forces against accelerations: {far}",)
+    assert examine(frames).unchecked == expected
+    assert examine(replace(frames[:3], forces=None)).unchecked == ()
+    other = examine(replace(frames, cell=3 * frames.cell)).unchecked[2]
+    assert other.startswith("the cell: a = 37.33 Å (hardly any atoms face each other along it: 2")
+
+
+# --- planted lies ---------------------------------------------------------------------------------
+
+
+@few
+@given(SYSTEMS, FACTORS, st.booleans())
+def test_forces_in_other_units(name: str, factor: float, is_reversed: bool) -> None:
+    frames = read(name)
+    sign = -1 if is_reversed else 1
+    (said,) = told(replace(frames, forces=sign * factor * present(frames.forces)))
+    large = f"{'large' if factor > 1 else 'small'}"
+    assert said.startswith("forces are ") and f"times too {large}" in said
+    found = float(said.split()[2])
+    assert found == pytest.approx(max(factor, 1 / factor), rel=0.25)
+    assert ("wrong sign" in said) == is_reversed
+
+
+UNITS = {51.4220675: "eV/Å", 1185.82: "kcal/mol/Å", 4961.5: "kJ/mol/Å", 49614.7: "kJ/mol/nm"}
+
+
+@pytest.mark.parametrize("factor", UNITS)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_unit_is_named(name: str, factor: float) -> None:
+    frames = read(name)
+    (said,) = told(replace(frames, forces=factor * present(frames.forces)))
+    assert f"(as {UNITS[factor]} taken for hartree/bohr would be)" in said
+
+
+@few
+@given(SYSTEMS)
+def test_forces_of_the_wrong_sign(name: str) -> None:
+    frames = read(name)
+    (said,) = told(replace(frames, forces=-present(frames.forces)))
+    assert said.startswith("forces have the wrong sign, by ")
+
+
+@few
+@given(SYSTEMS, st.sampled_from([1, -1]), st.sampled_from([1.0, -1.0]))
+def test_forces_of_another_frame(name: str, by: int, sign: float) -> None:
+    frames = read(name)
+    rolled = sign * np.roll(present(frames.forces), -by, axis=0)
+    lying = replace(frames, forces=rolled)[1:-1]
+    (said,) = told(lying)
+    wrong = " and have the wrong sign" if sign < 0 else ""
+    which = "next" if by > 0 else "previous"
+    assert said.startswith(f"every frame has the forces of the {which} one{wrong}, by ")
+
+
+@few
+@given(FACTORS, st.booleans())
+def test_velocities_in_other_units(factor: float, is_reversed: bool) -> None:
+    frames = read("water every 10 fs")
+    sign = -1 if is_reversed else 1
+    (said,) = told(replace(frames, velocities=sign * factor * present(frames.velocities)))
+    assert said.startswith("velocities are ")
+    assert float(said.split()[2]) == pytest.approx(max(factor, 1 / factor), rel=0.2)
+    assert ("wrong sign" in said) == is_reversed
+
+
+@few
+@given(st.sampled_from(NAMES[3:]), FACTORS)
+def test_times_and_energies(name: str, factor: float) -> None:
+    """Where frames are close, forces and accelerations tell who lies."""
+    frames = read(name)
+    (said,) = told(replace(frames, time=factor * frames.time))
+    assert said.startswith("times are ")
+    assert float(said.split()[2]) == pytest.approx(max(factor, 1 / factor), rel=0.05)
+    (said,) = told(replace(frames, energy=factor * present(frames.energy)))
+    before = "energies are not those of these forces: they change "
+    assert said.startswith(before)
+    assert float(said.removeprefix(before).split()[0]) == pytest.approx(factor, rel=0.05)
+
+
+@settings(max_examples=6, deadline=None, database=None)
+@given(
+    st.sampled_from(["water every 10 fs", "silica every 40 fs"]),
+    st.integers(0, 2),
+    st.sampled_from([0.94, 0.95, 1.12, 1.15, 1.2]),
+    st.booleans(),
+)
+def test_a_cell_that_is_not_the_cell(
+    name: str, vector: int, factor: float, is_wrapped: bool
+) -> None:
+    frames = read(name)[:8]
+    if is_wrapped:
+        s = frames.positions @ np.linalg.inv(frames.cell[0])
+        frames = replace(frames, positions=(s - np.floor(s)) @ frames.cell[0])
+    cell = frames.cell.copy()
+    cell[:, vector] *= factor
+    errors = look_at([frames[k : k + 1] for k in range(8)]).errors_A
+    assert errors == (0.0, 0.0, 0.0)
+    errors = look_at([replace(frames, cell=cell)[k : k + 1] for k in range(8)]).errors_A
+    assert np.sign(errors).tolist() == [np.sign(factor - 1) * (k == vector) for k in range(3)]
+    length = float(np.linalg.norm(frames.cell[0, vector]))
+    assert abs(errors[vector]) < 3 * abs(factor - 1) * length
+
+
+def test_the_cell_is_named() -> None:
+    frames = read("silica every 40 fs")
+    (lie,) = examine(replace(frames, cell=frames.cell * np.array([1.0, 1.0, 1.05]))).lies
+    assert lie.startswith(
+        "the cell does not fit the positions: by atoms at its faces c, 15.036 Å, is too long by"
+    )
+    assert "--file cells=FILE" in lie
+
+
+def test_lies_that_begin_within() -> None:
+    """A run that was continued with other settings of what is printed."""
+    frames = read("silica every 40 fs")
+    longer = twice(twice(frames), forces=51.4 * np.tile(present(frames.forces), (2, 1, 1)))
+    assert examine(longer[:128]).lies == ()
+    (lie,) = examine(longer).lies
+    assert lie.startswith("forces are ") and "eV/Å taken for hartree/bohr" in lie
+
+
+# --- frames given twice ---------------------------------------------------------------------------
+
+
+def against(*runs: Trajectory) -> list[str]:
+    return contradictions([examine(run) for run in runs])
+
+
+def test_frames_that_are_given_twice() -> None:
+    frames = read("silica every 40 fs")
+    some = frames[10:40:2]
+    copy = replace(some, positions=some.positions.round(4) + frames.cell[0, 0])
+    (said,) = against(frames, copy)
+    assert said.startswith(
+        "15 frames are given twice (frame 1 of run 2 is frame 11 of run 1): what"
+    )
+    assert against(frames[:50], frames[49:]) == []  # a run that was continued
+    assert against(twice(frames[:20]))[-1].startswith(
+        "20 frames are given twice (frame 21 is frame 1): what errors are told on"
+    )
+
+
+def test_labels_of_two_methods() -> None:
+    frames = read("silica every 40 fs")
+    noise = np.random.default_rng(0).normal(size=present(frames.forces).shape)
+    other = replace(frames, forces=present(frames.forces) + 0.2 * noise)
+    (said,) = against(frames, other)
+    assert said.endswith("with other forces: labels of two methods; give those of one")
+    shifted = replace(frames[:40], energy=present(frames.energy)[:40] + 2.0 * frames.n_atoms)
+    (said,) = against(frames[50:], shifted)
+    assert said == (
+        "the potential energies of run 1 and run 2 differ by 2 eV per atom: they are of two"
+        " methods; give runs of one"
+    )
+    runs = [frames[:32], frames[32:]]
+    named = [
+        replace(run, origin=Origin(method=method_of(parse_input(DATA / path))))
+        for run, path in zip(runs, ("blyp/dft.inp", "argon/argon.inp"), strict=True)
+    ]
+    assert against(*named) == [
+        "the runs are of several methods (run 1 QS BECKE88 LYP DFTD3, run 2 FIST): give runs of one"
+    ]
+
+
+# --- where it is said -----------------------------------------------------------------------------
+
+
+def test_a_fit_refuses_unless_forced() -> None:
+    frames = read("water every 10 fs")
+    lying = replace(frames, forces=-present(frames.forces), origin=Origin(remedies=REMEDIES))
+    basis = Basis("power", (3.0,), cutoff_A=3.0, bond_degree=2)
+    with pytest.raises(InputError) as caught:
+        fit(lying, basis)
+    assert str(caught.value) == (
+        "forces have the wrong sign, by the change of the potential energy."
+        f" {REMEDIES.inconsistent} {FORCED}"
+    )
+    warnings = fit(lying, basis, force=True).loss.provenance["warnings"]
+    assert warnings[0].startswith("forces have the wrong sign")
+
+
+def test_inspect_tells(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["inspect", str(DATA / "argon")])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "not checked: the cell: a = 13 Å (hardly any atoms face each other along it" in out
