@@ -71,8 +71,6 @@ INNER_FUNCTIONS = 3
 """So many functions of a density lie where only its innermost few neighbours are, which are bonded:
 the bond's own stretch needs them (water, spacing 0.4 Å: 108 meV/Å with them, 187 without).
 """
-
-
 Kind = Literal["spline", "power"]
 
 
@@ -269,8 +267,8 @@ class Basis:
         """What is asked for of the charges of a system: one of LEARNED, NONE, or given ones."""
         if self.charges != OF_SALTS:
             return self.charges
-        single = not len(topology.bonds) and topology.no_molecules in ("", UNBONDED)
-        salt = single and len(topology.species) > 1
+        unbonded = not len(topology.bonds) and topology.no_molecules in ("", UNBONDED)
+        salt = unbonded and len(topology.species) > 1
         return LEARN if salt and self.kind == DEFAULT_KIND and not self.collective else NONE
 
     def charge_term(self, topology: Topology, half_width_A: float) -> ChargeTerm | None:
