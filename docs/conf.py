@@ -41,6 +41,7 @@ NAVIGATION = {
         "examples/methanol/README",
         "examples/silica/README",
         "examples/acid/README",
+        "examples/copper/README",
         "examples/cluster/README",
     ),
     "Project": ("CHANGELOG", "CONTRIBUTING", "SECURITY"),

@@ -22,7 +22,7 @@ pv = pytest.importorskip("physical_validation", reason="pip install physical_val
 pytestmark = pytest.mark.regression
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
 TEMPERATURES_K = (300.0, 325.0)
-"""Energies of 64 waters at them overlap, and differ by more than their width."""
+"""Energies of 64 waters are two standard deviations apart for 26.8 K, by `estimate_interval`."""
 TIMESTEPS_FS = (0.5, 0.25, 0.125)
 NVT = MD(time_ps=60.0, every_fs=20.0)
 SETTLED_PS = 10.0
@@ -116,7 +116,6 @@ def test_temperatures_are_distributed_as_they_should(
         print(f"\n{engine}, {settings_K:.0f} K: kinetic energy, mean {of_mean:.2f} σ off,", end="")
         print(f" width {of_width:.2f} σ")
         assert abs(of_mean) < MOST_SIGMA and abs(of_width) < MOST_SIGMA
-    pv.ensemble.estimate_interval(runs[0])
     (off,) = pv.ensemble.check(*runs, verbosity=0, bootstrap_seed=1)
     print(f"{engine}: ratio of energies at {TEMPERATURES_K} K {off:.2f} σ off")
     assert abs(off) < MOST_SIGMA
