@@ -37,7 +37,9 @@ bonds describes the system."""
 HANDED_ON = MOST_CHANGED / 2
 """In more of these frames than this fraction protons are with new partners where there are no
 molecules: half of what a fit with bonds refuses, as samples scatter (an acid that changes in 13 %
-of its frames did so in 10 of 100)."""
+of its frames did so in 10 of 100) ..."""
+FEW_HANDED_ON = 4
+"""... and in more than so many, if that is not more than a fit refuses."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,8 @@ def lasting_topology(source: FrameSource, kind: TopologyKind | None = None) -> T
         stretched = [c for c in system.changes if len(c.atoms) == 2]
         handed += bool(protons)
         other += any(not protons & set(change.atoms) for change in stretched)
-    if other or handed <= HANDED_ON * frames.n_frames:
+    n = frames.n_frames
+    if other or handed <= max(HANDED_ON * n, min(FEW_HANDED_ON, MOST_CHANGED * n)):
         return topology
-    why = f"protons are with new partners in {handed} of {frames.n_frames} frames"
+    why = f"protons are with new partners in {handed} of {n} frames"
     return without_molecules(topology.symbols, why)
