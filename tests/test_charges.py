@@ -53,9 +53,9 @@ def salt_loss(salt: Trajectory) -> AgentLoss:
 
 
 def charged(loss: AgentLoss, frame: Trajectory, cutoff_A: float = 4.8) -> AgentLoss:
-    """The loss with charges of types of atoms that leave the frame neutral, up to 1.5 e."""
+    """The loss with charges of types of atoms that leave the frame neutral, up to 1.2 e."""
     types = topology_of(frame).atom_types
-    charges = {t: 0.3 + 0.2 * k for k, t in enumerate(sorted({*types} - {WATERS_H}))}
+    charges = {t: 0.3 + 0.15 * k for k, t in enumerate(sorted({*types} - {WATERS_H}))}
     charges[WATERS_H] = -sum(q * types.count(t) for t, q in charges.items())
     charges[WATERS_H] /= types.count(WATERS_H)
     term = ChargeTerm(
@@ -149,8 +149,8 @@ def test_products_of_charges_make_up_forces_and_virial() -> None:
     expected = loss.evaluate(system)
     largest = np.abs(expected.forces).max()
     assert np.abs(forces @ products - expected.forces.ravel()).max() < 1e-4 * largest
-    # 6 bar, by the waves that a fit leaves out
-    assert virials @ products == pytest.approx(expected.virial, abs=2e-2)
+    # 3 bar, by the waves that a fit leaves out
+    assert virials @ products == pytest.approx(expected.virial, abs=1e-2)
 
 
 # --- learned from forces --------------------------------------------------------------------------
