@@ -233,7 +233,9 @@ def test_a_build_matches_where_it_is_asked_to(
         build(read_config(tmp_path / "c.toml", tmp_path / "out"))
 
 
-def test_reports_say_what_was_matched(matched: tuple[Path, Matching], tmp_path: Path) -> None:
+def test_reports_say_what_was_matched(
+    matched: tuple[Path, Matching], undrawn: None, tmp_path: Path
+) -> None:
     loss = matched[1].loss
     page = write_report(tmp_path, Study(loss, {}, {})).read_text(encoding="utf-8")
     before, command, after = loss.provenance["matched"]["note"].split("`")

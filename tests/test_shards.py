@@ -257,11 +257,11 @@ def test_job_array_of_the_example(runs: list[Path], tmp_path: Path) -> None:
             "a.npz tells the functions",
         ),
         (
-            ["accumulate", str(EXAMPLE), "--part", "9/8", "-o", "s.npz"],
+            ["accumulate", str(ROOT / "tests/data/cp2k/water64"), "--part", "9/8", "-o", "s.npz"],
             "there is no part 9/8: parts are 1/N to N/N",
         ),
         (
-            ["accumulate", str(EXAMPLE), "--part", "3", "-o", "s.npz"],
+            ["accumulate", str(ROOT / "tests/data/cp2k/water64"), "--part", "3", "-o", "s.npz"],
             "a part is K/N, 3/8 for example; found '3'",
         ),
     ],
