@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import liquid, topology_of
+from threadpoolctl import threadpool_limits
 
 from mld_ff.configuration.toml import read_config
 from mld_ff.errors import InputError
@@ -94,6 +95,15 @@ def test_channels_are_recovered(fitted: Fit, frames: Trajectory) -> None:
         ours, theirs = np.concatenate(every).transpose(1, 0, 2).reshape(2, -1)
         cosine = ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs)
         assert abs(cosine) > 0.999, term.name
+
+
+def test_processes_and_threads_give_the_same_bytes(fitted: Fit, frames: Trajectory) -> None:
+    said: list[tuple[str, int, int]] = []
+    with threadpool_limits(2):
+        again = fit(frames, BASIS, lambda *what: said.append(what), processes=2).loss
+    assert again.dumps() == fitted.loss.dumps()
+    assert ("invariants and normal equations", FRAMES, FRAMES) in said
+    assert said[-1][0] == "test on unseen frames" and said[-1][1] == said[-1][2]
 
 
 def test_a_fit_tells_its_channels(fitted: Fit) -> None:

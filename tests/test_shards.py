@@ -152,19 +152,6 @@ def test_every_run_has_frames_for_training_and_for_testing(
     assert min(misled.provenance["relative_rmse"].values()) > 1
 
 
-def test_processes_give_the_same_bytes(
-    few: Trajectory, two: list[Trajectory], one_pass: AgentLoss
-) -> None:
-    said: list[tuple[str, int, int]] = []
-    by_two = fit(two, BASIS, lambda *what: said.append(what), processes=2).loss
-    assert by_two.dumps() == one_pass.dumps()
-    assert ("invariants and normal equations", 40, 40) in said and said[-1] == (
-        "test on unseen frames",
-        8,
-        8,
-    )
-
-
 def test_an_error_in_a_process_is_that_error(few: Trajectory) -> None:
     wrong = replace(few[:8], symbols=("N", *few.symbols[1:]))
     with pytest.raises(InputError, match="0 processes are asked for"):

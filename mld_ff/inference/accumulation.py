@@ -28,6 +28,7 @@ from mld_ff.inference.design import (
     virials_matrix,
 )
 from mld_ff.inference.normal_equations import Indices, NormalEquations
+from mld_ff.inference.parallel import in_one_thread
 from mld_ff.loss.terms import PairTerm
 from mld_ff.origin import OriginTold
 from mld_ff.progress import Progress, no_progress
@@ -191,6 +192,7 @@ class Accumulated:
             )
 
 
+@in_one_thread
 def accumulate(
     source: Source,
     layout: Layout | Accumulated,

@@ -20,6 +20,7 @@ from mld_ff.inference.dataset import Dataset, Source
 from mld_ff.inference.errors import Errors, measure
 from mld_ff.inference.ladder import told_of_channels
 from mld_ff.inference.normal_equations import NormalEquations
+from mld_ff.inference.parallel import in_one_thread
 from mld_ff.inference.problem import Problem, jackknife_error
 from mld_ff.inference.sampling import blank_forms, with_ranges
 from mld_ff.inference.stress import balanced
@@ -71,6 +72,7 @@ class Fit:
         return self.problem.coefficients()[self.problem.kept]
 
 
+@in_one_thread
 def gather(
     source: Source, basis: Basis, progress: Progress = no_progress, processes: int = 1
 ) -> Accumulated:
@@ -80,6 +82,7 @@ def gather(
     return accumulate(dataset, basis.terms, forms=forms, stress=stress)
 
 
+@in_one_thread
 def fit(
     source: Source,
     basis: Basis | None = None,
@@ -92,12 +95,12 @@ def fit(
 
     source: one, or several of one system. Two passes over them, four with densities, one before to
     see whether they contradict themselves, and one where there are hydrogens, to see whether they
-    keep their partners; memory independent of the
-    number of frames, numbers independent of that of processes. Blocks of contiguous frames are for
-    training, every fifth for testing; only coverage, from which walls and ranges come, is that of
-    all frames. The errors are those of the exported functions, walls included. The agent fit, every
-    species its own loss, comes along in `agents` where pairs are all there is. data: what `gather`
-    gave, if that has been done. force: go on where the policy has something against the data, and
+    keep their partners; memory independent of the number of frames, numbers independent of that of
+    processes and of threads. Blocks of contiguous frames are for training, every fifth for testing;
+    only coverage, from which walls and ranges come, is that of all frames. The errors are those of
+    the exported functions, walls included. The agent fit, every species its own loss, comes along
+    in `agents` where pairs are all there is. data: what `gather` gave, if that has been done.
+    force: go on where the policy has something against the data, and
     warn. Raises InputError on data that cannot be used.
     """
     basis = basis or Basis()
@@ -126,6 +129,7 @@ def fit(
     return _told(Fit(loss, data, problem, collective, charges, errors), against)
 
 
+@in_one_thread
 def solve(data: Accumulated) -> Fit:
     """The fit of pairs from accumulated frames alone (`read_shards`).
 

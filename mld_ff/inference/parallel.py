@@ -1,4 +1,4 @@
-"""Work spread over processes of this machine."""
+"""Work spread over processes of this machine, and work whose numbers are those of one thread."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import wraps
 from multiprocessing import get_context
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from threadpoolctl import threadpool_limits
 
@@ -16,6 +17,7 @@ from mld_ff.errors import InputError
 State = TypeVar("State")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
 AHEAD = 2
 """Items that wait for each process: enough to keep it busy, few enough to fit into memory."""
 
@@ -50,6 +52,18 @@ def spread(
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def in_one_thread(work: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """The same function, with one thread of BLAS: with two it adds up in another order, and a fit
+    with angles differed from digit 5 on."""
+
+    @wraps(work)
+    def alone(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        with threadpool_limits(1):
+            return work(*arguments, **options)
+
+    return alone
 
 
 _state: Any = None
