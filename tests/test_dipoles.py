@@ -181,3 +181,6 @@ def test_a_salt_has_a_spectrum_and_no_dielectric_constant() -> None:
     assert "what conducts has no finite one" in comparison.notes[0]
     per_cm, coefficient, _ = comparison.series["infrared"][REFERENCE]["infrared spectrum"]
     assert per_cm[np.argmax(coefficient)] == pytest.approx(200, abs=15)
+    coarse = frames[::100]  # a block of them has one step
+    few = compare_electrostatics(coarse, [run_of(frames)], "molecules", charges)
+    assert few.drawings == {} and "frames 400 fs apart are too coarse" in few.notes[-1]

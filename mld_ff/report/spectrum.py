@@ -22,6 +22,8 @@ LAG_OF_BLOCK = 0.75
 """... and for at most this fraction of a block."""
 COARSEST_PER_CM = 100.0
 """A line wider than this tells nothing about liquids: such runs are too short."""
+FEWEST_STEPS = 6
+"""That correlations are followed for, and that currents of a block then have."""
 MARGIN = 1.3
 """Frames must resolve vibrations this much faster than `bond_wavenumbers` of the stiffest bond:
 bands are wide.
@@ -117,6 +119,11 @@ def common_resolution(
     coarsest = max(stride_of(t) for t in frames.values())
     every = {label: int(coarsest / stride_of(t) + 1e-6) for label, t in frames.items()}
     lag_fs = min(_longest_lag(t[:: every[label]]) for label, t in frames.items())
+    if lag_fs < FEWEST_STEPS * coarsest:
+        return None, [
+            f"frames {coarsest:g} fs apart are too coarse to follow correlations, which vanish"
+            f" within {lag_fs:g} fs here."
+        ]
     end = CM_TO_FS / (2 * stride_fs) if math.isfinite(stride_fs) else CM_TO_FS / (2 * coarsest)
     wavenumbers = np.linspace(0, end, math.ceil(4 * end * lag_fs / CM_TO_FS) + 1)
     return Resolution(every, lag_fs, wavenumbers), []
