@@ -25,8 +25,8 @@ boiling point stay within 1.1."""
 CLOSEST_A = 0.2
 """Where the tables of LAMMPS end: a wall has driven a pair back before."""
 FORCED = (
-    "`mld-ff fit`, `export`, `run`, `build`, `match` and `refine` go on with --force, and write"
-    " this into their files"
+    "`mld-ff fit`, `accumulate`, `export`, `run`, `build`, `match` and `refine` go on with --force,"
+    " and write this into their files"
 )
 MEMORY_FS = 50.0
 """Frames of dynamics closer than this are hardly two: a libration of water."""

@@ -67,10 +67,14 @@ def smooth(least):
 if CHARGES:
     charged = openmm.NonbondedForce()
     charged.setName("charge")
+    total = 0.0
     for atom, symbol in enumerate(symbols):
-        own = CHARGES.get(symbol) or CHARGES[surroundings(atom, atom)]
+        own = CHARGES[surroundings(atom, atom) if BY_TYPE else symbol]
         charge, cutoff, tolerance, group = own
         charged.addParticle(charge, 1.0, 0.0)
+        total += charge
+    if abs(total) > 1e-3:
+        raise ValueError(f"the charges of this box add up to {total:.3g} e; only neutral boxes run")
     for i, j in pairs:
         charged.addException(i, j, 0.0, 1.0, 0.0)
     charged.setNonbondedMethod(charged.PME if periodic else charged.NoCutoff)

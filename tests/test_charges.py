@@ -349,3 +349,17 @@ def test_forcefield_xml_and_parmed_carry_charges(tmp_path: Path) -> None:
     atoms = start.charged(loss).atoms
     expected = [present(loss.charges).charges_e[t] for t in start.topology.atom_types]
     assert [a.charge for a in atoms] == pytest.approx(expected) and len({*expected}) == 6
+
+
+def test_a_bonded_atom_beside_its_own_ion(tmp_path: Path) -> None:
+    """A lone chloride is of the type Cl, as is its element; chlorine of chloromethane is not."""
+    frame = liquid(["CH3Cl", "H2O", "H2O", "Na", "Cl"], CUBE)
+    loss, start = charged(invent(frame, cutoff=4.8), frame), start_from(frame)
+    export_openmm(loss, start, tmp_path)
+    topology = app.PDBFile(str(tmp_path / "topology.pdb")).topology
+    forcefield = app.ForceField(str(tmp_path / "forcefield.xml"))
+    made = forcefield.createSystem(topology, nonbondedMethod=app.CutoffPeriodic)
+    (force,) = (f for f in made.getForces() if f.getName() == "charge")
+    found = [force.getParticleParameters(k)[0]._value for k in range(made.getNumParticles())]
+    expected = [present(loss.charges).charges_e[t] for t in start.topology.atom_types]
+    assert found == pytest.approx(expected) and abs(sum(found)) < 1e-9

@@ -265,6 +265,19 @@ def test_options_that_do_not_fit(
 # --- shards that do not make a whole --------------------------------------------------------------
 
 
+def test_what_was_said_against_frames_is_told_by_the_fit(
+    two: list[Trajectory], tmp_path: Path
+) -> None:
+    shards = []
+    for k, said in enumerate(("forces are 3 times too large", "they were given twice")):
+        data = accumulate(two, BASIS.terms, part=Part(k + 1, 2))
+        data.warnings = (said,)
+        write_shard(data, tmp_path / f"{k}.npz")
+        shards.append(tmp_path / f"{k}.npz")
+    warnings = solve(read_shards(shards)).loss.provenance["warnings"]
+    assert warnings[:2] == ["forces are 3 times too large", "they were given twice"]
+
+
 def test_missing_parts_and_parts_that_come_twice(
     shard: Callable[..., Path], two: list[Trajectory]
 ) -> None:

@@ -137,13 +137,15 @@ def accumulate(
     if output.suffix != SUFFIX:
         raise InputError(f"give it a name that ends in {SUFFIX}", output)
     functions = basis or Basis()
-    layout = inference.read_shard(like) if like else functions.terms
+    before = inference.read_shard(like) if like else None
+    layout = functions.terms if before is None else before
     sources = [reading.open(run) for run in runs]
     against = contradictions([examine(source) for source in sources])
     refuse(against, force)
     dataset = Dataset.of(sources, progress, processes, functions.topology)
-    stress = functions.stress == LEARN
+    stress = functions.stress == LEARN if before is None else before.virials is not None
     sums = inference.accumulate(dataset, layout, part=Part.parse(part), stress=stress)
+    sums.warnings = tuple(against)
     inference.write_shard(sums, output)
     size, notes = output.stat().st_size, [*notes_of(sources), *against]
     data = {

@@ -30,8 +30,11 @@ CHANCE = 8.0
 """Decimal logarithm of the odds against."""
 LEAST_FEWER = 0.25
 """Fraction of neighbours through a plane that faces must lack."""
-SURFACE_A = 4.0
-"""Empty: a surface."""
+SURFACE_A = 2.5
+"""Empty: a surface, or layers. Crystals of one layer a cell have 3 Å (PbI₂)."""
+PLANES_APART_A = 1.2
+"""Along a vector planes of a crystal are farther apart than this, and may leave a gap between
+layers; those of a liquid are not."""
 PLANES = np.linspace(0.25, 0.75, 9)
 """Along a cell vector, in fractions of it: those near faces lack the neighbours beyond."""
 
@@ -84,13 +87,14 @@ class Boundary:
 def look_at(frames: Sequence[Trajectory]) -> Boundary:
     """Of single frames or stretches of a trajectory, in their order."""
     first = frames[0]
-    gaps = _gaps(first.positions[0], first.cell[0])
+    gaps, within = _gaps(first.positions[0], first.cell[0])
     seen = [_neighbours(frame) for frame in frames]
     lengths = np.linalg.norm(first.cell[0], axis=1)
     errors, unchecked = [0.0, 0.0, 0.0], []
     for a, name in enumerate("abc"):
+        is_surface = gaps[a] >= SURFACE_A or (gaps[a] > 1 and within[a] > PLANES_APART_A)
         jumped, beyond = _jumps(frames, a), _beyond_faces(seen, a)
-        if jumped or (beyond is not None and gaps[a] < SURFACE_A):
+        if jumped or (beyond is not None and not is_surface):
             errors[a] = jumped or beyond or 0.0
         else:
             empty = f": {gaps[a]:.1f} Å of it are empty" if gaps[a] > 1 else ""
@@ -101,14 +105,19 @@ def look_at(frames: Sequence[Trajectory]) -> Boundary:
     return Boundary((e[0], e[1], e[2]), (n[0], n[1], n[2]), gaps, tuple(unchecked))
 
 
-def _gaps(positions: Floats, cell: Floats) -> tuple[float, float, float]:
-    """[Å] Along every cell vector: the longest stretch without atoms, less the next one."""
+def _gaps(
+    positions: Floats, cell: Floats
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """[Å] Along every cell vector: the longest stretch without atoms, less the next one, and the
+    next one."""
     fractional = np.sort((positions @ np.linalg.inv(cell)) % 1.0, axis=0)
     around = np.diff(np.concatenate([fractional, fractional[:1] + 1]), axis=0)
     longest = np.sort(around, axis=0)[::-1]
-    second = longest[1] if len(longest) > 1 else 0.0
-    a, b, c = ((longest[0] - second) * np.linalg.norm(cell, axis=1)).tolist()
-    return a, b, c
+    lengths = np.linalg.norm(cell, axis=1)
+    second = longest[1] * lengths if len(longest) > 1 else np.zeros(3)
+    a, b, c = (longest[0] * lengths - second).tolist()
+    next_a, next_b, next_c = second.tolist()
+    return (a, b, c), (next_a, next_b, next_c)
 
 
 def _neighbours(frame: Trajectory) -> _Neighbours:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -71,21 +71,23 @@ def examine(source: FrameSource) -> Examination:
     )
 
 
-def contradictions(runs: Sequence[Examination]) -> list[str]:
-    """All that speaks against a fit to these runs: of each, and of them beside each other."""
+def contradictions(runs: Sequence[Examination], labels: Sequence[Examination] = ()) -> list[str]:
+    """All that speaks against a fit to these runs: of each, and of them beside each other.
+
+    labels: frames with forces that may be some of those of the runs once more.
+    """
     several = len(runs) > 1
     found = [
         f"run {k}: {lie}" if several else lie for k, run in enumerate(runs, 1) for lie in run.lies
     ]
-    methods = {run.method: k for k, run in reversed([*enumerate(runs, 1)]) if run.method}
+    found += [f"labels: {lie}" for one in labels for lie in one.lies]
+    every = [(f"run {k}", run.method) for k, run in enumerate(runs, 1)]
+    every += [("labels", one.method) for one in labels]
+    methods = {method: where for where, method in reversed(every) if method}
     if len(methods) > 1:
-        told = ", ".join(f"run {k} {method}" for method, k in sorted(methods.items(), key=_second))
+        told = ", ".join(f"{where} {method}" for method, where in reversed(methods.items()))
         found.append(f"the runs are of several methods ({told}): give runs of one")
     return found + told_of([run.prints for run in runs])
-
-
-def _second(pair: tuple[str, int]) -> int:
-    return pair[1]
 
 
 def _is_sane(frames: Trajectory) -> bool:
@@ -97,7 +99,20 @@ def _spread(frames: Trajectory, number: int) -> list[Trajectory]:
     """So many frames, each with the next one if there is one."""
     last = max(frames.n_frames - 2, 0)
     starts = sorted(set(np.linspace(0, last, min(number, last + 1)).astype(int).tolist()))
-    return [frames[start : start + 2] for start in starts]
+    return [_alone(frames[start : start + 2]) for start in starts]
+
+
+def _alone(frames: Trajectory) -> Trajectory:
+    """Positions and cells by themselves: a view of them would keep the whole stretch in memory."""
+    return replace(
+        frames,
+        positions=frames.positions.copy(),
+        cell=frames.cell.copy(),
+        forces=None,
+        velocities=None,
+        energy=None,
+        stress=None,
+    )
 
 
 def _said(lie: str, found: list[str]) -> bool:

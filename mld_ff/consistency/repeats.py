@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from mld_ff.trajectory import Floats, Ints, Trajectory
 
-ROUNDING_A = 2e-4
+SUMS = 16
+"""That tell frames apart; with three, finite displacements in a supercell came twice."""
+ROUNDING_A = 4e-4
 """Positions that are rounded to four decimals are the same. In steps of 0.1 fs atoms at 300 K move
 five times as far."""
+IDENTICAL_A = 1e-6
 OTHER_FORCES = 0.02
 """Relative difference by which forces at the same positions are of two methods."""
 OTHER_ENERGY_EV = 1.0
@@ -25,26 +28,30 @@ class Prints:
 
     positions: Floats
     """Sums of cosines of fractional coordinates with weights at random, times the length that makes
-    them change by as much as atoms move [Å], (F, 3)."""
+    them change by as much as atoms move [Å], (F, SUMS)."""
     forces: Floats
     """Sums with such weights [eV/Å], and their size, (F, 4); no columns without forces."""
     energies: Floats
     """Per atom [eV], (F,); empty if they are not known."""
+    fractions: Mapping[str, float] = field(default_factory=dict)
+    """Of the elements among the atoms; total energies of other mixtures do not compare."""
 
     @classmethod
     def of(cls, frames: Trajectory) -> Prints:
-        weights = np.random.default_rng(frames.n_atoms).normal(size=(4, frames.n_atoms, 3))
-        weights /= np.sqrt(frames.n_atoms)
+        rng = np.random.default_rng(frames.n_atoms)
+        weights = rng.normal(size=(SUMS, frames.n_atoms, 3)) / np.sqrt(frames.n_atoms)
+        phases = rng.uniform(0, 2 * np.pi, size=(frames.n_atoms, 3))  # a cosine is flat at 0
         s = np.einsum("fpc,fcd->fpd", frames.positions, np.linalg.inv(frames.cell))
         length = np.abs(np.linalg.det(frames.cell)) ** (1 / 3) / (2 * np.pi)
-        waves = np.cos(2 * np.pi * s)
-        sums = np.einsum("kpc,fpc->fk", weights[:3], waves) * length[:, None]
+        waves = np.cos(2 * np.pi * s + phases)
+        sums = np.einsum("kpc,fpc->fk", weights, waves) * length[:, None]
         forces = np.zeros((frames.n_frames, 0))
         if (f := frames.forces) is not None:
             size = np.sqrt((f**2).mean(axis=(1, 2)))
             forces = np.column_stack([np.einsum("kpc,fpc->fk", weights[:3], f), size])
         energies = np.zeros(0) if frames.energy is None else frames.energy / frames.n_atoms
-        return cls(sums, forces, energies)
+        fractions = {s: frames.symbols.count(s) / frames.n_atoms for s in frames.species}
+        return cls(sums, forces, energies, fractions)
 
     @classmethod
     def joined(cls, parts: Sequence[Prints]) -> Prints:
@@ -54,6 +61,7 @@ class Prints:
             np.concatenate([p.positions for p in parts]),
             np.concatenate([p.forces for p in parts]),
             np.concatenate([p.energies for p in parts]),
+            parts[0].fractions,
         )
 
 
@@ -67,7 +75,17 @@ def _repeated(runs: Sequence[Prints]) -> list[str]:
     frame = np.concatenate([np.arange(len(r.positions)) for r in runs])
     if not len(frame):
         return []
-    first, second = _same(np.concatenate([r.positions for r in runs]), run)
+    positions = np.concatenate([r.positions for r in runs])
+    first, second = _same(positions, run)
+    others = np.zeros(len(first), bool)
+    if all(r.forces.shape[1] for r in runs):
+        forces = np.concatenate([r.forces for r in runs])
+        apart = np.abs(forces[first] - forces[second])[:, :3].max(axis=1)
+        others = apart > OTHER_FORCES * forces[first, 3]
+    # of one run, other forces at nearly the same positions are small displacements
+    near = np.linalg.norm(positions[first] - positions[second], axis=1)
+    true = ~others | (run[first] != run[second]) | (near < IDENTICAL_A)
+    first, second, others = first[true], second[true], others[true]
     if len(first) <= len(runs):  # a run that goes on begins with the frame that ended the last one
         return []
     example = f"frame {frame[first[0]] + 1} is frame {frame[second[0]] + 1}"
@@ -75,11 +93,8 @@ def _repeated(runs: Sequence[Prints]) -> list[str]:
         where = [f"frame {frame[k] + 1} of run {run[k] + 1}" for k in (first[0], second[0])]
         example = " is ".join(where)
     found = f"{len(first)} frames are given twice ({example})"
-    if all(r.forces.shape[1] for r in runs):
-        forces = np.concatenate([r.forces for r in runs])
-        apart = np.abs(forces[first] - forces[second])[:, :3].max(axis=1)
-        if (apart > OTHER_FORCES * forces[first, 3]).mean() > 0.5:
-            return [f"{found}, with other forces: labels of two methods; give those of one"]
+    if others.mean() > 0.5:
+        return [f"{found}, with other forces: labels of two methods; give those of one"]
     return [
         f"{found}: what errors are told on would have been fitted too; give each frame once (leave"
         " out the copy, or the run that was started again)"
@@ -106,6 +121,8 @@ def _other_energies(runs: Sequence[Prints]) -> list[str]:
     if not means:
         return []
     low, high = min(means, key=lambda k: means[k]), max(means, key=lambda k: means[k])
+    if runs[low - 1].fractions != runs[high - 1].fractions:
+        return []
     if means[high] - means[low] < OTHER_ENERGY_EV:
         return []
     return [

@@ -80,6 +80,8 @@ class Accumulated:
     frames: int = 0
     """Seen; those with broken bonds are in no block."""
     shares: tuple[Share, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """What was said against these frames, and forced."""
 
     @classmethod
     def blank(
@@ -174,6 +176,7 @@ class Accumulated:
             self.frames_per_block[b] += n
         self.frames += other.frames
         self.shares += other.shares
+        self.warnings = tuple(dict.fromkeys((*self.warnings, *other.warnings)))
 
     @property
     def left_out(self) -> int:

@@ -105,7 +105,8 @@ def fit(
     """
     basis = basis or Basis()
     dataset = Dataset.of(source, progress, processes, basis.topology)
-    against = contradictions([examine(source) for source in dataset.tested])
+    examined, n_tested = [examine(one) for one in dataset.sources], len(dataset.tested)
+    against = contradictions(examined[:n_tested], labels=examined[n_tested:])
     refuse(against, force)
     data = data or gather(dataset, basis)
     against += objections_to_data(dataset.tested, data.survey.times, dataset.n_blocks)
@@ -142,7 +143,7 @@ def solve(data: Accumulated) -> Fit:
     number = data.equations.number_bs[test].sum(axis=0)
     errors = Errors.of_sums(loss.species, square, power, number, include_walls=False)
     loss = replace(loss, domain=domain_of(data.survey.topology))
-    return _told(Fit(loss, data, problem, None, None, errors))
+    return _told(Fit(loss, data, problem, None, None, errors), data.warnings)
 
 
 # --- finished terms -------------------------------------------------------------------------------

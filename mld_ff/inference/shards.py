@@ -55,6 +55,7 @@ def write_shard(data: Accumulated, file: Path | str) -> None:
         "version": VERSION,
         "terms": [_told(t) for t in data.terms],
         "shares": [asdict(share) for share in data.shares],
+        "warnings": list(data.warnings),
         "frames": data.frames,
         "frames_per_block": data.frames_per_block,
         "filled": filled.tolist(),
@@ -143,6 +144,7 @@ def _from_stored(head: dict[str, Any], stored: Any) -> Accumulated:
         virials=virials,
         frames=head["frames"],
         shares=shares,
+        warnings=tuple(map(str, head.get("warnings", ()))),
     )
     _check_frames(data)
     functions = sum(len(t.coefficients) for t in terms)

@@ -33,8 +33,8 @@ def charges_of_atoms(charges_e: Mapping[str, float], topology: Topology) -> Floa
     """Charges (N,) [e] of a neutral box, by element or by type of atom. Raises InputError for atoms
     without one, and a box that is not neutral.
     """
-    by_element = charges_e.keys() >= {*topology.species}
-    owners = topology.symbols if by_element else topology.atom_types
+    by_type = any("(" in owner for owner in charges_e)
+    owners = topology.atom_types if by_type else topology.symbols
     if missing := sorted({*owners} - charges_e.keys()):
         raise InputError(f"charges are given of {', '.join(charges_e)}, none of {missing[0]}")
     charges = np.array([charges_e[owner] for owner in owners])

@@ -55,7 +55,8 @@ def forcefield_xml(loss: AgentLoss, start: Start, forces: Sequence[openmm.Force]
         "CHARGES": _charges(loss, forces),
     }
     lines = [f"{name} = {_table(values)}" for name, values in constants.items()]
-    lines.append(f"FINENESS = {FINENESS}")
+    by_type = loss.charges is not None and bool(loss.charges.atom_types)
+    lines += [f"BY_TYPE = {by_type}", f"FINENESS = {FINENESS}"]
     ET.SubElement(root, "Script").text = "\n" + "\n".join(
         [*lines, "", read_template("forcefield.py")]
     )

@@ -230,8 +230,9 @@ class CP2KSource(FileSource):
         if self._settings.vacuum_along:  # there is no volume that it could be of
             return None
         table, has_velocities = self._files.one.get("stress"), "velocities" in self._join.wanted
-        found = (self._calculations, self._join.step, self._is_dynamics, has_velocities)
-        return find_stresses(table, *found, self.notes)
+        constrained = bool(self._settings.constraints)
+        found = (self._calculations, self._join.step, self._is_dynamics)
+        return find_stresses(table, *found, has_velocities, constrained, self.notes)
 
     def _is_perfect_crystal(self, frame: int) -> bool:
         """Whether forces vanish by symmetry: where a run begins, and only there."""

@@ -41,13 +41,15 @@ def find_stresses(
     steps: Ints,
     moves: bool,
     has_velocities: bool,
+    constrained: bool,
     notes: list[str],
 ) -> Stresses | None:
     """The stresses of the frames at `steps`; None where they are not known of all of them.
 
     The log's tables (`FORCE_EVAL / PRINT / STRESS_TENSOR`) are those of the potential alone. In
     dynamics (`moves`) the file has the motion of the atoms in it as well, and the pressure of the
-    log is a third of its trace: it is of use where velocities tell that motion.
+    log is a third of its trace: it is of use where velocities tell that motion. The forces of
+    constraints are in it too, and nothing tells those.
     """
     of_log = [c.stress for s in steps.tolist() if (c := calculations.get(s)) is not None]
     known = [stress for stress in of_log if stress is not None]
@@ -64,6 +66,12 @@ def find_stresses(
             f"{file.name}: left out, it holds nothing but zeros. CP2K computes the stress if"
             " &FORCE_EVAL has STRESS_TENSOR ANALYTICAL; of given frames (ENSEMBLE REFTRAJ) only the"
             " log has it, with &FORCE_EVAL / &PRINT / &STRESS_TENSOR."
+        )
+        return None
+    if moves and constrained:
+        notes.append(
+            f"{file.name}: left out, for the forces of constraints are part of the stress in it;"
+            " the log's STRESS_TENSOR is without them."
         )
         return None
     if moves and not has_velocities:
