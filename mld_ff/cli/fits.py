@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mld_ff.cli.text import lines, noted, report_text, verify_text, warned
 from mld_ff.tables import Table, number
 
 if TYPE_CHECKING:
+    from mld_ff.loss.provenance import ChannelsTold, CollectiveTold, Provenance
     from mld_ff.report.study import Study
 
 
-def fit_text(d: Mapping[str, Any], model: Path, notes: Sequence[str]) -> str:
+def fit_text(d: Provenance, model: Path, notes: Sequence[str]) -> str:
     """d: what the model file tells of its fit (`AgentLoss.provenance`)."""
     told = [
         f"{model}: {d['n_coefficients']} coefficients from {d['frames_train']} frames, "
@@ -48,7 +49,7 @@ def fit_text(d: Mapping[str, Any], model: Path, notes: Sequence[str]) -> str:
     return lines(*told, *noted(notes), *warned(d["warnings"]))
 
 
-def _stress(d: Mapping[str, Any]) -> str:
+def _stress(d: Provenance) -> str:
     """What the pressure comes to."""
     learned = "" if d["stress_weight"] else ", which was not learned"
     return (
@@ -57,7 +58,7 @@ def _stress(d: Mapping[str, Any]) -> str:
     )
 
 
-def _charges(d: Mapping[str, Any]) -> str:
+def _charges(d: Provenance) -> str:
     """Charges, and what they bring."""
     own, errors = d["charges"], d["charges"]["errors_e"]
     each = [
@@ -76,7 +77,7 @@ def _charges(d: Mapping[str, Any]) -> str:
     return lines(told, *printed)
 
 
-def _curve_table(collective: Mapping[str, Any]) -> Table:
+def _curve_table(collective: CollectiveTold) -> Table:
     """Errors over the number of channels."""
     rows = [
         [
@@ -97,7 +98,7 @@ def _curve_table(collective: Mapping[str, Any]) -> Table:
     return Table(head, rows, "lrrrrl", caption)
 
 
-def _ladder_table(channels: Mapping[str, Any]) -> Table:
+def _ladder_table(channels: ChannelsTold) -> Table:
     """Errors over costs of channels with angles."""
     rows = [
         [

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mld_ff.geometry.histogram import Coverage
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
@@ -133,7 +134,7 @@ def _coverage(term: PairTerm) -> list[str]:
     ]
 
 
-def _error_of_function(seen: Mapping[str, Any]) -> str:
+def _error_of_function(seen: Coverage) -> str:
     """Root mean square over the pairs seen."""
     if not (errors := seen.get("errors_eV")):
         return "–"
