@@ -30,8 +30,8 @@ CHANCE = 8.0
 """Decimal logarithm of the odds against."""
 LEAST_FEWER = 0.25
 """Fraction of neighbours through a plane that faces must lack."""
-SURFACE_A = 2.5
-"""Empty: a surface, or layers. Crystals of one layer a cell have 3 Å (PbI₂)."""
+SURFACE_A = 4.0
+"""Empty: a surface."""
 PLANES_APART_A = 1.2
 """Along a vector planes of a crystal are farther apart than this, and may leave a gap between
 layers; those of a liquid are not."""
