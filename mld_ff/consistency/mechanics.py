@@ -23,9 +23,9 @@ is 7 times too large."""
 ROUGH = (1 / 50, 4.0)
 """Of energies over works of frames too far apart for more, in dynamics: it was 0.21 in brine at 50
 fs, where they hardly correlate, and can be little more than 1 ..."""
-FAR_A = 0.15
-"""... if atoms move by no more between frames: beyond, work along a straight line grows with every
-stiff bond that turns (a gas of N₂, 50 fs: 0.2 Å)."""
+FAR_A = 0.4
+"""... if atoms move by no more between frames (water in 50 fs: 0.37 Å): beyond, work along a
+straight line grows with every stiff bond that turns, as in a gas of N₂."""
 UNORDERED = 4.0
 """By this factor the rule may err for frames in no order, whose intervals are far (20 frames of
 copper, rattled by 0.02 to 0.35 Å, forces exact: 2.4 times too large)."""
