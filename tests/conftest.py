@@ -47,6 +47,17 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENMM_CPU_THREADS"
     os.environ.setdefault(variable, "1")
 os.environ.pop("COLUMNS", None)  # the console keeps what it finds when it is made: tests set it
 
+LONGEST = (
+    *("test_study.py", "test_export.py", "test_cp2k_run.py", "test_channels.py", "test_cli.py"),
+    *("test_verify.py", "test_shards.py", "test_fit.py"),
+)
+"""Files of 9 to 23 s of the suite's 255: begun last they leave one worker idle for 10 s."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 EXAMPLE = Path(__file__).parent.parent / "examples" / "water" / "cp2k"
 CUBE = 12.0 * np.eye(3)
 TRICLINIC = cellpar_to_cell([12.5, 13.0, 12.8, 76, 97, 68])

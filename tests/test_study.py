@@ -169,7 +169,11 @@ def every_24th_step(frames: Trajectory, _: int) -> Trajectory:
 
 
 def test_study_of_a_run_beside_itself(
-    dense: FileSource, ran: Path, explored: ExponentScan, monkeypatch: pytest.MonkeyPatch
+    dense: FileSource,
+    ran: Path,
+    explored: ExponentScan,
+    undrawn: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing is left out, and nothing differs by more than errors: a tenth less of the same
     frames.
@@ -265,7 +269,7 @@ def test_report_of_single_frames_with_their_noise(
 
 
 def test_other_molecules_and_densities_are_not_compared(
-    ran: Path, few: Trajectory, tmp_path: Path
+    ran: Path, few: Trajectory, undrawn: None, tmp_path: Path
 ) -> None:
     methanol = liquid(["CH3OH"] * 4, CUBE)
     files = tmp_path / "cp2k"
@@ -283,7 +287,7 @@ def test_other_molecules_and_densities_are_not_compared(
 
 
 def test_of_hydrogens_of_another_mass_only_structure_is_compared(
-    ran: Path, few: Trajectory
+    ran: Path, few: Trajectory, undrawn: None
 ) -> None:
     heavy = np.where(np.array(few.symbols) == "H", 4.0, few.masses)
     study = compare_runs(replace(few[:4], masses=heavy), [ran])
@@ -297,7 +301,7 @@ def test_of_hydrogens_of_another_mass_only_structure_is_compared(
 
 
 def test_runs_side_by_side(
-    ran: Path, power_water: AgentLoss, water: Trajectory, tmp_path: Path
+    ran: Path, power_water: AgentLoss, water: Trajectory, undrawn: None, tmp_path: Path
 ) -> None:
     """Every run has a column with verdicts, a name of its own, and curves; all are of one model."""
     more = tmp_path / "more"
