@@ -19,7 +19,6 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 from ase.geometry import cellpar_to_cell
-from matplotlib.figure import Figure
 
 from mld_ff.engines.settings import MD
 from mld_ff.geometry.pairs import Pairs
@@ -118,7 +117,9 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     point = io.BytesIO()
     PIL.Image.new("RGB", (1, 1)).save(point, "PNG")
     written = point.getvalue()
-    monkeypatch.setattr(Figure, "savefig", lambda _, file, **__: file.write(written))
+    monkeypatch.setattr(
+        "matplotlib.figure.Figure.savefig", lambda _, file, **__: file.write(written)
+    )
     monkeypatch.setattr("mld_ff.report.interactive.embed", lambda figures: ("", {}))
     monkeypatch.setattr("mld_ff.report.movies.plot_atoms", lambda *_, **__: None)
 
