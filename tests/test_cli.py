@@ -225,13 +225,26 @@ def test_an_error_of_our_own_is_no_traceback_either(monkeypatch: pytest.MonkeyPa
         ),
         (
             ("inspect",),
-            'Command "inspect" parameter CP2K_DIR requires an argument. (`mld-ff inspect --help`)',
+            "CP2K_DIR is missing: mld-ff inspect [OPTIONS] CP2K_DIR (`mld-ff inspect --help`)",
         ),
         (
             ("fit", CP2K),
-            'Command "fit" parameter --output requires an argument. (`mld-ff fit --help`)',
+            (
+                "--output is missing: mld-ff fit --output PATH [OPTIONS] CP2K_DIR..."
+                " (`mld-ff fit --help`)"
+            ),
         ),
-        (("inspect", CP2K, "and more"), "Unused Tokens: ['and more']. (`mld-ff inspect --help`)"),
+        (
+            ("fit", CP2K, "-o"),
+            'Command "fit" parameter -o requires an argument. (`mld-ff fit --help`)',
+        ),
+        (
+            ("inspect", CP2K, "and", "more"),
+            (
+                "not expected here: and more: mld-ff inspect [OPTIONS] CP2K_DIR"
+                " (`mld-ff inspect --help`)"
+            ),
+        ),
     ],
 )
 def test_bad_options_are_one_paragraph_that_says_what_was_meant(

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
 
 from mld_ff.cli.plain import speak_plainly
 from mld_ff.version import __version__
@@ -80,7 +80,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from mld_ff.cli.console import BAD_INPUT, refuse
 
         command = " ".join((app.name[0], *(error.command_chain or ())))
-        refuse(f"error: {error} (`{command} --help`)", BAD_INPUT, "--json" in words)
+        refuse(f"error: {_said(error)} (`{command} --help`)", BAD_INPUT, "--json" in words)
+
+
+def _said(error: CycloptsError) -> str:
+    """What a command lacks, or has too much of, beside all that it needs; else Cyclopts' words."""
+    from cyclopts.help import format_usage
+
+    usage = str(format_usage(app, error.command_chain or ())).strip()
+    if isinstance(error, MissingArgumentError) and error.argument and not error.keyword:
+        return f"{error.argument.name} is missing: {usage}"
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"not expected here: {' '.join(error.unused_tokens)}: {usage}"
+    return str(error)
 
 
 def with_ranks(arguments: list[str]) -> list[str]:
