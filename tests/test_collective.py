@@ -27,7 +27,14 @@ from mld_ff.engines.start import start_from
 from mld_ff.errors import EngineError, InputError
 from mld_ff.geometry.system import System
 from mld_ff.inference import Accumulated, Basis, accumulate, fit, parse_rank
-from mld_ff.inference.collective import Channels, CollectiveProblem, channel_terms
+from mld_ff.inference.channels import OfForm
+from mld_ff.inference.collective import (
+    Channels,
+    CollectiveProblem,
+    channel_terms,
+    unit_variance,
+    variance,
+)
 from mld_ff.inference.dataset import Dataset
 from mld_ff.inference.design import DensityForm, molecules_matrix
 from mld_ff.inference.problem import Problem
@@ -91,6 +98,22 @@ def test_forms_are_diagonal_in_their_second_moment(coarse: Accumulated) -> None:
     ]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < problem.squares(problem.full, train).sum()
+
+
+def test_channels_that_cancel_are_made_independent(coarse: Accumulated) -> None:
+    """Two of a search, nearly the same with opposite signs: the form stays what it is."""
+    form, train = coarse.forms[0], Problem.of(coarse).train
+    unit, _ = unit_variance(form, train)
+    rng = np.random.default_rng(3)
+    one, change = rng.normal(size=(2, unit.shape[1]))
+    z = np.array([10 * one, 10 * one + change])
+    found = OfForm(form, np.array([1.0, -1.0]), unit, z, np.zeros((2, len(unit))))
+    own, expected = found.channels(z, train), found.coefficients(z)
+    assert np.abs(own.products(form) @ own.strengths - expected).max() < 1e-9 * abs(expected).max()
+    metric = own.vectors.T @ variance(form, train) @ own.vectors
+    assert metric == pytest.approx(np.eye(2), abs=1e-9)
+    assert own.strengths.min() < 0 < own.strengths.max()
+    assert np.abs(own.strengths).max() < 0.3 * (z**2).sum(axis=1).max()
 
 
 def test_forces_on_molecules() -> None:
