@@ -101,6 +101,9 @@ class Origin:
     """What adds to the forces that the method gives, and is not in its energy."""
     constraints: tuple[str, ...] = ()
     """What keeps distances and other coordinates from moving, against the forces."""
+    slab: bool = False
+    """Whether images along c do nothing to dipoles across the cell: periodic along a and b alone,
+    or with a correction."""
     remedies: Remedies = field(default=Remedies(), repr=False)
 
     @property

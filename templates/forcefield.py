@@ -1,6 +1,5 @@
 # What the tags above cannot say. ForceField.createSystem runs this at its end and lends it its
-# own variables; FREE, BONDED, UNKNOWN, CHARGES and
-# FINENESS stand above.
+# own variables; FREE, BONDED, UNKNOWN, CHARGES, BY_TYPE, FINENESS and SLAB stand above.
 import itertools
 import math
 import warnings
@@ -89,6 +88,16 @@ if CHARGES:
         charged.setPMEParameters(alpha, *(smooth(math.ceil(points)) for points in grid))
     charged.setForceGroup(group)
     sys.addForce(charged)
+    if SLAB and periodic:  # whose images along c do nothing to its dipole: 2 pi M^2/V
+        moment = openmm.CustomExternalForce("q*z")
+        moment.addPerParticleParameter("q")
+        for k in range(len(symbols)):
+            moment.addParticle(k, [charged.getParticleParameters(k)[0]])
+        a, b, c = (v._value for v in sys.getDefaultPeriodicBoxVectors())
+        slab = openmm.CustomCVForce(f"{2 * math.pi * SLAB / (a[0] * b[1] * c[2])!r}*moment^2")
+        slab.addCollectiveVariable("moment", moment)
+        slab.setName("charge of a slab")
+        sys.addForce(slab)
 
 count, inside = Counter(symbols), Counter(frozenset((path[0], path[-1])) for path in paths.values())
 for name, (a, b) in UNKNOWN.items():

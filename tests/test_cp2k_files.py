@@ -158,12 +158,13 @@ def test_a_damaged_log_keeps_nothing_from_us(run: Callable[[str], Path]) -> None
 
 
 @pytest.mark.parametrize(
-    ("periodic", "widths"), [("none", (16.4, 16.4, 13.0)), ("XY", (13.0, 13.0, 13.0))]
+    ("periodic", "widths"), [("none", (16.4, 16.4, 13.0)), ("XY", (13.0, 13.0, 19.7))]
 )
 def test_where_nothing_is_periodic_no_image_is_felt(
     run: Callable[[str], Path], periodic: str, widths: tuple[float, ...]
 ) -> None:
-    """Three atoms, 4 Å long and wide: the cell grows as far as cutoffs may reach."""
+    """Three atoms, 4 Å long and wide: the cell grows as far as cutoffs may reach, for a slab
+    as far as charges do."""
     directory = run("argon")
     edit(directory / "argon.inp", "ABC 13 13 13", f"ABC 13 13 13\nPERIODIC {periodic}")
     source = open_cp2k(directory)

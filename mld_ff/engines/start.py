@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mld_ff.engines.residues import to_parmed
+from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import check_cutoff
+from mld_ff.geometry.slabs import VACUUM_A, gaps, in_one_piece
 from mld_ff.geometry.topology import Topology, TopologyKind, topology_of
 from mld_ff.loss.model import AgentLoss
 from mld_ff.policy import objections, refuse
@@ -19,14 +21,10 @@ if TYPE_CHECKING:
     import parmed
 
 
-VACUUM_A = 8.0
-"""A layer without nuclei that is thicker than this is no liquid's, nor a crystal's."""
-
-
 @dataclass(frozen=True)
 class Start:
-    """One frame with its topology: atoms grouped by molecule, molecules whole, cell reduced,
-    velocities given.
+    """One frame with its topology: atoms grouped by molecule, molecules whole, cell reduced, slabs
+    in the middle of their cell, velocities given.
     """
 
     topology: Topology
@@ -39,24 +37,32 @@ class Start:
 
     def engine_frames(self, frames: Trajectory) -> Trajectory:
         """Frames of the same source in the form of `frame`: order of atoms, cell, whole
-        molecules.
+        molecules, place of a slab.
         """
         return _engine_form(frames, self.order, self.topology)
 
     def check(self, loss: AgentLoss) -> list[str]:
         """What the policy has against it, if that is a warning, and what vacuum means for charges.
         Raises InputError unless the model
-        covers the system, which its charges leave neutral, its cutoff fits into the cell and the
-        policy has nothing against it.
+        covers the system, which its charges leave neutral, with a vacuum if they are those of a
+        slab, its cutoff fits into the cell and the policy has nothing against it.
         """
         loss.terms_of(self.topology)
         if loss.charges:
             loss.charges.of_atoms(self.topology)
+            if loss.charges.slab:
+                _check_slab(self.frame)
         if loss.cutoff_A:
             check_cutoff(loss.cutoff_A, self.frame.half_width)
         warnings = objections(loss, self.topology, self.frame)
         refuse(warnings, self.force)
-        return warnings + (_of_vacuum(self.frame) if loss.charges else [])
+        of_images = loss.charges and not loss.charges.slab
+        return warnings + (_of_vacuum(self.frame) if of_images else [])
+
+    @property
+    def has_vacuum(self) -> bool:
+        """Whether it is a slab, a wire or a cluster."""
+        return bool(gaps(self.frame.positions[0], self.frame.cell[0])[0].max() > VACUUM_A)
 
     @property
     def structure(self) -> parmed.Structure:
@@ -105,25 +111,39 @@ def start_from(
 
 def _of_vacuum(frame: Trajectory) -> list[str]:
     """What to know of charges in slabs, wires or clusters: engines sum over all images."""
-    cell = frame.cell[0]
-    fractional = np.sort(frame.positions[0] @ np.linalg.inv(cell) % 1, axis=0)
-    gap = np.diff(fractional, axis=0, append=fractional[:1] + 1).max(axis=0)
-    width = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
-    empty = [f"{gap[k] * width[k]:.0f} Å along {'abc'[k]}" for k in range(3)]
-    wide = [text for text, d in zip(empty, gap * width, strict=True) if d > VACUUM_A]
+    thick, _ = gaps(frame.positions[0], frame.cell[0])
+    wide = [f"{d:.0f} Å along {x}" for x, d in zip("abc", thick, strict=True) if d > VACUUM_A]
     if not wide:
         return []
     return [
-        f"there is a vacuum of {' and '.join(wide)}, and charges act on their images across it: PME"
-        " and PPPM sum over all three dimensions, as the fit did. For a slab by itself along c,"
-        " LAMMPS has `kspace_modify slab 3.0` with `boundary p p f`; OpenMM has no such correction"
+        f"there is a vacuum of {' and '.join(wide)}, and charges act on their images across it, as"
+        " in the fit: its data are periodic in all three dimensions (CP2K without PERIODIC XY or"
+        " SURFACE_DIPOLE_CORRECTION, with which a slab along c feels none)"
     ]
+
+
+def _check_slab(frame: Trajectory) -> None:
+    thick, _ = gaps(frame.positions[0], frame.cell[0])
+    if thick[2] <= VACUUM_A:
+        raise InputError(
+            f"the widest vacuum along c is {thick[2]:.1f} Å, and the model's charges are those of a"
+            f" slab, with more than {VACUUM_A:g} Å between it and its images: give such a box, or"
+            " fit charges to data that are periodic along c"
+        )
 
 
 def _engine_form(frames: Trajectory, order: Ints, topology: Topology) -> Trajectory:
     frames = frames.select_atoms(order).standard_cell()
-    whole = [topology.whole(p, c) for p, c in zip(frames.positions, frames.cell, strict=True)]
-    return replace(frames, positions=np.array(whole))
+    placed = [_placed(topology, p, c) for p, c in zip(frames.positions, frames.cell, strict=True)]
+    return replace(frames, positions=np.array(placed))
+
+
+def _placed(topology: Topology, positions: Floats, cell: Floats) -> Floats:
+    """With whole molecules; a slab in the middle of its cell, as GPUs wrap ions into that."""
+    thick, _ = gaps(positions, cell)
+    if thick[2] <= VACUUM_A:
+        return topology.whole(positions, cell)
+    return in_one_piece(topology, positions, cell)
 
 
 def _maxwell_boltzmann(masses: Floats, temperature_K: float, seed: int) -> Floats:

@@ -123,6 +123,18 @@ class Dataset:
         """Half the smallest width of the cell in any frame [Å]."""
         return min(run.half_width for run in self.sources)
 
+    @property
+    def is_slab(self) -> bool:
+        """As in `Origin`. Raises InputError where some of them are, and others are not."""
+        told = {run.origin.slab for run in self.sources}
+        if len(told) > 1:
+            raise InputError(
+                "of these runs some are periodic along c, and others are slabs (PERIODIC XY or"
+                " SURFACE_DIPOLE_CORRECTION), where charges act in another way: fit them by"
+                " themselves, or with --charges none"
+            )
+        return told.pop()
+
     @cached_property
     def firsts(self) -> list[Trajectory]:
         """The first frame of each. Raises InputError if it has no forces."""

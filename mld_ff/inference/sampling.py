@@ -54,6 +54,7 @@ def blank_forms(dataset: Dataset, basis: Basis) -> list[Form]:
     charges = charge_term(basis, topologies, dataset.half_width)
     if charges is None:
         return forms
+    charges = replace(charges, slab=dataset.is_slab)
     asked = basis.charges_of(topologies[0])
     molecules = asked == MOLECULES
     if asked in PRINTED:

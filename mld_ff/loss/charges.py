@@ -10,15 +10,16 @@ import numpy as np
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import Pairs
+from mld_ff.geometry.slabs import in_one_piece
 from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology
 from mld_ff.loss.densities import summed
 from mld_ff.loss.evaluation import Evaluation
-from mld_ff.loss.ewald import WIDTHS_OF_FEATURES, far, near, own, splitting
+from mld_ff.loss.ewald import WIDTHS, WIDTHS_OF_FEATURES, Far, far, near, own, slab, splitting
 from mld_ff.loss.limits import CUTOFFS_A, check_range
 from mld_ff.loss.terms import Term
 from mld_ff.loss.walls import PULL_DEPTH_A
-from mld_ff.names import check_atom_types
+from mld_ff.names import check_atom_types, shown
 from mld_ff.trajectory import Floats
 from mld_ff.units import E2_PER_A_TO_EV
 
@@ -40,6 +41,8 @@ class ChargeTerm(Term):
     """Where what is near ends, for numpy and engines; the energy does not depend on it."""
     atom_types: tuple[str, ...] = ()
     """Whose charges these are (`Topology.atom_types`); empty where they are those of species."""
+    slab: bool = False
+    """Whether they are those of a slab, which its images along c do nothing to."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,6 +61,10 @@ class ChargeTerm(Term):
     def check_loaded(self) -> None:
         super().check_loaded()
         check_range(f"term {self.name!r}: cutoff_A", self.cutoff_A, *CUTOFFS_A)
+        if not isinstance(self.slab, bool):
+            raise InputError(
+                f"term {self.name!r}: slab is {shown(self.slab)}; expected true or false"
+            )
         for charge in self.coefficients:
             check_range(f"term {self.name!r}: a charge", charge, -LARGEST_CHARGE, LARGEST_CHARGE)
 
@@ -67,7 +74,7 @@ class ChargeTerm(Term):
 
     @property
     def layout(self) -> tuple[Any, ...]:
-        return (self.cutoff_A, self.atom_types)
+        return (self.cutoff_A, self.atom_types, self.slab)
 
     @property
     def reach_A(self) -> float:
@@ -120,12 +127,20 @@ class ChargeTerm(Term):
             both = E2_PER_A_TO_EV * q[pairs.i] * q[pairs.j]
             energy += float(both @ value)
             total.add_pairs(pairs, both * slope)
-        waves = far(system.positions, system.cell, q[:, None], alpha)
+        waves = self.waves(system, q[:, None], alpha)
         at_own_place = waves.potential[:, 0] - own(alpha) * q
         energy += E2_PER_A_TO_EV / 2 * float(q @ at_own_place)
         total.energies[self.name] += energy
         total.forces -= E2_PER_A_TO_EV * q[:, None] * waves.gradient[:, 0]
         total.virial += E2_PER_A_TO_EV * waves.virial[0, 0]
+
+    def waves(self, system: System, charges: Floats, alpha: float, widths: float = WIDTHS) -> Far:
+        """What is far of charges (N, A), and what a slab has of it."""
+        of_cell = far(system.positions, system.cell, charges, alpha, widths)
+        if not self.slab:
+            return of_cell
+        whole = in_one_piece(system.topology, system.positions, system.cell)
+        return of_cell + slab(whole, system.cell, charges)
 
 
 def element_of(owner: str) -> str:
@@ -153,7 +168,7 @@ def product_features(term: ChargeTerm, system: System) -> tuple[Floats, Floats]:
     charges of the term are."""
     sets, widths = ownership(term, system.topology), WIDTHS_OF_FEATURES
     alpha = splitting(term.cutoff_A, widths)
-    waves = far(system.positions, system.cell, sets, alpha, widths)
+    waves = term.waves(system, sets, alpha, widths)
     gradient, virial = waves.gradient, waves.virial
     (n, n_sets), kind = sets.shape, sets.argmax(axis=1)
     for pairs, _, slope in _of_pairs(system, term.cutoff_A, alpha):

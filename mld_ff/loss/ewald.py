@@ -1,5 +1,5 @@
 """Coulomb's energy between periodic charges as Ewald sums it (Ann. Phys. 369, 253 (1921)): what is
-near over pairs of atoms, what is far over waves.
+near over pairs of atoms, what is far over waves, and what images of a slab do to each other.
 
 Every two charges and all of their images feel erfc(α r)/r, which is near. What that leaves of 1/r
 is smooth: waves of wave vectors k and strength 4π/(V k²) exp(-k²/4α²), both ways. Surroundings are
@@ -49,6 +49,13 @@ class Far:
     virial: Floats
     """Derivative by strain of half the energy of every set with every one, (A, A, 3, 3) [e²/Å]."""
 
+    def __add__(self, other: Far) -> Far:
+        return Far(
+            self.potential + other.potential,
+            self.gradient + other.gradient,
+            self.virial + other.virial,
+        )
+
 
 def splitting(cutoff_A: float, widths: float = WIDTHS) -> float:
     """α [1/Å] with which what is near ends at a cutoff."""
@@ -96,6 +103,24 @@ def far(
             virial[a] += (c * c[:, [a]] + s * s[:, [a]]).T @ strained
     parts = both.reshape(n, n_sets, 4)
     return Far(parts[:, :, 0], parts[:, :, 1:], virial.reshape(n_sets, n_sets, 3, 3))
+
+
+def slab(positions: Floats, cell: Floats, charges: Floats) -> Far:
+    """What leaves of the waves of `far` those of a slab without images along c, up to what decays
+    as exp(-2π vacuum / a): 2π M²/V with the dipole M across the slab (Yeh and Berkowitz, J. Chem.
+    Phys. 111, 3155 (1999), eq. 10). Positions (N, 3) [Å] are in one piece, charges (N, A) neutral
+    together.
+    """
+    volume = abs(np.linalg.det(cell))
+    normal = np.cross(cell[0], cell[1])
+    normal /= np.linalg.norm(normal)
+    height = positions @ normal
+    height -= height.mean()  # of neutral sets the origin is none's business, of others it is small
+    field = 4 * np.pi / volume * height @ charges
+    gradient = np.broadcast_to(field[:, None] * normal, (*charges.shape, 3))
+    turned = 2 * np.outer(normal, normal) - np.eye(3)
+    moments = np.outer(height @ charges, field) / 2
+    return Far(height[:, None] * field, gradient, moments[:, :, None, None] * turned)
 
 
 def _strained(k: Floats, strength: Floats, alpha: float) -> Floats:

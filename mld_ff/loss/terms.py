@@ -42,7 +42,7 @@ from mld_ff.loss.walls import (
 from mld_ff.names import check_species, check_term, shown
 from mld_ff.trajectory import Floats
 
-NOT_NUMBERS = ("name", "species", "atom_types", "path", "neighbours", "coverage")
+NOT_NUMBERS = ("name", "species", "atom_types", "slab", "path", "neighbours", "coverage")
 
 
 @dataclass(frozen=True, kw_only=True)

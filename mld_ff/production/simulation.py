@@ -64,6 +64,11 @@ def run(
         kind = loss.topology_kind
         start = start_from(frame, settings.temperature_K, settings.seed, kind, force)
         warnings = start.check(loss)
+        if settings.ensemble == "npt" and loss.charges and loss.charges.slab:
+            raise InputError(
+                "the model's charges are those of a slab, whose vacuum a barostat would close: run"
+                " it at constant volume (--ensemble nvt)"
+            )
         step, chosen = int(frame.step[0]), engine_named(engine)
         record = _new_record(loss, chosen, computed_on, settings, start, step, warnings)
         if not (unfinished or (out / RECORD).exists()) and others(out):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mld_ff.geometry.slabs import VACUUM_A, gaps
 from mld_ff.geometry.topology import Topology, TopologyKind, topology_of
 from mld_ff.report.comparison import Comparison
 from mld_ff.report.dipoles import (
@@ -127,6 +128,13 @@ def _add_dielectric(comparison: Comparison, charged: Mapping[str, _Charged]) -> 
             "No dielectric constant is told: atoms or molecules have a net charge, and what"
             " conducts has no finite one. Their itinerant dipole, followed without jumps at the"
             " boundary, is in the infrared spectrum."
+        )
+        return
+    reference = charged[REFERENCE].frames
+    if gaps(reference.positions[0], reference.cell[0])[0].max() > VACUUM_A:
+        comparison.notes.append(
+            "No dielectric constant is told: a vacuum is in the box, and that of the whole box is"
+            " nothing's."
         )
         return
     curves: dict[str, list[Band]] = {}

@@ -11,6 +11,7 @@ import numpy as np
 
 from mld_ff.engines.lammps import dump
 from mld_ff.engines.lammps.executable import launch
+from mld_ff.engines.lammps.export import DIPOLE_OF_SLAB
 from mld_ff.engines.lammps.thermo import thermo
 from mld_ff.engines.settings import Device
 from mld_ff.errors import EngineError, InputError
@@ -89,7 +90,7 @@ def _check_commands(file: Path) -> None:
     text = file.read_text(encoding="utf-8", errors="replace")
     for number, line in enumerate(text.splitlines(), 1):
         command, *words = line.split() or ["#"]
-        if command.startswith("#"):
+        if command.startswith("#") or line in DIPOLE_OF_SLAB.splitlines():
             continue
         is_style = command.endswith("_style")
         foreign = [w for w in words if w not in STYLES and not _is_number(w)] if is_style else []

@@ -1,4 +1,4 @@
-"""Charges → OpenMM's NonbondedForce with PME, without Lennard-Jones."""
+"""Charges → OpenMM's NonbondedForce with PME, without Lennard-Jones, and what a slab needs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import math
 import numpy as np
 import openmm
 
+from mld_ff.engines.openmm.expressions import number
 from mld_ff.geometry.topology import Topology
 from mld_ff.loss.charges import ChargeTerm
 from mld_ff.trajectory import Floats
-from mld_ff.units import A_TO_NM
+from mld_ff.units import A_TO_NM, E2_PER_A_TO_EV, EV_TO_KJ_PER_MOL
 
 PME_TOLERANCE = 3e-6
 """Of OpenMM's formula for where near and far part, for charges of 1 e at most; of others this over
@@ -25,6 +26,10 @@ SMOOTH = (2, 3, 5, 7)
 """Prime factors of what Fourier transforms are fast for."""
 LARGEST_TOLERANCE = 5e-4
 """What OpenMM itself begins with."""
+OF_SLAB = " of a slab"
+"""Ends the name of the force of its dipole."""
+COULOMB = E2_PER_A_TO_EV * EV_TO_KJ_PER_MOL * A_TO_NM
+"""Energy of two charges of 1 e at 1 nm [kJ/mol]."""
 ANY_SIGMA_NM = 1.0
 """... of a Lennard-Jones function that has no depth."""
 
@@ -47,6 +52,22 @@ def charge_force(term: ChargeTerm, topology: Topology) -> openmm.NonbondedForce:
     force.setCutoffDistance(term.cutoff_A * A_TO_NM)
     largest = max(map(abs, term.coefficients))
     force.setEwaldErrorTolerance(min(PME_TOLERANCE / largest**2, LARGEST_TOLERANCE))
+    return force
+
+
+def slab_force(term: ChargeTerm, topology: Topology, box_nm: Floats) -> openmm.CustomCVForce:
+    """2π M²/V with the dipole M along z of a slab in a box (3, 3), see `mld_ff.loss.ewald.slab`.
+
+    Positions are taken as they are: a slab in one piece stays so.
+    """
+    moment = openmm.CustomExternalForce("q*z")
+    moment.addPerParticleParameter("q")
+    for k, charge in enumerate(term.of_atoms(topology).tolist()):
+        moment.addParticle(k, [charge])
+    volume = abs(float(np.linalg.det(box_nm)))
+    force = openmm.CustomCVForce(f"{number(2 * math.pi * COULOMB / volume)}*moment^2")
+    force.addCollectiveVariable("moment", moment)
+    force.setName(f"{term.name}{OF_SLAB}")
     return force
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import openmm
 from openmm import app
 
-from mld_ff.engines.openmm.charges import FINENESS
+from mld_ff.engines.openmm.charges import COULOMB, FINENESS
 from mld_ff.engines.openmm.topology import openmm_topology
 from mld_ff.engines.start import Start
 from mld_ff.files import read_template
@@ -56,7 +56,8 @@ def forcefield_xml(loss: AgentLoss, start: Start, forces: Sequence[openmm.Force]
     }
     lines = [f"{name} = {_table(values)}" for name, values in constants.items()]
     by_type = loss.charges is not None and bool(loss.charges.atom_types)
-    lines += [f"BY_TYPE = {by_type}", f"FINENESS = {FINENESS}"]
+    slab = COULOMB if loss.charges and loss.charges.slab else 0.0
+    lines += [f"BY_TYPE = {by_type}", f"FINENESS = {FINENESS}", f"SLAB = {slab!r}"]
     ET.SubElement(root, "Script").text = "\n" + "\n".join(
         [*lines, "", read_template("forcefield.py")]
     )

@@ -8,7 +8,7 @@ import openmm
 
 from mld_ff.engines.openmm.angles import angular_forces, angular_sets
 from mld_ff.engines.openmm.bonds import bond_force
-from mld_ff.engines.openmm.charges import charge_force, set_waves
+from mld_ff.engines.openmm.charges import charge_force, set_waves, slab_force
 from mld_ff.engines.openmm.densities import density_force, density_sets
 from mld_ff.engines.openmm.free_pairs import free_force
 from mld_ff.engines.start import Start
@@ -26,8 +26,8 @@ degrees of freedom.
 
 def openmm_system(loss: AgentLoss, start: Start) -> openmm.System:
     """System with one Force per bonded term, one per kind of free term, one per set of channels,
-    two per set of channels with angles, and one of charges, named after their terms; all are
-    OpenMM's own.
+    two per set of channels with angles, one of charges and one more of a slab's, named after their
+    terms; all are OpenMM's own.
 
     Raises InputError if the model does not cover the system, or the cutoff is longer than half the
     cell.
@@ -38,7 +38,10 @@ def openmm_system(loss: AgentLoss, start: Start) -> openmm.System:
     for mass in start.frame.masses:
         system.addParticle(float(mass))
     groups: dict[float, int] = {}
-    for force in forces_of(loss, start.topology):
+    forces = forces_of(loss, start.topology)
+    if loss.charges and loss.charges.slab:
+        forces.append(slab_force(loss.charges, start.topology, start.frame.cell[0] * A_TO_NM))
+    for force in forces:
         if isinstance(force, openmm.NonbondedForce):
             set_waves(force, start.frame.cell[0] * A_TO_NM)
         # GPUs want one cutoff in a group

@@ -379,6 +379,7 @@ class CP2KSource(FileSource):
             method=settings.method,
             biases=settings.biases,
             constraints=settings.constraints,
+            slab=settings.is_slab,
             remedies=remedies,
         )
 

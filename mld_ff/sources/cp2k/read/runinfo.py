@@ -19,6 +19,9 @@ from mld_ff.trajectory import Floats, Ints
 VACUUM_A = 12.4
 """Between images in directions that are not periodic: twice the longest cutoff that a fit chooses,
 as engines know periodic cells only."""
+VACUUM_OF_SLAB = 1.5
+"""... and of a slab in units of its longer cell vector: what its images do to it decays as
+exp(-2π vacuum / a), to 1e-4."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,12 @@ def with_vacuum(cells: Cells, settings: RunSettings, positions: Floats, notes: l
         return cells
     cell = cells.cell.copy()
     place, length = positions @ np.linalg.inv(cell[0]), np.linalg.norm(cell[0], axis=1)
+    periodic = [k for k in range(3) if k not in settings.vacuum_along]
+    vacuum = (
+        max(VACUUM_A, VACUUM_OF_SLAB * length[periodic].max()) if settings.is_slab else VACUUM_A
+    )
     for k in settings.vacuum_along:
-        cell[:, k] *= max(np.ptp(place[:, k]) + VACUUM_A / length[k], 1.0)
+        cell[:, k] *= max(np.ptp(place[:, k]) + vacuum / length[k], 1.0)
     widths = " × ".join(f"{width:.1f}" for width in np.linalg.norm(cell[0], axis=1))
     notes.append(
         f"The input says PERIODIC {settings.periodic}; engines know periodic cells only: the frames"

@@ -72,6 +72,8 @@ class RunSettings:
     cell_varies: bool | None = None
     periodic: str | None = None
     """The periodic directions, as in CP2K: XYZ, XY, NONE."""
+    dipole_corrected: bool | None = None
+    """Whether SURFACE_DIPOLE_CORRECTION takes out what images along c do to a slab."""
     kinds: dict[str, Kind] | None = None
     """By upper-case label."""
     units: dict[str, float] | None = None
@@ -89,6 +91,11 @@ class RunSettings:
         if self.periodic is None:
             return ()
         return tuple(k for k, axis in enumerate("XYZ") if axis not in self.periodic)
+
+    @property
+    def is_slab(self) -> bool:
+        """Whether images along c alone do nothing to a dipole across the cell."""
+        return self.vacuum_along == (2,) or bool(self.dipole_corrected)
 
     @property
     def is_optimization(self) -> bool:
@@ -137,12 +144,25 @@ def read_settings(path: Path) -> RunSettings:
         cell=first_cell(root),
         cell_varies=_cell_varies(root),
         periodic=_upper(root.get("FORCE_EVAL", "SUBSYS", "CELL", "PERIODIC")),
+        dipole_corrected=_dipole_corrected(root),
         kinds=kinds or None,
         units=_printed_units(root) or None,
         method=method_of(root),
         biases=_biases(root),
         constraints=_constraints(root),
     )
+
+
+ON = frozenset({"", "T", "TRUE", "Y", "YES", "ON"})
+"""What switches something on, without dots; nothing at all does."""
+
+
+def _dipole_corrected(root: Section) -> bool | None:
+    """Along Z, as by default."""
+    dft = "FORCE_EVAL", "DFT"
+    if (asked := _upper(root.get(*dft, "SURFACE_DIPOLE_CORRECTION|SURFACE_DIPOLE"))) is None:
+        return None
+    return asked.strip(".") in ON and (_upper(root.get(*dft, "SURF_DIP_DIR")) or "Z") == "Z"
 
 
 def _printed_as(root: Section, project: str | None) -> frozenset[str]:
