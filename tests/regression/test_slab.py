@@ -16,7 +16,12 @@ from test_slabs import model, slab
 
 from mld_ff.engines.lammps import dump
 from mld_ff.engines.lammps.executable import find_lmp
-from mld_ff.engines.lammps.export import DIPOLE_OF_SLAB, export_lammps
+from mld_ff.engines.lammps.export import (
+    ACCURACY_BESIDE_VACUUM,
+    DIPOLE_OF_SLAB,
+    OF_A_BOX,
+    export_lammps,
+)
 from mld_ff.engines.start import start_from
 from mld_ff.verification import verify
 
@@ -40,23 +45,26 @@ run 0
 
 
 def test_lammps_own_slabs_are_ours(tmp_path: Path) -> None:
-    """A box of 24 Å without images along z, waves in one of 72 Å: our cell of 72 Å."""
+    """A box of 24 Å without images along z, waves in one of 72 Å: our cell of 72 Å. Without
+    `diff ad`, with which forces of these waves along z are three times too large (22Jul2025)."""
     low, high = slab(HEIGHT_A), slab(FACTOR * HEIGHT_A)
-    export_lammps(model(low), start_from(low), tmp_path)
+    loss = model(low).only("charge")
+    export_lammps(loss, start_from(low), tmp_path)
     file = tmp_path / "forcefield.lmp"
     text = file.read_text()
     assert DIPOLE_OF_SLAB in text
-    file.write_text(text.replace(DIPOLE_OF_SLAB, ""))
+    text = text.replace(DIPOLE_OF_SLAB, "").replace(OF_A_BOX, "")
+    file.write_text(text.replace(ACCURACY_BESIDE_VACUUM, "1e-7"))
     (tmp_path / "in.slab").write_text(INPUT.format(factor=FACTOR))
     said = subprocess.check_output([find_lmp(), "-in", "in.slab"], cwd=tmp_path, text=True)
     assert "WARNING" not in said
     (theirs,) = dump.vectors(tmp_path / "forces.lammpstrj")
     start = start_from(high)
     frame = start.frame
-    _, forces = evaluate(model(high), start.topology, frame.positions[0], frame.cell[0])
+    _, forces = evaluate(loss, start.topology, frame.positions[0], frame.cell[0])
     difference = np.abs(theirs - forces).max()
     print(f"largest difference of a force: {difference:.1e} eV/Å")
-    assert difference < 2e-4
+    assert difference < 1e-4
 
 
 def test_slabs_of_right_angles_in_both_engines() -> None:

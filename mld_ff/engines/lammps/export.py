@@ -49,7 +49,7 @@ fix_modify slab energy yes
 """
 """2π M²/V with the dipole M along z (`mld_ff.loss.ewald.slab`), as `kspace_modify slab` adds it,
 but in the box as it is. That one needs right angles, a boundary along z at which atoms are lost,
-and waves in a box that is higher by a factor; with it forces are the same within 1e-4 eV/Å."""
+and waves in a box that is higher by a factor; with it forces are the same within 3e-5 eV/Å."""
 OF_A_BOX = " diff ad"
 """Where the cell has right angles, which it needs: two Fourier transforms a step instead of four,
 0.8 of the time with water, 0.55 with molten salt; forces err by 1e-4 eV/Å."""
