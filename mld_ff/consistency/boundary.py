@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mld_ff.errors import InputError
+from mld_ff.consistency.work import bonds_of
 from mld_ff.geometry.pairs import Pairs, neighbour_pairs
-from mld_ff.geometry.topology import Topology, find_topology
+from mld_ff.geometry.topology import Topology
 from mld_ff.trajectory import Floats, Ints, Trajectory
 
 REACH_A = 4.0
@@ -25,7 +25,7 @@ LEAST_A = 0.05
 """Shorter errors of a cell vector are never told: nearest neighbours on both sides of a face are
 not quite those within."""
 FEW = 10
-"""Neighbours through faces."""
+"""Neighbours through a plane, of a frame: others may be the same once more. A gas has fewer."""
 CHANCE = 8.0
 """Decimal logarithm of the odds against."""
 LEAST_FEWER = 0.25
@@ -122,10 +122,7 @@ def _gaps(
 
 def _neighbours(frame: Trajectory) -> _Neighbours:
     x, cell = frame.positions[0], frame.cell[0]
-    try:
-        topology = find_topology(frame.symbols, x, cell)
-    except InputError as error:
-        raise InputError(f"step {frame.step[0]}: {error}") from None
+    topology = bonds_of(frame)
     pairs = neighbour_pairs(x, cell, min(REACH_A, frame.half_width))
     pairs = pairs[~topology.is_bonded(pairs.i, pairs.j)]
     kind, farther = _kinds(topology, pairs), np.full(len(pairs.r), np.nan)
@@ -168,15 +165,17 @@ def _beyond_faces(seen: Sequence[_Neighbours], a: int) -> float | None:
     None where there are too few of them.
 
     A crystal has longer bonds through some planes than through others, a liquid has not: the planes
-    tell by how much faces may differ. Of pairs r apart in any direction a gap d leaves (1 − d/r)².
+    tell by how much faces may differ, and so does their number in a frame (eight frames of 1 ps of 32
+    CO₂ lacked 32 % at a face, of 12 benzenes 27 %, planes within 6 %). Of pairs r apart in any
+    direction a gap d leaves (1 − d/r)².
     """
     planes = [_excess([frame.through_plane(a, t) for frame in seen]) for t in PLANES]
     excess, _, numbers = np.array(planes).T
-    if (numbers < FEW).any():
+    if (numbers < FEW * len(seen)).any():
         return None
     own, error, number = _excess([frame.through_face(a) for frame in seen])
-    few = 1 - number / numbers.mean()
-    if few > max(SURE * numbers.std(ddof=1) / numbers.mean(), LEAST_FEWER):
+    few, counted = 1 - number / numbers.mean(), np.sqrt(len(seen) / numbers.mean())
+    if few > max(SURE * np.hypot(numbers.std(ddof=1) / numbers.mean(), counted), LEAST_FEWER):
         r = np.concatenate([frame.r for frame in seen]).mean()
         return float(r * (1 - np.sqrt(1 - few)))
     if overlap := _overlap(seen, a):
