@@ -92,10 +92,38 @@ def test_cell_from_lengths_and_angles_is_the_one_that_cp2k_printed() -> None:
         ('ABC "1" "2" 3', np.diag([1, 2, 3])),
         ("A 2 0 0\nB 2*COS(60) 2*sqrt(3)/2 0\nC 0 0 3", [[2, 0, 0], [1, 3**0.5, 0], [0, 0, 3]]),
         ("ABC [internal_cp2k] 10 10 10", 5.29177 * np.eye(3)),
+        ("@SET A 1\n@IF NO\n@SET A 2\n@ENDIF\nABC ${A} 1 1", np.diag([2, 1, 1])),
+        (
+            "@SET A x\n@IF (${A} == X)\n@SET A 2\n@ENDIF\n@IF (${A} /= X)\nABC 3 1 1\n@ENDIF",
+            np.diag([3, 1, 1]),
+        ),
+        ("ABC 1 1 1\n@IF 0\n@IF 1\nB 3\n@ENDIF\nABC 4 1 1\n@ENDIF", np.diag([4, 1, 1])),
     ],
 )
 def test_cells(read: Read, lines: str, rows: list[list[float]]) -> None:
     assert read(in_cell(lines)).cell == pytest.approx(np.array(rows), rel=2e-6, abs=1e-8)
+
+
+ODD = "ABC 12 13 15\nALPHA_BETA_GAMMA 85 97 110"
+
+
+@pytest.mark.parametrize(
+    ("symmetry", "rows"),
+    [
+        ("CUBIC", np.diag([13.024] * 3)),
+        ("TETRAGONAL_AC", np.diag([13.435, 12.201, 13.435])),
+        ("ORTHORHOMBIC", np.diag([12, 12.201, 14.87])),
+        ("HEXAGONAL", [[12.5, 0, 0], [6.25, 10.825, 0], [0, 0, 15]]),
+        ("MONOCLINIC", [[12, 0, 0], [0, 13, 0], [-1.828, 0, 14.888]]),
+        ("MONOCLINIC_GAMMA_AB", [[12.5, 0, 0], [-4.275, 11.746, 0], [0, 0, 15]]),
+        ("RHOMBOHEDRAL", [[13.333, 0, 0], [-1.702, 13.224, 0], [-1.702, -1.935, 13.082]]),
+        ("TRICLINIC", [[12, 0, 0], [-4.446, 12.216, 0], [-1.828, 0.726, 14.87]]),
+    ],
+)
+def test_symmetries(read: Read, symmetry: str, rows: list[list[float]]) -> None:
+    """Rows as CP2K 2023.1 writes them into its log for these lines."""
+    cell = read(in_cell(f"SYMMETRY {symmetry}\n{ODD}")).cell
+    assert cell == pytest.approx(np.array(rows), abs=6e-4)
 
 
 @pytest.mark.parametrize(

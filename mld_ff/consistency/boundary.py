@@ -165,9 +165,9 @@ def _beyond_faces(seen: Sequence[_Neighbours], a: int) -> float | None:
     None where there are too few of them.
 
     A crystal has longer bonds through some planes than through others, a liquid has not: the planes
-    tell by how much faces may differ, and so does their number in a frame (eight frames of 1 ps of 32
-    CO₂ lacked 32 % at a face, of 12 benzenes 27 %, planes within 6 %). Of pairs r apart in any
-    direction a gap d leaves (1 − d/r)².
+    tell by how much faces may differ, and so does their number in a frame (in eight frames of 1 ps
+    a face lacked 32 % of the pairs of CO₂, 27 % of those of benzene; planes differed by 6 %). Of
+    pairs r apart in any direction a gap d leaves (1 − d/r)².
     """
     planes = [_excess([frame.through_plane(a, t) for frame in seen]) for t in PLANES]
     excess, _, numbers = np.array(planes).T

@@ -21,11 +21,11 @@ CLEAR, PERFECT = 0.8, 0.95
 """Correlations, with many frames and with few. Between the work of the forces and the energy water
 has 0.99 at 10 fs, an acid 0.97 at 5 fs, silica 0.92 at 40 fs."""
 ROUGH = (1 / 30, 4.0)
-"""Of energies over works that hardly correlate, in dynamics: in 60 systems 0.16 to 1.05, but 0.10 in
-a gas of H₂ every 20 fs."""
+"""Of energies over works that hardly correlate, in dynamics: in 50 systems 0.16 to 1.05, but 0.10
+in a gas of H₂ every 20 fs."""
 FAR_A = 0.7
-"""Atoms that move by more between frames (water in 80 fs) may have met others on their way, of which
-these frames know nothing."""
+"""Atoms that move by more between frames (water in 80 fs) may have met others on their way, of
+which these frames know nothing."""
 UNORDERED = 4.0
 """By this factor the rule may err for frames in no order, whose intervals are far (20 frames of
 copper, rattled by 0.02 to 0.35 Å, forces exact: 2.4 times too large)."""

@@ -1,9 +1,10 @@
 """The work that forces do from frame to frame, along a path on which molecules turn.
 
-Along the straight line between two frames a bond that turns by an angle θ is shortened on its way:
-a stiff one then takes (1 − cos θ) times its force times its length for work, in a gas of N₂ every 50
-fs 25 times what the energy changes by. So the path is that of a molecule's centre, of its rotation
-as a rigid body (Kabsch, Acta Cryst. A 32, 922 (1976)), and of what is left as seen by the molecule.
+Along the straight line between two frames a bond that turns by an angle θ is shortened on its
+way: a stiff one then takes (1 − cos θ) times its force times its length for work, in a gas of N₂
+every 50 fs 25 times what the energy changes by. So the path is that of a molecule's centre, of its
+rotation as a rigid body (Kabsch, Acta Cryst. A 32, 922 (1976)), and of what is left as seen by the
+molecule.
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ def _logical_lines(
 
     outer: the files that include this one. seen: all that were included so far.
     """
-    conditions: list[bool] = []
+    start, skips = (outer[0] if outer else path).parent, False
     for number, raw in _joined_lines(path):
         text = _replace_variables(" ".join(_COMMENT.sub("", raw).split()), variables)
         if len(text) > _LONGEST_LINE:
@@ -168,17 +168,17 @@ def _logical_lines(
         match word.upper():
             case "":
                 pass
-            case "@IF":
-                conditions.append(rest != "" and is_true(rest))
             case "@ENDIF":
-                conditions[-1:] = []
-            case _ if not all(conditions):
+                skips = False  # the first one ends what is left out: CP2K nests none
+            case _ if skips:
                 pass
+            case "@IF":
+                skips = not _holds(rest)
             case "@SET":
                 name, _, value = rest.partition(" ")
                 variables[name.upper()] = value.strip().strip("'\"")
             case "@INCLUDE" | "@INCLUDE_ONCE":
-                included = path.parent / rest.strip("'\" ")
+                included = start / rest.strip("'\" ")
                 if included.is_file():
                     chain = (*outer, path.resolve())
                     seen.append(included)
@@ -219,13 +219,18 @@ def _replace_variables(text: str, variables: dict[str, str]) -> str:
     return text
 
 
-def is_true(condition: str) -> bool:
-    """A logical value, or the condition of an @IF (`${X} == 1`); a keyword without a value is
-    switched on by it.
+def _holds(condition: str) -> bool:
+    """Whether the condition of an @IF does: CP2K compares text as it is written (`${X} == 1`), and
+    takes all else for true but `0` and nothing (`inpp_process_directive`); so NO is true.
     """
-    condition = condition.strip("() ").upper()
     for operator, wanted in (("==", True), ("/=", False)):
         if operator in condition:
             left, _, right = condition.partition(operator)
+            left, right = left.partition("(")[2] or left, right.partition(")")[0]
             return (left.strip() == right.strip()) is wanted
-    return condition not in ("0", ".FALSE.", "F", "FALSE", "OFF", "NO")
+    return condition not in ("", "0")
+
+
+def is_true(value: str) -> bool:
+    """A logical value; a keyword without one is switched on by it."""
+    return value.strip().upper() not in ("0", ".FALSE.", "F", "FALSE", "OFF", "NO")

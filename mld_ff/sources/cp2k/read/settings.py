@@ -14,6 +14,7 @@ from mld_ff.errors import InputError
 from mld_ff.sources.cp2k.read.cellfile import read_cell_file
 from mld_ff.sources.cp2k.read.inputfile import Keyword, Section, is_true, parse_input
 from mld_ff.sources.cp2k.read.method import method_of
+from mld_ff.sources.cp2k.read.symmetry import imposed
 from mld_ff.sources.cp2k.read.units import (
     ANGLE,
     FORCE,
@@ -310,7 +311,7 @@ def _cell(section: Section) -> Floats | None:
     if not abs(np.linalg.det(cell)) > 0:
         where = repeats or lengths or vectors[0]
         raise InputError("this cell has no volume", where.file, where.line)
-    return cell
+    return imposed(cell, _upper(section.get("SYMMETRY")))
 
 
 def _cell_from_lengths(lengths: Keyword, angles: Keyword | None) -> Floats:
