@@ -13,6 +13,7 @@ from cp2k_output import BOHR_A, DATA, HARTREE_EV, edit, message, unpacked
 from mld_ff.sources.cp2k import open_cp2k, read_cp2k
 
 FORCE = HARTREE_EV / BOHR_A
+VELOCITY = BOHR_A / 0.02418884
 
 
 @pytest.fixture
@@ -93,6 +94,27 @@ def test_positions_as_dcd_and_pdb(name: str, digits: float) -> None:
     assert frames.forces is not None
     moved = frames.positions[1] - frames.positions[0]
     assert np.abs(moved).max() < 0.1 < 1e3 * np.abs(moved).max()
+
+
+def test_all_as_dcd(run: Callable[[str], Path]) -> None:
+    """The same run as `ndcd`, whose forces are XYZ; atoms from the input, else from nowhere."""
+    expected, frames = read_cp2k(DATA / "ndcd"), read_cp2k(DATA / "ndcds")
+    assert frames.step.tolist() == list(range(7)) and frames.time[-1] == 12
+    assert frames.symbols == expected.symbols and (frames.masses == expected.masses).all()
+    assert present(frames.forces)[::2] == pytest.approx(present(expected.forces), abs=1e-8)
+    assert present(frames.velocities)[-1, 0] == pytest.approx(
+        np.array([0.0000338986, 0.0000003061, 0.0000022176]) * VELOCITY, abs=3e-9
+    )
+    directory = run("ndcds")
+    content = bytearray((directory / "ndcd-vel-1.dcd").read_bytes())
+    content[-26] ^= 1
+    (directory / "ndcd-vel-1.dcd").write_bytes(content)
+    assert message(directory).endswith("ndcd-vel-1.dcd: frame 7 is damaged")
+    (directory / "ndcd-vel-1.dcd").write_bytes(content[:60])
+    assert message(directory).endswith("cannot be read as a DCD file: it ends in its head")
+    (directory / "ndcd-vel-1.dcd").unlink()
+    (directory / "ndcd.inp").unlink()
+    assert "this file does not say which atoms it holds" in message(directory)
 
 
 def test_extended_xyz_of_2026(run: Callable[[str], Path]) -> None:

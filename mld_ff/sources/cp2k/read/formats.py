@@ -11,6 +11,7 @@ import numpy as np
 
 from mld_ff.errors import InputError
 from mld_ff.sources.cp2k.read.content import role_by_content
+from mld_ff.sources.cp2k.read.coordinates import coordinates_of_input
 from mld_ff.sources.cp2k.read.dcd import DCDIndex, read_dcd_index
 from mld_ff.sources.cp2k.read.discover import RunFiles, role_of
 from mld_ff.sources.cp2k.read.index import FrameIndex
@@ -53,7 +54,7 @@ def open_indices(files: RunFiles, logs: list[Log], notes: list[str]) -> dict[str
         notes.append(f"{files.one[role].name} was taken as {role}.")
     for role, index in indices.items():
         if isinstance(index, DCDIndex):
-            indices[role] = _with_steps_and_atoms(index, indices, logs, files.present, notes)
+            indices[role] = _with_steps_and_atoms(index, indices, logs, files, notes)
     return indices
 
 
@@ -91,12 +92,12 @@ def _with_steps_and_atoms(
     index: DCDIndex,
     indices: dict[str, FrameIndex],
     logs: Sequence[Log],
-    present: Sequence[Path],
+    files: RunFiles,
     notes: list[str],
 ) -> DCDIndex:
     """DCD knows only the step it began with, which restarts and other programs spoil: where an XYZ
     file has as many frames, its steps are those of the DCD file. Atoms are those of the log, else
-    of the structure files beside it, where no other file of frames has them.
+    of the input or of the structure files beside it, where no other file of frames has them.
     """
     others = [other for other in indices.values() if other.labels]
     same = next((o for o in others if len(o.step) == len(index.step)), None)
@@ -109,8 +110,12 @@ def _with_steps_and_atoms(
             labels, _ = read_coordinates(log.path, log.coordinates_line)
             if len(labels) == index.n_atoms:
                 return replace(index, labels=labels)
+    for file in files.inputs:
+        found = coordinates_of_input(file)
+        if found and len(found[0]) == index.n_atoms:
+            return replace(index, labels=found[0])
     fitting = {
-        file.name: atoms for file in present if len(atoms := _atoms_of(file)) == index.n_atoms
+        file.name: atoms for file in files.present if len(atoms := _atoms_of(file)) == index.n_atoms
     }
     if len({tuple(atoms) for atoms in fitting.values()}) == 1:
         notes.append(f"Atoms were taken from {', '.join(fitting)}.")
