@@ -35,6 +35,8 @@ from mld_ff.sources.structures import read_structure
 
 SECONDS = 5
 """That a reader may take."""
+FRAMES = 3
+"""Of a trajectory of CP2K."""
 LATTICE = "9 0 0 0 9 0 0 0 9"
 EXTXYZ = "".join(
     f'3\nLattice="{LATTICE}" Properties=species:S:1:pos:R:3:forces:R:3:momenta:R:3 energy=-1.5'
@@ -127,10 +129,20 @@ def targets() -> dict[str, Target]:
             else f.read_bytes()
             for f in sorted((DATA / run).iterdir())
         }
+        files = {name: _shortened(name, content) for name, content in files.items()}
         for name, content in files.items():
-            others = {other: text for other, text in files.items() if other != name}
+            # a restart says again what the input says, and takes the longest to read
+            others = {o: t for o, t in files.items() if o != name and not o.endswith(".restart")}
             found[f"CP2K {run}/{name}"] = Target(name, content, _cp2k, others)
     return found
+
+
+def _shortened(name: str, content: bytes) -> bytes:
+    """The first frames of a trajectory: short files are read, and mutated, more often."""
+    lines = content.splitlines(keepends=True)
+    if not name.endswith(".xyz") or not lines[0].strip().isdigit():
+        return content
+    return b"".join(lines[: FRAMES * (int(lines[0]) + 2)])
 
 
 def _shard(file: Path) -> object:

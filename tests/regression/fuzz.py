@@ -33,7 +33,7 @@ if atheris is not None:
 else:
     from fuzzing import Target, give, mutated, targets
 
-ROUND_S = 20.0
+ROUND_S = 5.0
 """That a target has until the next one's turn."""
 
 

@@ -22,6 +22,8 @@ ZERO_FORCES = (
     " and EVAL_FORCES .TRUE.)"
 )
 
+UNKNOWN_ENERGIES = "The potential energy is not known for every frame and was left out."
+
 REMEDIES = Remedies(
     forces="print &MOTION/&PRINT/&FORCES in the CP2K run",
     force_noise=(

@@ -6,6 +6,7 @@ Formats are those that the releases 5 to 2026 print: `ATOMIC FORCES` or `FORCES|
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -209,12 +210,14 @@ class _Reader:
 
     def vector(self, match: re.Match[str]) -> None:
         """One of the start, with its length to more decimals."""
-        row = np.array([_number(match[k]) for k in (2, 3, 4)])
-        self._vectors.append((row * (_number(match[5]) / np.linalg.norm(row))).tolist())
+        row = np.array([_finite(match[k]) for k in (2, 3, 4)])
+        if not row.any():
+            raise ValueError("no vector")
+        self._vectors.append((row * (_finite(match[5]) / np.linalg.norm(row))).tolist())
         self._angles = []
 
     def angle(self, match: re.Match[str]) -> None:
-        self._angles.append(_number(match[1]))
+        self._angles.append(_finite(match[1]))
         if len(self._vectors) == len(self._angles) == 3:
             cell = np.array(self._vectors)
             self._lengths = np.linalg.norm(cell, axis=1).tolist()
@@ -226,7 +229,7 @@ class _Reader:
 
     def initial_angles(self, match: re.Match[str]) -> None:
         """At PRINT_LEVEL LOW no vectors are printed; of a box these say as much."""
-        right = [_number(match[k]) for k in (1, 2, 3)]
+        right = [_finite(match[k]) for k in (1, 2, 3)]
         if self.log.cell is None and self._lengths and np.allclose(right, 90, atol=_RIGHT_DEG):
             self._current = self.log.cell = np.diag(self._lengths)
             if self._initial is not None:
@@ -250,7 +253,7 @@ class _Reader:
         if self._current is None or self.log.cell is None:
             return
         lengths = np.linalg.norm(self._current, axis=1)
-        parameters = [*lengths, *(_number(match[k]) for k in (1, 2, 3))]
+        parameters = [*lengths, *(_finite(match[k]) for k in (1, 2, 3))]
         self._current, strain = _unturned(self.log.cell, cellpar_to_cell(parameters))
         self.log.is_turned = self.log.is_turned or strain > LARGEST_STRAIN
         if self._of_step is not None:
@@ -258,7 +261,7 @@ class _Reader:
 
     def _scale(self, match: re.Match[str]) -> None:
         factor = BOHR_TO_A if match[1] == "bohr" else 1.0
-        lengths = np.array([factor * _number(match[k]) for k in (2, 3, 4)])
+        lengths = np.array([factor * _finite(match[k]) for k in (2, 3, 4)])
         if self._current is not None:
             longer = lengths / np.linalg.norm(self._current, axis=1)
             if np.abs(longer - 1).max() > _SAME_LENGTH:
@@ -277,7 +280,8 @@ class _Reader:
     def stress_row(self, match: re.Match[str]) -> None:
         self._stress_rows.append([_number(match[k]) for k in (1, 2, 3)])
         if len(self._stress_rows) == 3 and self._pending and self._pending[-1].stress is None:
-            self._pending[-1].stress = np.array(self._stress_rows) * self._stress_factor
+            stress = np.array(self._stress_rows) * self._stress_factor
+            self._pending[-1].stress = stress if np.isfinite(stress).all() else None
 
 
 def _unturned(start: Floats, cell: Floats) -> tuple[Floats, float]:
@@ -299,6 +303,13 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:  # asterisks, where a number needs more room
         return float("nan")
+
+
+def _finite(text: str) -> float:
+    """Raises ValueError for what is no number of a cell."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError(text)
+    return value
 
 
 def _fact(name: str, of: type[str] | type[float] = str) -> Callable[[_Reader, re.Match[str]], None]:

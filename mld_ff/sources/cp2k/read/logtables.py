@@ -123,12 +123,12 @@ def _tables_at(path: Path, lines: set[int]) -> Iterator[tuple[list[Row], int]]:
 def _row(line: bytes) -> Row:
     """`1 1 Co x y z`, or `FORCES| 1 x y z |f|` since CP2K 2024.2."""
     tokens = line.split()
+    label, first = (b"", 2) if tokens[0] == b"FORCES|" else (b"".join(tokens[2:3]), 3)
     try:
-        if tokens[0] == b"FORCES|":
-            return b"", [float(token) for token in tokens[2:5]]
-        return tokens[2], [float(token) for token in tokens[3:6]]
-    except ValueError:
+        x, y, z = (float(token) for token in tokens[first : first + 3])
+    except ValueError:  # no number, or too few
         return b"", [np.nan] * 3
+    return label, [x, y, z]
 
 
 def _unit(path: Path, line: int) -> float:

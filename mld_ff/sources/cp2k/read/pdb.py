@@ -16,8 +16,10 @@ from mld_ff.sources.cp2k.read.index import FrameIndex
 from mld_ff.sources.textfiles import open_binary
 from mld_ff.trajectory import Floats
 
+_N = r"-?(?:\d+\.?\d*|\.\d+)"
 _TITLE = re.compile(
-    r"REMARK\s+Step\s+(?P<step>\d+)(?:,\s*time\s*=\s*(?P<time>[-\d.]+))?,\s*E\s*=\s*(?P<E>[-\d.]+)"
+    rf"REMARK\s+Step\s+(?P<step>\d{{1,18}})(?:,\s*time\s*=\s*(?P<time>{_N}))?"
+    rf",\s*E\s*=\s*(?P<E>{_N})"
 )
 _SAME_DEG = 1e-4
 
@@ -96,9 +98,23 @@ def _frames(path: Path) -> Iterator[_Frame]:
             if title := _TITLE.match(line):
                 frame = _Frame(number, title, [], [])
             elif frame is not None and line.startswith("CRYST1"):
-                frame.box = [float(text) for text in line[6:54].split()]
+                frame.box = _box(line, path, number)
             elif frame is not None and line.startswith(("ATOM", "HETATM")):
                 frame.rows.append(line)
             elif frame is not None and line.startswith("END"):
                 yield frame
                 frame = None
+
+
+def _box(line: str, path: Path, number: int) -> list[float]:
+    try:
+        box = [float(text) for text in line[6:54].split()]
+    except ValueError:
+        box = []
+    if len(box) != 6 or not np.isfinite(box).all():
+        raise InputError(
+            f"expected three lengths and three angles of the cell, found '{line[6:54].strip()}'",
+            path,
+            number,
+        )
+    return box

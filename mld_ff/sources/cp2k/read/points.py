@@ -13,7 +13,7 @@ import numpy as np
 
 from mld_ff.errors import InputError
 from mld_ff.origin import UNCONVERGED, Origin
-from mld_ff.sources.cp2k.read.advice import FORCES_SECTION, REMEDIES
+from mld_ff.sources.cp2k.read.advice import FORCES_SECTION, REMEDIES, UNKNOWN_ENERGIES
 from mld_ff.sources.cp2k.read.content import role_by_content
 from mld_ff.sources.cp2k.read.coordinates import Coordinates, coordinates_of_input
 from mld_ff.sources.cp2k.read.discover import RunFiles, role_of
@@ -142,6 +142,11 @@ class CP2KPoints(FileSource):
             require_forces = any(point.table for point in points)
         self._points = self._usable(points, require_forces)
         self._has_forces = all(point.table for point in self._points)
+        calculations = [point.calculation for point in self._points]
+        self._has_stresses = all(c.stress is not None for c in calculations)
+        self._has_energies = bool(np.isfinite([c.energy for c in calculations]).all())
+        if not self._has_energies:
+            self.notes.append(UNKNOWN_ENERGIES)
         first = self._points[0]
         labels, _ = first.coordinates()
         self._labels = labels
@@ -212,8 +217,7 @@ class CP2KPoints(FileSource):
 
     def _trajectory(self, first: int, points: Sequence[Point]) -> Trajectory:
         energies = [point.calculation.energy for point in points]
-        stresses = [point.calculation.stress for point in points]
-        known = [-stress for stress in stresses if stress is not None]
+        stresses = [s for point in points if (s := point.calculation.stress) is not None]
         return Trajectory(
             symbols=self.symbols,
             masses=self.masses,
@@ -222,8 +226,8 @@ class CP2KPoints(FileSource):
             time=np.zeros(len(points)),
             step=first + np.arange(len(points), dtype=np.int64),
             forces=np.array([_forces(point) for point in points]) if self._has_forces else None,
-            energy=np.array(energies) * HARTREE_TO_EV,
-            stress=np.array(known) if len(known) == len(points) else None,
+            energy=np.array(energies) * HARTREE_TO_EV if self._has_energies else None,
+            stress=-np.array(stresses) if self._has_stresses else None,
             origin=self.origin,
         )
 

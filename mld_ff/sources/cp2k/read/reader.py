@@ -24,6 +24,7 @@ from mld_ff.sources.cp2k.read.accelerations import (
 )
 from mld_ff.sources.cp2k.read.advice import (
     REMEDIES,
+    UNKNOWN_ENERGIES,
     ZERO_FORCES,
     frames_in_log,
     no_forces,
@@ -162,10 +163,7 @@ class CP2KSource(FileSource):
         if size < 1:
             raise ValueError(f"size must be at least 1, found {size}")
         stop = self.n_frames if stop is None else stop
-        streams = {
-            role: self._frames(role, wanted, start, stop)
-            for role, wanted in self._join.wanted.items()
-        }
+        streams = {role: self._frames(role, start, stop) for role in self._join.wanted}
         for first in range(start, stop, size):
             some = slice(first, min(first + size, stop))
             arrays = {
@@ -195,22 +193,21 @@ class CP2KSource(FileSource):
             origin=self.origin,
         )
 
-    def _frames(
-        self, role: str, wanted: NDArray[np.bool_], start: int, stop: int
-    ) -> Iterator[Floats]:
+    def _frames(self, role: str, start: int, stop: int) -> Iterator[Floats]:
         """One property of the joined frames from `start` to before `stop`, each (N, 3), in eV, Å,
         fs.
         """
         index = self._indices[role]
         factor = index.own_factor or self._settings.factor(role)
-        here = np.zeros_like(wanted)
-        here[np.flatnonzero(wanted)[start:stop]] = True
-        for frame, ((values, line), step) in enumerate(
-            zip(index.frames(here), self._join.step[start:stop], strict=True), start
-        ):
+        printed, steps = self._printed(role, start, stop), self._join.step[start:stop]
+        for frame, ((values, line), step) in enumerate(zip(printed, steps, strict=True), start):
             if role == "forces" and not values.any() and not self._is_perfect_crystal(frame):
                 raise InputError(f"step {step}: {ZERO_FORCES}", index.path, line or None)
-            yield values * factor
+            with np.errstate(over="ignore"):
+                scaled = values * factor
+            if not np.isfinite(scaled).all():
+                raise InputError(f"step {step}: {role} are too large", index.path, line or None)
+            yield scaled
 
     def _miss(self, role: str, required: bool) -> None:
         """Say where what stands in the log is to be had from. Raises InputError if required."""
@@ -238,12 +235,16 @@ class CP2KSource(FileSource):
         """Whether forces vanish by symmetry: where a run begins, and only there."""
         return frame == 0 and self.n_frames > 1 and bool(self._raw("forces", 1, 2).any())
 
-    def _raw(self, role: str, start: int, stop: int) -> Floats:
-        """Frames in the unit of the file, (F, N, 3)."""
-        index, wanted = self._indices[role], self._join.wanted[role]
+    def _printed(self, role: str, start: int, stop: int) -> Iterator[tuple[Floats, int]]:
+        """Frames in the unit of the file, each (N, 3), and the lines where they begin."""
+        wanted = self._join.wanted[role]
         here = np.zeros_like(wanted)
         here[np.flatnonzero(wanted)[start:stop]] = True
-        return np.array([values for values, _ in index.frames(here)])
+        return self._indices[role].frames(here)
+
+    def _raw(self, role: str, start: int, stop: int) -> Floats:
+        """Those frames, (F, N, 3)."""
+        return np.array([values for values, _ in self._printed(role, start, stop)])
 
     def _find_fixed(self) -> NDArray[np.bool_] | None:
         """Components of forces that are exactly zero in the first frames while nothing moves there:
@@ -332,7 +333,7 @@ class CP2KSource(FileSource):
                 )
             time = np.asarray(self._join.step * (timestep or _CP2K_TIMESTEP), dtype=np.float64)
         if not np.isfinite(energy).all():
-            self.notes.append("The potential energy is not known for every frame and was left out.")
+            self.notes.append(UNKNOWN_ENERGIES)
             return time, None
         return time, energy
 
