@@ -18,12 +18,18 @@ from mld_ff.errors import InputError
 from mld_ff.geometry.system import systems
 from mld_ff.loss.evaluation import Evaluation
 from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.pressed import press
+from mld_ff.loss.terms import PairTerm
 from mld_ff.progress import Progress, no_progress
-from mld_ff.trajectory import Floats, FrameSource, Trajectory, spread_frames
+from mld_ff.trajectory import Floats, FrameSource, Trajectory, concatenate, spread_frames
 
 ENERGY_TOLERANCE = 1e-5
 """Relative to the sum of the magnitudes of the terms; float32 sums of some 10⁴ pairs lose about
 1e-6.
+"""
+WALL_TOLERANCE = 1e-4
+"""Of forces in frames pressed into walls, relative to the largest of their frame, in cells up to
+12.5 Å: measured 3e-6 at most, in float32.
 """
 CPU = Device("CPU")
 
@@ -44,6 +50,12 @@ class EngineResult:
     """The engine's own in the largest of the cells."""
     terms_force_difference_eV_per_A: dict[str, float] = field(default_factory=dict)
     """The largest of every term on the first frame, from the same exports."""
+    walls_force_difference: float = 0.0
+    """The largest in frames pressed into walls, of all terms and of pairs' alone, relative to the
+    largest force of its frame."""
+    walls_tolerance: float = WALL_TOLERANCE
+    worst_in_walls: str = ""
+    """Where it is."""
 
     @property
     def energy_tolerance(self) -> float:
@@ -58,6 +70,7 @@ class EngineResult:
         return (
             largest <= self.force_tolerance_eV_per_A
             and self.relative_energy_difference <= self.energy_tolerance
+            and self.walls_force_difference <= self.walls_tolerance
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,6 +89,10 @@ class Verification:
     """numpy's, of the first frame."""
     terms_eV: dict[str, float]
     engines: dict[str, EngineResult] = field(default_factory=dict)
+    frames_in_walls: int = 0
+    """Frames more, in which pairs of the first are pressed into their walls."""
+    walls_not_visited: tuple[str, ...] = ()
+    """Terms of which no pair could be."""
 
     @property
     def passed(self) -> bool:
@@ -85,6 +102,8 @@ class Verification:
         return {
             "passed": self.passed,
             "frames": self.frames,
+            "frames_in_walls": self.frames_in_walls,
+            "walls_not_visited": list(self.walls_not_visited),
             "energy_eV": self.energy_eV,
             "terms_eV": self.terms_eV,
             "energy_tolerance": ENERGY_TOLERANCE,
@@ -102,7 +121,7 @@ def verify(
     progress: Progress = no_progress,
 ) -> Verification:
     """Evaluate frames with numpy and with files exported for each engine, and compare energies and
-    forces.
+    forces; also of the first frame with pairs pressed into their walls (`loss.pressed`).
 
     source: frames to evaluate (forces in it are not used). directories: exported files to check, by
     engine name; None checks every engine with a fresh export. Where an engine can compute densities
@@ -121,17 +140,20 @@ def verify(
     frames = start.engine_frames(frames)
     every = list(systems(start.topology, frames, loss.cutoff_A))
     stiffness = max(loss.stiffness_eV_per_A2(system) for system in every)
+    pressed = press(loss, every[0], frames[0])
+    every += systems(start.topology, pressed.frames, loss.cutoff_A)
     expected = [loss.evaluate(system) for system in every]
     results, names = {}, list(directories or ENGINES)
     for k, name in enumerate(names):
         progress("verify", k, len(names))
         directory = directories[name] if directories else None
         for title, way in _ways(engine_named(name), loss, device).items():
-            check = _Check(engine_named(name), start, way, stiffness)
-            results[title] = check.result(loss, frames, expected, directory, per_term)
+            check = _Check(engine_named(name), start, way, stiffness, frames, pressed.frames)
+            results[title] = check.result(loss, expected, directory, per_term)
     progress("verify", len(names), len(names))
     first = expected[0]
-    return Verification(frames.n_frames, first.energy, first.energies, results)
+    told = pressed.frames.n_frames, pressed.unvisited
+    return Verification(frames.n_frames, first.energy, first.energies, results, *told)
 
 
 def _ways(engine: Engine, loss: AgentLoss, device: Device) -> dict[str, Device]:
@@ -151,53 +173,91 @@ class _Check:
     device: Device
     stiffness_eV_per_A2: float
     """Of free pairs in the frames."""
+    frames: Trajectory
+    pressed: Trajectory
+    """The first of them, pressed into walls."""
 
     def result(
         self,
         loss: AgentLoss,
-        frames: Trajectory,
         expected: Sequence[Evaluation],
         directory: Path | None,
         per_term: bool,
     ) -> EngineResult:
-        """Compare frames, with the files in a directory or (None) a fresh export."""
+        """Compare frames, with the files in a directory or (None) a fresh export.
+
+        expected: of the frames, and then of those pressed into walls.
+        """
+        every = concatenate([self.frames, self.pressed])
         if directory:
-            energies, forces = self.engine.evaluate(directory, frames, self.device)
+            energies, forces = self.engine.evaluate(directory, every, self.device)
         else:
-            energies, forces = self._evaluate_export(loss, frames)
+            energies, forces = self._evaluate_export(loss, every)
         size = np.array([sum(abs(e) for e in one.energies.values()) for one in expected])
         total = np.array([one.energy for one in expected])
         relative = np.abs(energies - total) / np.maximum(size, np.finfo(float).tiny)
-        difference = _lengths(forces - np.array([one.forces for one in expected]))
+        n = self.frames.n_frames
+        difference = _lengths(forces[:n] - np.array([one.forces for one in expected[:n]]))
         f, atom = np.unravel_index(np.argmax(difference), difference.shape)
-        symbol, number = self.start.topology.symbols[atom], self.start.order[atom] + 1
-        terms, terms_difference = self._terms(loss, frames[0]) if per_term else ({}, {})
+        terms, terms_difference, walls = self._terms(loss) if per_term else ({}, {}, {})
+        walls |= {"all terms": self._in_walls(forces[n:], expected[n:])}
+        worst = max(walls, key=walls.__getitem__)
         return EngineResult(
             engine=self.engine.name,
             max_force_difference_eV_per_A=float(difference.max()),
-            worst_atom=f"{symbol}{number} in step {frames.step[f]}",
+            worst_atom=f"{self._atom(int(atom))} in step {self.frames.step[f]}",
             relative_energy_difference=float(np.nan_to_num(relative, nan=np.inf).max()),
             energy_eV=float(energies[0]),
             terms_eV=terms,
             force_tolerance_eV_per_A=max(
-                self.engine.force_tolerance(cell, self.stiffness_eV_per_A2) for cell in frames.cell
+                self.engine.force_tolerance(cell, self.stiffness_eV_per_A2)
+                for cell in self.frames.cell
             ),
             terms_force_difference_eV_per_A=terms_difference,
+            walls_force_difference=walls[worst],
+            walls_tolerance=WALL_TOLERANCE * self._rounding,
+            worst_in_walls=worst,
         )
 
+    def _atom(self, k: int) -> str:
+        return f"{self.start.topology.symbols[k]}{self.start.order[k] + 1}"
+
+    @property
+    def _rounding(self) -> float:
+        """How much more than in a small cell positions are rounded."""
+        engine, cell = self.engine, self.frames.cell[0]
+        return engine.force_tolerance(cell) / engine.force_tolerance_eV_per_A
+
     def _terms(
-        self, loss: AgentLoss, frame: Trajectory
-    ) -> tuple[dict[str, float], dict[str, float]]:
-        """Energy and largest force difference of every term, exported alone."""
-        energies, differences = {}, {}
-        (system,) = systems(self.start.topology, frame, loss.cutoff_A)
+        self, loss: AgentLoss
+    ) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+        """Of every term, exported alone: energy and largest force difference of the first frame,
+        and of those of pairs the difference in walls.
+        """
+        energies, differences, walls = {}, {}, {}
         for term in loss.terms:
-            alone = loss.only(term.name)
-            energy, forces = self._evaluate_export(alone, frame)
-            expected = alone.evaluate(system).forces
+            alone, frames = loss.only(term.name), self.frames[0]
+            if isinstance(term, PairTerm):  # which alone have walls
+                frames = concatenate([frames, self.pressed])
+            energy, forces = self._evaluate_export(alone, frames)
+            every = systems(self.start.topology, frames, loss.cutoff_A)
+            expected = [alone.evaluate(system) for system in every]
             energies[term.name] = float(energy[0])
-            differences[term.name] = float(_lengths(forces[0] - expected).max())
-        return energies, differences
+            differences[term.name] = float(_lengths(forces[0] - expected[0].forces).max())
+            walls[term.name] = self._in_walls(forces[1:], expected[1:])
+        return energies, differences, walls
+
+    def _in_walls(self, forces: Floats, expected: Sequence[Evaluation]) -> float:
+        """The largest difference, relative to the largest force of its frame. Forces of less than
+        some eV/Å are held to what holds outside of walls."""
+        least = self.engine.force_tolerance_eV_per_A / WALL_TOLERANCE
+        return max(
+            (
+                float(_lengths(own - one.forces).max() / max(_lengths(one.forces).max(), least))
+                for own, one in zip(forces, expected, strict=True)
+            ),
+            default=0.0,
+        )
 
     def _evaluate_export(self, loss: AgentLoss, frames: Trajectory) -> tuple[Floats, Floats]:
         with tempfile.TemporaryDirectory() as folder:

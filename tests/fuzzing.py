@@ -34,7 +34,7 @@ from mld_ff.sources.cp2k import read_cp2k
 from mld_ff.sources.structures import read_structure
 
 SECONDS = 5
-"""That a reader may take."""
+"""Of the processor's time, that a reader may take."""
 FRAMES = 3
 """Of a trajectory of CP2K."""
 LATTICE = "9 0 0 0 9 0 0 0 9"
@@ -167,13 +167,13 @@ def _interrupt(_: int, __: FrameType | None) -> None:
 
 @contextmanager
 def _limited() -> Iterator[None]:
-    before = signal.signal(signal.SIGALRM, _interrupt)
-    signal.alarm(SECONDS)
+    before = signal.signal(signal.SIGPROF, _interrupt)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def give(target: Target, content: bytes, directory: Path) -> bool:

@@ -220,6 +220,7 @@ def verify_text(verification: Verification) -> str:
     return lines(
         Table(["energy [eV]", "numpy", *engines], rows).text,
         *(_verdict(name, result) for name, result in engines.items()),
+        *noted(_not_visited(verification)),
     )
 
 
@@ -231,8 +232,19 @@ def _verdict(engine: str, result: EngineResult) -> str:
         f"{engine}: largest force difference {result.max_force_difference_eV_per_A:.1e} eV/Å on"
         f" {result.worst_atom}{alone} (tolerance {result.force_tolerance_eV_per_A:.0e}),"
         f" energy {result.relative_energy_difference:.1e} relative (tolerance"
-        f" {result.energy_tolerance:.0e}): {'passed' if result.passed else 'FAILED'}"
+        f" {result.energy_tolerance:.0e}), forces in walls {result.walls_force_difference:.1e}"
+        f" relative ({result.worst_in_walls}; tolerance {result.walls_tolerance:.0e}):"
+        f" {'passed' if result.passed else 'FAILED'}"
     )
+
+
+def _not_visited(verification: Verification) -> list[str]:
+    if not verification.walls_not_visited:
+        return []
+    return [
+        f"walls of {', '.join(verification.walls_not_visited)} were not looked into: no pair of the"
+        " first frame can be pressed there"
+    ]
 
 
 def agents_text(learning: Learning, directory: Path) -> str:

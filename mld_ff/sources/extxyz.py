@@ -324,6 +324,8 @@ def _head(text: _Text, file: Path) -> _Head:
         cell = np.array(told["Lattice"], dtype=np.float64).T if "Lattice" in told else None
         times = [float(told[name]) for name in TIMES if name in told]
         steps = [int(told[name]) for name in STEPS if name in told]
+        if not np.isfinite([*(() if cell is None else cell.flat), *times]).all():
+            raise ValueError("its Lattice or time is no finite number")
     except (ValueError, TypeError) as error:
         raise InputError(
             f"the comment line of frame {text.number} cannot be read: {error}", file, text.line + 1

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mld_ff.errors import InputError
 from mld_ff.sources.cp2k.read.raw_frames import Damage
 from mld_ff.trajectory import Floats, Ints
 
@@ -51,3 +52,18 @@ class FrameIndex(ABC):
         current = np.ones(len(self.step), dtype=bool)
         current[:-1] = self.step[:-1] < np.minimum.accumulate(self.step[:0:-1])[::-1]
         return current
+
+
+def in_our_units(values: Floats, factor: float, path: Path, line: int) -> Floats:
+    """Numbers of a frame that begins at a line, times the factor of their unit. Raises InputError
+    where the product is beyond all numbers.
+    """
+    with np.errstate(over="ignore"):
+        scaled = values * factor
+    if not np.isfinite(scaled).all():
+        raise InputError(
+            f"expected numbers that eV, Å and fs can hold, found {np.abs(values).max():.3g}",
+            path,
+            line or None,
+        )
+    return scaled

@@ -17,6 +17,7 @@ from mld_ff.sources.cp2k.read.advice import FORCES_SECTION, REMEDIES, UNKNOWN_EN
 from mld_ff.sources.cp2k.read.content import role_by_content
 from mld_ff.sources.cp2k.read.coordinates import Coordinates, coordinates_of_input
 from mld_ff.sources.cp2k.read.discover import RunFiles, role_of
+from mld_ff.sources.cp2k.read.index import in_our_units
 from mld_ff.sources.cp2k.read.kinds import resolve_label
 from mld_ff.sources.cp2k.read.log import Calculation, Log, read_log
 from mld_ff.sources.cp2k.read.logtables import (
@@ -247,8 +248,8 @@ class CP2KPoints(FileSource):
 def _forces(point: Point) -> Floats:
     assert point.table is not None
     index = force_tables([point.table])
-    values, _ = next(index.frames(np.ones(1, dtype=bool)))
-    return values * (index.own_factor or 1.0)
+    values, line = next(index.frames(np.ones(1, dtype=bool)))
+    return in_our_units(values, index.own_factor or 1.0, index.path, line)
 
 
 def _atoms(labels: list[bytes], point: Point, notes: list[str]) -> tuple[tuple[str, ...], Floats]:

@@ -33,7 +33,7 @@ from mld_ff.sources.cp2k.read.advice import (
 from mld_ff.sources.cp2k.read.dipoles import find_dipoles
 from mld_ff.sources.cp2k.read.discover import RunFiles
 from mld_ff.sources.cp2k.read.formats import open_indices
-from mld_ff.sources.cp2k.read.index import FrameIndex
+from mld_ff.sources.cp2k.read.index import FrameIndex, in_our_units
 from mld_ff.sources.cp2k.read.join import Join, join_frames
 from mld_ff.sources.cp2k.read.kinds import resolve_atoms
 from mld_ff.sources.cp2k.read.logtables import force_tables, tables_of_logs
@@ -203,11 +203,7 @@ class CP2KSource(FileSource):
         for frame, ((values, line), step) in enumerate(zip(printed, steps, strict=True), start):
             if role == "forces" and not values.any() and not self._is_perfect_crystal(frame):
                 raise InputError(f"step {step}: {ZERO_FORCES}", index.path, line or None)
-            with np.errstate(over="ignore"):
-                scaled = values * factor
-            if not np.isfinite(scaled).all():
-                raise InputError(f"step {step}: {role} are too large", index.path, line or None)
-            yield scaled
+            yield in_our_units(values, factor, index.path, line)
 
     def _miss(self, role: str, required: bool) -> None:
         """Say where what stands in the log is to be had from. Raises InputError if required."""
