@@ -2,7 +2,8 @@
 
     python tests/regression/kills.py --kills 200 --seed 1 --told kills.jsonl
 
-64 ions of molten NaCl (tests/data/cp2k/nacl), runs of 2 ps. Every trial begins a task in a process
+64 ions of molten NaCl (tests/data/cp2k/nacl), runs of 2 ps; for `reference` CP2K's GFN1-xTB of two
+waters, 10 steps, and 6 frames to label. Every trial begins a task in a process
 of its own, kills it at a random time, repeats until a task ends by itself, and compares what lies
 there with what a task left that nobody killed. After each kill every JSON file must be whole.
 """
@@ -28,7 +29,8 @@ from pathlib import Path
 TESTS = Path(__file__).parent.parent
 sys.path.insert(0, str(TESTS))
 
-from conftest import Teacher  # noqa: E402
+import numpy as np  # noqa: E402
+from conftest import Teacher, waters  # noqa: E402
 
 from mld_ff.configuration.config import Config  # noqa: E402
 from mld_ff.engines.settings import MD, Device  # noqa: E402
@@ -38,6 +40,12 @@ from mld_ff.pipeline import build  # noqa: E402
 from mld_ff.production.simulation import run  # noqa: E402
 from mld_ff.report import write_scan  # noqa: E402
 from mld_ff.sources.cp2k import read_cp2k  # noqa: E402
+from mld_ff.sources.cp2k.run.inputs import (  # noqa: E402
+    Reference,
+    write_labels,
+    write_reference,
+)
+from mld_ff.sources.cp2k.run.resume import run_reference  # noqa: E402
 from mld_ff.workflows.matching.loop import match  # noqa: E402
 from mld_ff.workflows.matching.settings import Settings as MatchingSettings  # noqa: E402
 from mld_ff.workflows.refining.loop import Settings, refine  # noqa: E402
@@ -47,8 +55,29 @@ BASIS = Basis(cutoff_A=5.0, spacing_A=0.5, accuracy="pairs")
 Task = Callable[[Path], object]
 MOST = 8
 """Kills of a trial, after which it is let end."""
+SAME_EV_PER_A = 1e-4
+"""Forces of CP2K, whose iterations begin elsewhere after a kill."""
 LONG_S = 20.0
 """Tasks that take longer are tried in one round of four."""
+
+
+class Forces:
+    """Of frames that CP2K computed; equal if they are nearly so."""
+
+    def __init__(self, directory: Path) -> None:
+        frames = read_cp2k(directory)
+        assert frames.forces is not None
+        self.steps, self.forces = frames.step.tolist(), frames.forces
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Forces)
+            and self.steps == other.steps
+            and bool(np.abs(self.forces - other.forces).max() < SAME_EV_PER_A)
+        )
+
+    def __hash__(self) -> int:
+        raise TypeError
 
 
 class Tasks:
@@ -98,6 +127,18 @@ class Tasks:
         md = replace(self.md, time_ps=0.2)
         build(Config(NACL, out, BASIS, md, ("lammps",)), force=True)
 
+    def dynamics(self, out: Path) -> None:
+        reference = Reference("xtb", steps=10, every=2, relax_steps=2)
+        write_reference(out / "reference", reference, waters(2, density=0.1))
+        run_reference(out / "reference")
+
+    def labels(self, out: Path) -> None:
+        frames = waters(2, density=0.1)[np.zeros(6, dtype=int)]
+        stretched = frames.positions * np.linspace(0.98, 1.02, 6)[:, None, None]
+        frames = replace(frames, positions=stretched)
+        write_labels(out / "reference", Reference("xtb"), frames)
+        run_reference(out / "reference")
+
     def named(self) -> dict[str, Task]:
         return {
             "fit": self.fit,
@@ -107,6 +148,8 @@ class Tasks:
             "match": self.match,
             "refine": self.refine,
             "build": self.build,
+            "reference dynamics": self.dynamics,
+            "reference labels": self.labels,
         }
 
 
@@ -142,6 +185,8 @@ def numbers(out: Path) -> dict[str, object]:
         found[str(file.relative_to(out))] = [t.coefficients for t in terms]
     for file in sorted(out.rglob("run.json")):
         found[str(file.relative_to(out))] = json.loads(file.read_text())["finished"]
+    for folder in sorted(out.rglob("reference")):
+        found[folder.name] = Forces(folder)
     for file in sorted(out.rglob("exponents.json")):
         found[str(file.relative_to(out))] = json.loads(file.read_text())
     return found
