@@ -5,7 +5,7 @@ off by one, arguments swapped, statements left out.
 
 Every fault is one change of one module of `engines/openmm` or `engines/lammps`, in a process of its
 own; numpy stays as it is. Survivors are printed with their line: each is to be explained or caught.
-Four losses are verified, the first of which has pairs, channels, angles and charges, until one
+Five losses are verified, the first of which has pairs, channels, angles and charges, until one
 notices.
 """
 
@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,9 +41,12 @@ from conftest import (  # noqa: E402
     with_channels,
 )
 from test_charges import charged  # noqa: E402
+from test_new_density import GaussianTerm, of_gaussians  # noqa: E402
+from test_new_term import ExponentialTerm  # noqa: E402
 
 import mld_ff.verification  # noqa: E402, F401
 from mld_ff.loss.model import AgentLoss  # noqa: E402
+from mld_ff.loss.terms import FreeTerm, Term  # noqa: E402
 from mld_ff.trajectory import Trajectory  # noqa: E402
 
 PACKAGE = TESTS.parent / "mld_ff"
@@ -140,23 +143,45 @@ def losses() -> list[tuple[AgentLoss, Trajectory]]:
     pairs = invent(water, cutoff=4.8)
     own = free_term(("O", "H"), cutoff=4.8, edge=1.5)  # walls at other places
     pairs = replace(pairs, terms=tuple(own if t.name == own.name else t for t in pairs.terms))
+    angles = with_angles(with_channels(pairs, 2), 2)
+    angles = replace(angles, terms=angles.terms[:-1])  # one more of order 1 than of order 2
     every = [
-        charged(with_angles(with_channels(pairs, 1), 1), water),
+        charged(angles, water),
         invent(water, "power", (2.0, 3.0), cutoff=4.0, degree=3),
         pairs,
         charged(pairs, water),
+        of_gaussians(with_channels(_of_exponentials(pairs), 1), "OH"),
     ]
     return [(loss, water) for loss in every]
 
 
+def _of_exponentials(loss: AgentLoss) -> AgentLoss:
+    """Free terms of a kind that OpenMM has no expression for."""
+    terms: list[Term] = []
+    for term in loss.terms:
+        if isinstance(term, FreeTerm):
+            own = {f.name: getattr(term, f.name) for f in fields(FreeTerm)}
+            own |= {"coefficients": (5.0, -1.0), "lengths_A": (0.5, 1.0)}
+            term = ExponentialTerm(**own)
+        terms.append(term)
+    return replace(loss, terms=tuple(terms))
+
+
 def verified(every: list[tuple[AgentLoss, Trajectory]], engine: str) -> str:
     """How verify notices a fault of an engine; empty if it does not."""
+    from mld_ff.engines.openmm import densities
     from mld_ff.engines.registry import ENGINES
     from mld_ff.errors import MldError
     from mld_ff.verification import verify
 
     for other in {*ENGINES} - {engine}:
         del ENGINES[other]
+    densities.DENSITIES[GaussianTerm] = densities.DensityTranslation(
+        densities.sampled_tables,
+        densities.EMBEDDING_EXPRESSION,
+        densities.fading_parabola,
+        densities.NO_PARABOLA,
+    )
     for number, (loss, frame) in enumerate(every, 1):
         try:
             result = verify(loss, frame, 1, per_term=False)
@@ -212,6 +237,7 @@ def main() -> None:
     options.add_argument("--most", type=int, default=200)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--only", default="", help="MODULE:LINE, as it is printed.")
+    options.add_argument("--survivors", type=Path, help="Only those of such a told file.")
     options.add_argument("--told", type=Path, default=Path("faults.jsonl"))
     options.add_argument("--skip", type=int, default=0, help="So many of the shuffled faults.")
     chosen = options.parse_args()
@@ -224,14 +250,18 @@ def main() -> None:
     print(len(faults), "faults can be planted", flush=True)
     random.Random(chosen.seed).shuffle(faults)
     faults = [f for f in faults if f"{f[0]}.py:{f[3]}".endswith(chosen.only)]
+    if chosen.survivors:
+        told = [json.loads(line) for line in chosen.survivors.read_text().splitlines()]
+        left = {(t["module"], t["line"], t["kind"]) for t in told if t["outcome"] == "survived"}
+        faults = [f for f in faults if (f[0], f[3], f[2]) in left]
     counts = Counter[str]()
-    with chosen.told.open("w") as told:
+    with chosen.told.open("w") as stream:
         for module, number, kind, line in faults[chosen.skip : chosen.skip + chosen.most]:
             said = outcome(every, module, number)
             counts[said.partition(",")[0] or "survived"] += 1
             row = {"module": module, "line": line, "kind": kind, "outcome": said or "survived"}
-            told.write(json.dumps(row) + "\n")
-            told.flush()
+            stream.write(json.dumps(row) + "\n")
+            stream.flush()
             if not said:
                 text = (PACKAGE / f"{module}.py").read_text().splitlines()[line - 1].strip()
                 print(f"survived: {module}.py:{line} {kind}: {text}", flush=True)
