@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 import shutil
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,16 +22,25 @@ from sphinx.util.docutils import SphinxDirective
 
 from mld_ff.configuration.schema import schema
 
+sys.path.insert(0, str(Path(__file__).parent))
+from plots import with_plots
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NAVIGATION = {
     "Begin": ("docs/tutorials/own-data", "docs/tutorials/accuracy", "docs/tutorials/salt"),
-    "Scripts of your own": ("docs/tutorials/openmm", "docs/tutorials/ase"),
+    "Go on": ("docs/tutorials/refining", "docs/tutorials/cluster"),
+    "Scripts of your own": (
+        "docs/tutorials/openmm",
+        "docs/tutorials/ase",
+        "docs/tutorials/partners",
+    ),
     "Use": ("docs/usage", "docs/build-toml", "docs/file-formats", "docs/api"),
     "Understand": ("docs/method", "docs/glossary", "docs/architecture", "docs/threat-model"),
     "How good is it?": (
         "docs/results",
         "docs/sharp-edges",
+        "docs/credibility",
         "tests/benchmarks/README",
         "tests/regression/README",
     ),
@@ -92,6 +102,10 @@ def navigation() -> str:
 def add_navigation(_: Sphinx, page: str, text: list[str]) -> None:
     if page == FRONT:
         text[0] += f"\n{navigation()}"
+
+
+def add_plots(_: Sphinx, page: str, text: list[str]) -> None:
+    text[0] = with_plots(page, text[0], ROOT / "build" / "plots")
 
 
 class BuildSchema(SphinxDirective):
@@ -163,5 +177,6 @@ def finish(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> None:
     app.add_directive("build-schema", BuildSchema)
     app.connect("source-read", add_navigation)
+    app.connect("source-read", add_plots)
     app.connect("autodoc-process-docstring", list_parameters)
     app.connect("build-finished", finish)

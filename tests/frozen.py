@@ -1,5 +1,5 @@
-"""Energy, forces and virial of every kind of term, frozen in data/frozen.json: what was proven against
-both engines once must not change unnoticed. LAMMPS does the same for its styles
+"""Energy, forces and virial of every kind of term, frozen in data/frozen.json: what was proven
+against both engines once must not change unnoticed. LAMMPS does the same for its styles
 (unittest/force-styles in its sources).
 
 python tests/frozen.py
