@@ -5,6 +5,8 @@ pytest -n 0 -m regression tests/regression/test_tutorials.py
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +14,27 @@ from pathlib import Path
 import pytest
 from documents import ROOT, blocks, run_commands
 
+from mld_ff.errors import InputError
+from mld_ff.sources.cp2k.run.launch import find_cp2k
+
 pytestmark = pytest.mark.regression
-PAGES = ("own-data", "accuracy", "salt", "openmm", "ase")
+PAGES = ("own-data", "accuracy", "salt", "refining", "cluster", "openmm", "ase", "partners")
 """The first leaves the model that those after it use."""
+
+PARTNERS = ("ipi", "openmmml")
+
+
+def missing(page: str) -> str | None:
+    """What the page needs beside mld_ff and is not here."""
+    if page == "refining":
+        try:
+            find_cp2k()
+        except InputError:
+            return "CP2K is not installed (apt-get install cp2k)"
+    absent = [name for name in PARTNERS if importlib.util.find_spec(name) is None]
+    if page == "partners" and absent:
+        return f"{' and '.join(absent)} not installed (pip install '.[partners]')"
+    return None
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +51,11 @@ def test_pages_are_these() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_tutorial_runs(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if reason := missing(page):
+        pytest.skip(reason)
     monkeypatch.chdir(desk)
+    # where `i-pi` is, unless the environment was activated
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     shown = blocks((ROOT / "docs" / "tutorials" / f"{page}.md").read_text(encoding="utf-8"))
     for block in shown:
         if block.language == "bash run":
