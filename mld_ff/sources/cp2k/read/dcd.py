@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mld_ff.errors import InputError
 from mld_ff.sources.cp2k.read.index import FrameIndex
-from mld_ff.trajectory import Floats
+from mld_ff.trajectory import Floats, Ints
 
 _HEAD = 92
 """Bytes of the first record, 84 between two that say so."""
@@ -25,14 +25,57 @@ _LONGEST_TITLE = 100_000
 """Bytes."""
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Of a file: whole frames of one size behind a head."""
+
+    path: Path
+    offset: int
+    """Where the first begins [bytes]."""
+    n_atoms: int
+    first_step: int
+    stride: int
+    """Steps between two."""
+
+    @property
+    def record(self) -> np.dtype[np.void]:
+        """Of a frame: blocks between two numbers that say how long they are."""
+        blocks = [("box", "<f8", (6,)), *((axis, "<f4", (self.n_atoms,)) for axis in "xyz")]
+        fields: list[tuple[str, str] | tuple[str, str, tuple[int]]] = []
+        for name, kind, shape in blocks:
+            fields += [(f"{name} begin", "<i4"), (name, kind, shape), (f"{name} end", "<i4")]
+        return np.dtype(fields)
+
+    @property
+    def n_frames(self) -> int:
+        return max((self.path.stat().st_size - self.offset) // self.record.itemsize, 0)
+
+    def frames(self, wanted: Ints) -> Iterator[np.void]:
+        """Raises InputError for damaged ones, and where the file ends by now."""
+        record = self.record
+        with self.path.open("rb") as stream:
+            for frame in wanted.tolist():
+                stream.seek(self.offset + frame * record.itemsize)
+                read = np.fromfile(stream, record, 1)
+                if not len(read):
+                    raise InputError("has become shorter while it was read; start again", self.path)
+                for name in ("box", *"xyz"):
+                    length = record[name].itemsize
+                    if not read[f"{name} begin"] == read[f"{name} end"] == length:
+                        raise InputError(f"frame {frame + 1} is damaged", self.path)
+                yield read[0]
+
+
 @dataclass(frozen=True, kw_only=True)
 class DCDIndex(FrameIndex):
     """Of a file of `read_dcd_index`."""
 
+    layout: _Layout
+
     def frames(self, wanted: NDArray[np.bool_]) -> Iterator[tuple[Floats, int]]:
-        records, _, _ = _records(self.path)
-        for frame in np.flatnonzero(wanted):
-            values = np.stack([records[axis][frame] for axis in "xyz"], axis=1).astype(np.float64)
+        frames = np.flatnonzero(wanted)
+        for frame, read in zip(frames, self.layout.frames(frames), strict=True):
+            values = np.stack([read[axis] for axis in "xyz"], axis=1).astype(np.float64)
             if not np.isfinite(values).all():
                 raise InputError(
                     f"frame {frame + 1}: expected finite numbers, found others", self.path
@@ -45,9 +88,11 @@ def read_dcd_index(path: Path) -> DCDIndex:
 
     Raises InputError if it cannot be read.
     """
-    records, first_step, stride = _records(path)
-    n_frames = len(records)
-    boxes = np.array(records["box"])
+    layout = _layout(path)
+    n_frames = layout.n_frames
+    if not n_frames:
+        raise InputError("the file holds no complete frame; let CP2K run on", path)
+    boxes = np.array([read["box"] for read in layout.frames(np.arange(n_frames))])
     # a, gamma, b, beta, alpha, c. How a cell that is not a box lies is not told.
     lengths, angles = boxes[:, [0, 2, 5]], boxes[:, [4, 3, 1]]
     if np.abs(angles).max() <= 1:  # VMD writes cosines
@@ -56,40 +101,17 @@ def read_dcd_index(path: Path) -> DCDIndex:
     unknown = np.full(n_frames, np.nan)
     return DCDIndex(
         path=path,
-        n_atoms=records.dtype["x"].shape[0],
+        layout=layout,
+        n_atoms=layout.n_atoms,
         labels=[],
-        step=first_step + max(stride, 1) * np.arange(n_frames, dtype=np.int64),
+        step=layout.first_step + max(layout.stride, 1) * np.arange(n_frames, dtype=np.int64),
         time=unknown,
         energy=unknown,
         cell=np.array([cellpar_to_cell([*row, 90, 90, 90]) for row in lengths]) if is_box else None,
     )
 
 
-def _records(path: Path) -> tuple[np.memmap, int, int]:
-    """Whole frames, the step of the first, and how many steps lie between two. Reads none."""
-    offset, n_atoms, first_step, stride = _head(path)
-    blocks = [("box", "<f8", (6,)), *((axis, "<f4", (n_atoms,)) for axis in "xyz")]
-    layout = np.dtype(
-        [
-            field
-            for block in blocks
-            for field in ((f"{block[0]} begin", "<i4"), block, (f"{block[0]} end", "<i4"))
-        ]
-    )
-    n_frames = (path.stat().st_size - offset) // layout.itemsize
-    if n_frames < 1:
-        raise InputError("the file holds no complete frame; let CP2K run on", path)
-    records = np.memmap(path, layout, "r", offset, (n_frames,))
-    for name in ("box", *"xyz"):
-        length = layout[name].itemsize
-        wrong = (records[f"{name} begin"] != length) | (records[f"{name} end"] != length)
-        if wrong.any():
-            raise InputError(f"frame {int(wrong.argmax()) + 1} is damaged", path)
-    return records, first_step, stride
-
-
-def _head(path: Path) -> tuple[int, int, int, int]:
-    """Where frames begin, the number of atoms, the step of the first frame, and the stride."""
+def _layout(path: Path) -> _Layout:
     with path.open("rb") as stream:
         head = stream.read(_HEAD + _LONGEST_TITLE)
     try:
@@ -100,4 +122,4 @@ def _head(path: Path) -> tuple[int, int, int, int]:
         raise InputError("cannot be read as a DCD file: it ends in its head", path) from None
     if not (length == 84 and 0 < title < _LONGEST_TITLE and one == end == 4 and n_atoms > 0):
         raise InputError("cannot be read as a DCD file: its head is not as CP2K writes it", path)
-    return _HEAD + 8 + title + 12, n_atoms, first_step, stride
+    return _Layout(path, _HEAD + 8 + title + 12, n_atoms, first_step, stride)
