@@ -33,6 +33,7 @@ from mld_ff.sources.cp2k.read.advice import REMEDIES
 from mld_ff.sources.cp2k.read.inputfile import parse_input
 from mld_ff.sources.cp2k.read.method import method_of
 from mld_ff.trajectory import Floats, Trajectory
+from mld_ff.units import AMU_A2_PER_FS2_TO_EV
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = ("water every 10 fs", "acid every 10 fs", "silica every 40 fs", "argon", "fixed atoms")
@@ -109,6 +110,46 @@ def test_what_cannot_be_checked_is_said() -> None:
     assert examine(replace(frames[:3], forces=None)).unchecked == ()
     other = examine(replace(frames, cell=3 * frames.cell)).unchecked[2]
     assert other.startswith("the cell: a = 37.33 Å (hardly any atoms face each other along it: 2")
+
+
+def gas(stride_fs: float, seed: int, frames: int = 60) -> Trajectory:
+    """16 molecules of N₂ that fly, turn, vibrate and do not see each other, by formulas."""
+    rng, kT, m = np.random.default_rng(seed), 0.02585, 14.007
+    stiffness, edge, per_amu = 143.0, 12.0, AMU_A2_PER_FS2_TO_EV
+    first, second = np.linalg.qr(rng.normal(size=(16, 3, 2)))[0].transpose(2, 0, 1)
+    angular = np.abs(rng.normal(size=16)) * np.sqrt(kT / per_amu / (m / 2)) / 1.1
+    time: Floats = np.arange(frames) * stride_fs
+    angle = angular * time[:, None]
+    along = np.cos(angle)[..., None] * first + np.sin(angle)[..., None] * second
+    size = np.sqrt(2 * kT * rng.exponential(size=16) / stiffness)
+    phase = rng.uniform(0, 2 * np.pi, 16)
+    longer = size * np.cos(np.sqrt(2 * stiffness / per_amu / m) * time[:, None] + phase)
+    centre = rng.uniform(0, edge, (16, 3))
+    centre = centre + rng.normal(0, np.sqrt(kT / per_amu / 2 / m), (16, 3)) * time[:, None, None]
+    half = (1.1 + longer)[..., None] * along / 2
+    force = stiffness * longer[..., None] * along
+    start = frame_of(["N"] * 32, np.zeros((32, 3)), edge * np.eye(3))
+    return replace(
+        start,
+        positions=np.stack([centre - half, centre + half], axis=2).reshape(frames, 32, 3),
+        cell=np.repeat(start.cell, frames, axis=0),
+        time=time,
+        step=np.arange(frames),
+        forces=np.stack([force, -force], axis=2).reshape(frames, 32, 3),
+        energy=stiffness / 2 * (longer**2).sum(axis=1),
+    )
+
+
+@pytest.mark.parametrize("stride_fs", [50.0, 200.0])
+def test_a_gas_may_turn_as_far_as_it_likes(stride_fs: float) -> None:
+    """Along straight lines its stiff bonds did up to a hundred times the work of their forces."""
+    for seed in range(2):
+        frames = gas(stride_fs, seed)
+        assert examine(frames).lies == ()
+        if stride_fs <= 50:
+            assert told(replace(frames, forces=2 * present(frames.forces)))[0].startswith(
+                "forces are 2"
+            )
 
 
 # --- planted lies ---------------------------------------------------------------------------------

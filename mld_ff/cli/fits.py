@@ -29,7 +29,8 @@ def fit_text(d: Provenance, model: Path, notes: Sequence[str]) -> str:
             f"  {s}: relative RMSE {e:.3f} ({alone}without reciprocity"
             f" {d['relative_rmse_agent'][s]:.3f})"
         )
-    told.append(f"  all forces: {d['rmse_meV_per_A']:.0f} meV/Å")
+    error = d["rmse_meV_per_A"]
+    told.append(f"  all forces: {error:.{0 if error >= 10 else 1}f} meV/Å")
     if "pressure_offset_bar" in d:
         told.append(_stress(d))
     if not d["errors_include_walls"]:

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from mld_ff.consistency.proportion import Proportion
-from mld_ff.consistency.work import Path, bonds_of
+from mld_ff.consistency.work import Path, lasting_bonds_of
 from mld_ff.geometry.motion import displacements
 from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import AMU_A2_PER_FS2_TO_EV
@@ -104,7 +104,7 @@ class Mechanics:
             return _unchecked("all energies are equal")
         if self._far:
             return _unchecked(f"atoms move by more than {FAR_A} Å from frame to frame")
-        topology = bonds_of(frames)
+        topology = lasting_bonds_of(frames)
         path, forces = Path(frames, topology), frames.forces
         work = path.work(forces)
         found, shift = Proportion.of(rise, work), 0

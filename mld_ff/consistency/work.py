@@ -10,7 +10,7 @@ molecule.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -46,7 +46,7 @@ class Path:
     """Of all atoms from every frame to the one `step` later."""
 
     def __init__(self, frames: Trajectory, topology: Topology, step: int = 1) -> None:
-        """Of F frames in one cell; those of a molecule stay bonded, or its path is a bad one."""
+        """Of F frames in one cell. topology: bonds that last."""
         self.step = step
         whole = topology.whole(frames.positions, frames.cell)
         self._turns = [_turn(frames, whole, atoms, step) for atoms in _alike(topology)]
@@ -73,6 +73,18 @@ def bonds_of(frames: Trajectory) -> Topology:
         return topology_of(frames)
     except InputError as error:
         raise InputError(f"step {frames.step[0]}: {error}") from None
+
+
+def lasting_bonds_of(frames: Trajectory) -> Topology:
+    """Those of the first frame that no later one breaks: a proton that is handed on is an atom of
+    its own. All frames have one cell.
+    """
+    topology = bonds_of(frames)
+    i, j = topology.bonds.T
+    along = (frames.positions[:, j] - frames.positions[:, i]) @ np.linalg.inv(frames.cell[0])
+    lengths = np.linalg.norm((along - np.round(along)) @ frames.cell[0], axis=2)
+    lasts = (lengths < topology.breaking_lengths_A).all(axis=0)
+    return replace(topology, bonds=topology.bonds[lasts])
 
 
 def _alike(topology: Topology) -> Iterator[Ints]:

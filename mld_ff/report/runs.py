@@ -94,9 +94,21 @@ def check_comparable(run: LearnedRun, reference: Trajectory, expected: Topology)
         raise InputError(
             f"its density is {ratio:.3f} times that of the reference:"
             " structure and dynamics of different densities are not comparable; run at the"
-            " reference's cell",
+            f" reference's cell{_where_it_is_the_mean(reference)}",
             run.directory,
         )
+
+
+def _where_it_is_the_mean(reference: Trajectory) -> str:
+    """The frame of a reference whose cell changes to begin with; nothing if it does not."""
+    volumes = np.abs(np.linalg.det(reference.cell))
+    nearest = int(np.abs(volumes / volumes.mean() - 1).argmin())
+    if volumes.std() < DENSITY_TOLERANCE / 10 * volumes.mean():
+        return ""
+    return (
+        f", which changes: it is the mean one in step {reference.step[nearest]}, --frame {nearest}"
+        f" of the {reference.n_frames} compared"
+    )
 
 
 def _composition(topology: Topology) -> dict[str, float]:

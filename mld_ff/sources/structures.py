@@ -127,6 +127,8 @@ def _read(file: Path, n_atoms: int = 0) -> _Content:
     """A file by its suffix or its content; n_atoms: how many a file of coordinates is expected to
     hold.
     """
+    if file.is_dir():
+        raise InputError("is a directory; a frame of a CP2K run is asked for by --cp2k", file)
     if not file.is_file():
         raise InputError("no such file", file)
     suffix = file.suffix.lower()
