@@ -117,6 +117,21 @@ def test_all_as_dcd(run: Callable[[str], Path]) -> None:
     assert "this file does not say which atoms it holds" in message(directory)
 
 
+def test_path_integrals(run: Callable[[str], Path]) -> None:
+    """The centroid's files have a name of their own, and springs move what forces do not."""
+    directory = run("argon")
+    (directory / "argon.inp").write_text(
+        "&GLOBAL\nPROJECT argon\nRUN_TYPE PINT\n&END\n&MOTION\n&PINT\nDT 2\nTEMP 60\n&END\n&END\n"
+        "&FORCE_EVAL\n&SUBSYS\n&CELL\nABC 13 13 13\n&END\n&END\n&END\n"
+    )
+    for name in ("pos", "frc", "vel"):
+        for file in directory.glob(f"argon-{name}-1.xyz"):
+            file.rename(directory / f"argon-centroid-{name}-1.xyz")
+    source = open_cp2k(directory)
+    assert "argon.inp" in source.origin.files and not source.origin.is_dynamics
+    assert (source.origin.timestep_fs, source.origin.temperature_K) == (2, 60)
+
+
 def test_extended_xyz_of_2026(run: Callable[[str], Path]) -> None:
     """FORMAT EXTXYZ: the cell stands in the comment line, with step, time and energy."""
     directory = run("argon")

@@ -300,7 +300,9 @@ class CP2KSource(FileSource):
 
     @property
     def _is_dynamics(self) -> bool:
-        return self._settings.ensemble != "REFTRAJ" and not self._is_optimization
+        settings = self._settings
+        by_forces = settings.ensemble != "REFTRAJ" and not settings.is_path_integral
+        return by_forces and not self._is_optimization
 
     def _times_and_energies(self) -> tuple[Floats, Floats | None]:
         """Times [fs] and potential energies [eV]: comment lines first, then .ener, then step times
@@ -362,6 +364,8 @@ class CP2KSource(FileSource):
         settings, remedies = self._settings, REMEDIES
         if self._is_optimization:
             remedies = replace(remedies, one_by_one=settings.run_type or "an optimization")
+        elif settings.is_path_integral:
+            remedies = replace(remedies, one_by_one="PINT, whose beads springs move too")
         return Origin(
             files=tuple(_relative(file, self._files.where) for file in used),
             sha256=sha256(used),

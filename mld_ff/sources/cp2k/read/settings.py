@@ -103,6 +103,11 @@ class RunSettings:
         """Whether frames are steps of a search for a minimum, not of dynamics."""
         return self.run_type in _OPTIMIZATIONS
 
+    @property
+    def is_path_integral(self) -> bool:
+        """Whether springs between beads move atoms beside the forces."""
+        return self.run_type == "PINT"
+
     def is_of(self, project: str | None) -> bool:
         """Whether the run prints files under this name; as far as is known, where it is not."""
         if project is None or self.project is None:
@@ -138,9 +143,14 @@ def read_settings(path: Path) -> RunSettings:
         in_log=_in_log(root),
         run_type=_upper(root.get("GLOBAL", "RUN_TYPE|PROGRAM_RUN_TYPE")),
         ensemble=_upper(root.get("MOTION", "MD", "ENSEMBLE")),
-        timestep=_number(root.get("MOTION", "MD", "TIMESTEP"), TIME, "fs"),
+        timestep=_number(
+            root.get("MOTION", "MD", "TIMESTEP") or root.get("MOTION", "PINT", "DT"), TIME, "fs"
+        ),
         temperature=_number(
-            root.get("MOTION", "MD", "TEMPERATURE|TEMP_EXT|TEMPERATURE_EXTERNAL"), TEMPERATURE, "k"
+            root.get("MOTION", "MD", "TEMPERATURE|TEMP_EXT|TEMPERATURE_EXTERNAL")
+            or root.get("MOTION", "PINT", "TEMP"),
+            TEMPERATURE,
+            "k",
         ),
         cell=first_cell(root),
         cell_varies=_cell_varies(root),
@@ -167,8 +177,9 @@ def _dipole_corrected(root: Section) -> bool | None:
 
 
 def _printed_as(root: Section, project: str | None) -> frozenset[str]:
-    """CP2K puts the project before a FILENAME, unless that begins with a directory."""
-    names = set()
+    """CP2K puts the project before a FILENAME, unless that begins with a directory. The centroid of
+    a path integral has a name of its own."""
+    names = {f"{Path(project).name}-centroid"} if project and root.all("MOTION", "PINT") else set()
     for section, _, _ in _PRINTED.values():
         name = _text(root.get("MOTION", "PRINT", section, "FILENAME"))
         if name and not name.startswith("="):  # then it is all of the name
