@@ -118,7 +118,7 @@ def gas(stride_fs: float, seed: int, frames: int = 60) -> Trajectory:
     stiffness, edge, per_amu = 143.0, 12.0, AMU_A2_PER_FS2_TO_EV
     first, second = np.linalg.qr(rng.normal(size=(16, 3, 2)))[0].transpose(2, 0, 1)
     angular = np.abs(rng.normal(size=16)) * np.sqrt(kT / per_amu / (m / 2)) / 1.1
-    time: Floats = np.arange(frames) * stride_fs
+    time = np.arange(frames, dtype=np.float64) * stride_fs
     angle = angular * time[:, None]
     along = np.cos(angle)[..., None] * first + np.sin(angle)[..., None] * second
     size = np.sqrt(2 * kT * rng.exponential(size=16) / stiffness)
