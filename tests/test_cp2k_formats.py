@@ -106,6 +106,15 @@ def test_all_as_dcd(run: Callable[[str], Path]) -> None:
         np.array([0.0000338986, 0.0000003061, 0.0000022176]) * VELOCITY, abs=3e-9
     )
     directory = run("ndcds")
+    edit(
+        directory / "ndcd.inp",
+        "&TRAJECTORY\n      FORMAT DCD",
+        "&TRAJECTORY\n FORMAT DCD_ALIGNED_CELL",
+    )
+    assert read_cp2k(directory).n_frames == 7
+    edit(directory / "ndcd.inp", "ABC [nm] 1.30 1.31 1.32", "A 0 13 0\nB 13.1 0 0\nC 0 0 13.2")
+    assert "FORMAT DCD_ALIGNED_CELL turned the positions until vector a" in message(directory)
+    edit(directory / "ndcd.inp", "DCD_ALIGNED_CELL", "DCD")
     content = bytearray((directory / "ndcd-vel-1.dcd").read_bytes())
     content[-26] ^= 1
     (directory / "ndcd-vel-1.dcd").write_bytes(content)

@@ -221,10 +221,26 @@ def test_a_cell_whose_shape_changes_lies_as_the_barostat_strained_it(
     step += "".join(f" {x:15.8E}" for x in lengths) + "\n MD| Cell angles [deg]"
     step += "".join(f" {x:15.8E}" for x in angles) + "\n"
     head = HEAD.format(version="2023.1") + " MD_PAR| Ensemble type     NPT_F\n"
-    (tmp_path / "output").write_text(f"{head}{rows}{energy} MD_INI| MD initialization\n{step}")
+    initial = step.split("\n", 2)[2].replace(" MD|", " MD_INI|")
+    for new, old in zip((*cell_to_cellpar(start),), (*lengths, *angles), strict=True):
+        initial = initial.replace(f"{old:15.8E}", f"{new:15.8E}")
+    text = f"{head}{rows}{energy} MD_INI| MD initialization\n{step}"
+    (tmp_path / "output").write_text(text)
     frame = "2\n i = {0}, time = {0}.0, E = -17.5\nO 0 0 0\nH 0 0 1.{0}\n"
     (tmp_path / "melt-pos-1.xyz").write_text("".join(frame.format(n) for n in range(2)))
     if strain == 1:
+        cells = read_cp2k(tmp_path, require_forces=False).cell
+        assert cells == pytest.approx(np.array([start, end]), abs=2e-6)
+        # PRINT_LEVEL LOW: no CELL| lines, but the input has the first cell
+        low = text.replace(rows, "").replace(
+            " MD_INI| MD initialization\n", f" MD_INI| MD initialization\n{initial}"
+        )
+        (tmp_path / "output").write_text(low)
+        lines = "".join(f"{v} {r[0]} {r[1]} {r[2]}\n" for v, r in zip("ABC", start, strict=True))
+        (tmp_path / "melt.inp").write_text(
+            "&GLOBAL\nPROJECT melt\nRUN_TYPE MD\n&END\n&MOTION\n&MD\nENSEMBLE NPT_F\n&END\n&END\n"
+            f"&FORCE_EVAL\n&SUBSYS\n&CELL\n{lines}&END\n&END\n&END\n"
+        )
         cells = read_cp2k(tmp_path, require_forces=False).cell
         assert cells == pytest.approx(np.array([start, end]), abs=2e-6)
     else:

@@ -84,9 +84,13 @@ class Log:
     calculations: list[Calculation] = field(default_factory=list)
 
 
-def read_log(path: Path) -> Log:
-    """Read a log to its end. Raises InputError if it is a damaged compressed file."""
-    reader = _Reader(Log(path))
+def read_log(path: Path, start: Floats | None = None) -> Log:
+    """Read a log to its end. Raises InputError if it is a damaged compressed file.
+
+    start: the cell (3, 3) [Å] that the run began with, where the log has lengths and angles alone
+    (PRINT_LEVEL LOW).
+    """
+    reader = _Reader(Log(path, cell=start))
     with open_binary(path) as stream:
         for number, line in enumerate(stream, 1):
             match = _LINE.match(line)
@@ -110,7 +114,7 @@ class _Reader:
         self._vectors: list[list[float]] = []
         self._lengths: list[float] = []
         self._angles: list[float] = []
-        self._current: Floats | None = None
+        self._current: Floats | None = log.cell
         self._stress_rows: list[list[float]] = []
         self._stress_factor = 1.0
         self._optimization_step: int | None = None

@@ -24,6 +24,10 @@ VACUUM_OF_SLAB = 1.5
 exp(-2π vacuum / a), to 1e-4."""
 
 
+_ALIGNED_A = 1e-3
+"""Components of a cell below this are none."""
+
+
 @dataclass(frozen=True)
 class Cells:
     """The cell at every step: one for all (`step` is None), or K known steps, increasing."""
@@ -166,6 +170,23 @@ def resolve_cell(
     printed: steps and cells in the file of positions. Raises InputError if there is none, or it
     changes and its changes are not told.
     """
+    cells = _found(files, settings, printed, logs, notes)
+    if settings.is_aligned and np.abs(np.triu(cells.cell, 1)).max() > _ALIGNED_A:
+        raise InputError(
+            "FORMAT DCD_ALIGNED_CELL turned the positions until vector a of the cell lies along x,"
+            " but not the forces; print &TRAJECTORY with FORMAT DCD or XMOL",
+            files.one["positions"],
+        )
+    return cells
+
+
+def _found(
+    files: RunFiles,
+    settings: RunSettings,
+    printed: tuple[Ints, Floats] | None,
+    logs: Sequence[Log],
+    notes: list[str],
+) -> Cells:
     if "cells" in files.one:
         file = files.one["cells"]
         step, cell = read_cells(file)
@@ -196,7 +217,10 @@ def _cells(step: Ints, cell: Floats, name: str, settings: RunSettings) -> Cells:
 def _cells_of_logs(
     files: RunFiles, settings: RunSettings, logs: Sequence[Log], notes: list[str]
 ) -> Cells:
-    cells = {s: c.cell for s, c in calculations_by_step(logs).items() if c.cell is not None}
+    cells = _cells_by_step(logs)
+    if not cells and settings.cell is not None:
+        logs = [read_log(log.path, settings.cell) for log in logs]
+        cells = _cells_by_step(logs)
     turned = next((log.path.name for log in logs if log.is_turned), None)
     kind = f"ENSEMBLE {settings.ensemble}" if settings.ensemble else "RUN_TYPE CELL_OPT"
     if turned or not cells:
@@ -216,6 +240,10 @@ def _cells_of_logs(
     notes.append(f"The cell of every step was taken from {names}.")
     steps = sorted(cells)
     return Cells(np.array(steps, dtype=np.int64), np.array([cells[s] for s in steps]), names)
+
+
+def _cells_by_step(logs: Sequence[Log]) -> dict[int, Floats]:
+    return {s: c.cell for s, c in calculations_by_step(logs).items() if c.cell is not None}
 
 
 def _no_cell(files: RunFiles, logs: Sequence[Log]) -> InputError:

@@ -83,6 +83,9 @@ class RunSettings:
     """That computes energies and forces, in a few words."""
     biases: tuple[str, ...] = ()
     """What adds to the forces that the method gives."""
+    is_aligned: bool | None = None
+    """Whether positions are printed after turning the cell's first vectors to x and to the plane
+    of x and y, which forces are not."""
     constraints: tuple[str, ...] = ()
     """What keeps distances and other coordinates from moving, fixed atoms apart."""
 
@@ -141,6 +144,8 @@ def read_settings(path: Path) -> RunSettings:
         project=Path(project).name if project else None,
         printed_as=_printed_as(root, project),
         in_log=_in_log(root),
+        is_aligned=_upper(root.get("MOTION", "PRINT", "TRAJECTORY", "FORMAT"))
+        == "DCD_ALIGNED_CELL",
         run_type=_upper(root.get("GLOBAL", "RUN_TYPE|PROGRAM_RUN_TYPE")),
         ensemble=_upper(root.get("MOTION", "MD", "ENSEMBLE")),
         timestep=_number(
