@@ -39,7 +39,7 @@ STYLES = {"table", "spline", "hybrid/overlay", "hybrid/scaled", "eam/he", "adp",
 STYLES |= {"coul/long", "pppm"}
 """Words of the styles that exports use; LAMMPS has some that load programs."""
 COMMANDS = {"pair_style", "pair_coeff", "bond_style", "bond_coeff", "special_bonds", "comm_modify"}
-COMMANDS |= {"kspace_style", "kspace_modify"}
+COMMANDS |= {"kspace_style", "kspace_modify", "pair_modify"}
 """All that forcefield.lmp is made of; LAMMPS has some that run programs."""
 
 

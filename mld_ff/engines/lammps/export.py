@@ -14,12 +14,13 @@ from mld_ff.engines.lammps.data import atom_style, atom_types, data_file, is_til
 from mld_ff.engines.lammps.embedded_atoms import channel_file, embedded_atoms
 from mld_ff.engines.lammps.tables import (
     BOND_POINTS,
-    NOTHING,
     PAIR_INNER_A,
     PAIR_POINTS,
     bond_table,
     bond_terms,
-    free_terms,
+    charges_in_tables,
+    near_splitting,
+    pair_functions,
     pair_table,
 )
 from mld_ff.engines.settings import DEFAULT_MD, MD
@@ -27,6 +28,7 @@ from mld_ff.engines.start import Start
 from mld_ff.files import read_template, warned, write_files
 from mld_ff.geometry.pairs import BIN_A
 from mld_ff.geometry.topology import Topology
+from mld_ff.loss.charges import ChargeTerm
 from mld_ff.loss.model import AgentLoss
 from mld_ff.units import E2_PER_A_TO_EV, FS_TO_PS
 
@@ -34,10 +36,10 @@ LONGEST_SKIN_A = 1.0
 """Of neighbour lists that in.nvt speaks of."""
 PPPM = "kspace_style pppm {}", "kspace_modify order 7"
 """Order 7 takes a half to a third of the time that order 5 takes."""
-ACCURACY, ACCURACY_BESIDE_VACUUM = "3e-6", "1e-6"
-"""In units of the force between two charges of 1 e at 1 Å, 14 eV/Å: forces err by 7e-5 eV/Å. That
-is of charges all over the box; those of a slab in a box three times as high err by 2.0e-4, and with
-the finer one by 5e-5 (64 waters, 64 ions)."""
+ACCURACY, ACCURACY_BESIDE_TABLES, ACCURACY_BESIDE_VACUUM = "3e-6", "5e-6", "1e-6"
+"""In units of the force between two charges of 1 e at 1 Å, 14 eV/Å: forces err by 7e-5 eV/Å, and by
+1e-4 where tables hold what is near. That is of charges all over the box; those of a slab in a box
+three times as high err by 2.0e-4, and with the finest one by 5e-5 (64 waters, 64 ions)."""
 DIPOLE_OF_SLAB = f"""\
 compute height all property/atom zu
 variable moment atom q*c_height
@@ -106,11 +108,20 @@ def _force_field(loss: AgentLoss, start: Start) -> str:
         lines += _bonds(loss, topology)
     lines += _pairs(loss, topology, types)
     if loss.charges:
-        style, modify = PPPM
-        style = style.format(ACCURACY_BESIDE_VACUUM if start.has_vacuum else ACCURACY)
-        lines += ["pair_coeff * * coul/long", style, modify + OF_A_BOX * (not is_tilted(start))]
-        lines += DIPOLE_OF_SLAB.splitlines() if loss.charges.slab else []
+        lines += _waves(loss.charges, charges_in_tables(loss) is not None, start)
     return "\n".join(lines) + "\n"
+
+
+def _waves(charges: ChargeTerm, in_tables: bool, start: Start) -> list[str]:
+    """What is far of charges, and what is near of them where no table holds that."""
+    style, modify = PPPM
+    full = ACCURACY_BESIDE_TABLES if in_tables else ACCURACY
+    style = style.format(ACCURACY_BESIDE_VACUUM if start.has_vacuum else full)
+    modify += OF_A_BOX * (not is_tilted(start))
+    # LAMMPS advises against tables that only its own near part has
+    near = "pair_modify table 0" if in_tables else "pair_coeff * * coul/long"
+    modify += f" gewald {near_splitting(charges)!r}" if in_tables else ""
+    return [near, style, modify, *(DIPOLE_OF_SLAB.splitlines() if charges.slab else [])]
 
 
 def _bonds(loss: AgentLoss, topology: Topology) -> list[str]:
@@ -132,13 +143,15 @@ def _bonds(loss: AgentLoss, topology: Topology) -> list[str]:
 def _pairs(loss: AgentLoss, topology: Topology, types: list[str]) -> list[str]:
     if not loss.cutoff_A:  # a single molecule: bonds are all there is
         return [f"pair_style zero {PAIR_INNER_A!r} nocoeff", "pair_coeff * *"]
-    free, n_channels = free_terms(loss, topology), len(loss.channels_of(topology))
-    angular = instances(loss)
-    styles = [f"table spline {PAIR_POINTS}", *["eam/he"] * n_channels, *["adp"] * len(angular)]
-    styles += [f"coul/long {loss.charges.cutoff_A!r}"] if loss.charges else []
+    functions, n_channels = pair_functions(loss, topology), len(loss.channels_of(topology))
+    angular, in_tables = instances(loss), charges_in_tables(loss)
+    tables = f"table spline {PAIR_POINTS}{' pppm' if in_tables else ''}"
+    styles = [tables, *["eam/he"] * n_channels, *["adp"] * len(angular)]
+    near = loss.charges if not in_tables else None
+    styles += [f"coul/long {near.cutoff_A!r}"] if near else []
     if angular:
         factors = [1.0] * (1 + n_channels) + [instance.factor for instance in angular]
-        factors += [1.0] if loss.charges else []
+        factors += [1.0] if near else []
         scaled = (f"{factor} {style}" for factor, style in zip(factors, styles, strict=True))
         lines = [f"pair_style hybrid/scaled {' '.join(scaled)}"]
     elif len(styles) > 1:
@@ -147,9 +160,9 @@ def _pairs(loss: AgentLoss, topology: Topology, types: list[str]) -> list[str]:
         lines = [f"pair_style {styles[0]}"]
     style = "table " if len(styles) > 1 else ""
     for (i, a), (j, b) in combinations_with_replacement(enumerate(types, 1), 2):
-        term = free.get((a, b))
-        name, cutoff = (term.name, term.cutoff_A) if term else (NOTHING, loss.cutoff_A)
-        lines.append(f"pair_coeff {i} {j} {style}pair.table {name} {cutoff!r}")
+        function = functions[a, b]
+        section = f"pair.table {function.name} {function.cutoff_A!r}"
+        lines.append(f"pair_coeff {i} {j} {style}{section}")
     files = {
         "eam/he": [channel_file(k + 1) for k in range(n_channels)],
         "adp": [instance_file(k + 1) for k in range(len(angular))],
