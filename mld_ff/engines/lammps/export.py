@@ -39,7 +39,7 @@ PPPM = "kspace_style pppm {}", "kspace_modify order 7"
 ACCURACY, ACCURACY_BESIDE_TABLES, ACCURACY_BESIDE_VACUUM = "3e-6", "5e-6", "1e-6"
 """In units of the force between two charges of 1 e at 1 Å, 14 eV/Å: forces err by 7e-5 eV/Å, and by
 1e-4 where tables hold what is near. That is of charges all over the box; those of a slab in a box
-three times as high err by 2.0e-4, and with the finest one by 5e-5 (64 waters, 64 ions)."""
+three times as high err by 2.0e-4, and with the finest one by 8e-5 (64 waters, 64 ions)."""
 DIPOLE_OF_SLAB = f"""\
 compute height all property/atom zu
 variable moment atom q*c_height
