@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -24,7 +25,12 @@ SHORTEST_BONDED = 0.6
 """... and down to half of the shortest."""
 MOST_TRIED = 30
 """Pairs of a kind, the nearest first."""
-MOST_FRAMES = 30
+MOST_ATOMS = 10_000
+"""Of all frames together, but for ..."""
+LEAST_FRAMES = 10
+"""... that a large box has, where two or three do: a small molecule needs one for every bond."""
+ASIDE = np.concatenate([np.eye(3), -np.eye(3), np.array(list(product((-1, 1), repeat=3))) / 3**0.5])
+"""Directions (14, 3) from which to come where something is in the way."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,9 @@ def press(loss: AgentLoss, system: System, frame: Trajectory) -> Pressed:
     to; every atom of a frame takes part once at most, so that each pair lies in one wall.
     """
     aims, positions = (_deep(loss, system), _shallow(loss, system)), list[Floats]()
-    left = list[_Aim]()
+    left, most = list[_Aim](), max(MOST_ATOMS // len(system.positions), LEAST_FRAMES)
     for wanted in aims:  # of their own, as forces deep in walls hide those near the edge
-        while wanted and len(positions) < MOST_FRAMES:
+        while wanted and len(positions) < most:
             moves = _Moves(loss, system)
             later = [aim for aim in wanted if not moves.reach(aim)]
             if len(later) == len(wanted):
@@ -85,8 +91,6 @@ def _shallow(loss: AgentLoss, system: System) -> list[_Aim]:
     for term in loss.terms_of(system.topology).values():
         if isinstance(term, FreeTerm) and term.wall_edge_A > NEAREST_A + SHALLOW_A:
             aims.append(_Aim(term, term.wall_edge_A - SHALLOW_A))
-        if isinstance(term, BondTerm):
-            aims.append(_Aim(term, term.range_A[1] + SHALLOW_A))
     return aims
 
 
@@ -113,19 +117,21 @@ class _Moves:
     def _move(self, pair: Pairs, aim: _Aim) -> bool:
         i, j = int(pair.i[0]), int(pair.j[0])
         molecule = self.system.topology.molecule_index
-        if isinstance(aim.term, BondTerm):
+        if is_bond := isinstance(aim.term, BondTerm):
             moved, touched = np.array([j]), molecule == molecule[j]
         else:
             moved = np.flatnonzero(molecule == molecule[j])
             touched = (molecule == molecule[j]) | (molecule == molecule[i])
         if self._used[touched].any():
             return False
-        there = self.positions.copy()
-        there[moved] -= pair.vector[0] * (1 - aim.r_A / pair.r[0])
-        if not (self._is_free(there, moved) and self._holds(there, moved)):
-            return False
-        self.positions, self._used = there, self._used | touched
-        return True
+        along = pair.unit if is_bond else np.concatenate([pair.unit, ASIDE])
+        for direction in along:
+            there = self.positions.copy()
+            there[moved] += direction * aim.r_A - pair.vector[0]
+            if self._is_free(there, moved) and self._holds(there, moved):
+                self.positions, self._used = there, self._used | touched
+                return True
+        return False
 
     def _is_free(self, positions: Floats, moved: Ints) -> bool:
         """Whether what was moved lies upon nothing."""
