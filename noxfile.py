@@ -16,6 +16,10 @@ import nox
 
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "tests"]
+nox.options.error_on_missing_interpreters = False  # they are skipped, in CI as elsewhere
+INTERPRETERS = ("3.11", "3.12", "3.13", "3.14")
+QUICK = ("frozen", "physicality", "terms", "model_file", "cp2k_formats", "tables", "packing")
+"""Tests that need neither ParmEd nor fits of the example: 20 s."""
 
 
 def python(session: nox.Session, *words: str) -> None:
@@ -59,6 +63,15 @@ def tutorials(session: nox.Session) -> None:
     """Every command and line of docs/tutorials, run as a reader would: minutes."""
     pages = "tests/regression/test_tutorials.py"
     python(session, "-m", "pytest", "-n", "0", "-m", "regression", pages)
+
+
+@nox.session(python=INTERPRETERS, venv_backend="venv")
+def interpreters(session: nox.Session) -> None:
+    """Wheels alone, installed by every Python that is here, quick tests, and doctor: a minute each."""
+    session.install("--only-binary", ":all:", ".", "hypothesis", "pytest")
+    tests = [f"tests/test_{name}.py" for name in QUICK]
+    session.run("pytest", "-q", "-o", "addopts=", *tests)
+    session.run("mld-ff", "doctor")
 
 
 @nox.session

@@ -34,6 +34,7 @@ NAVIGATION = {
         "docs/tutorials/openmm",
         "docs/tutorials/ase",
         "docs/tutorials/partners",
+        "docs/notebook",
     ),
     "Use": ("docs/usage", "docs/build-toml", "docs/file-formats", "docs/api"),
     "Understand": ("docs/method", "docs/glossary", "docs/architecture", "docs/threat-model"),
@@ -64,10 +65,12 @@ author = PROJECT["authors"][0]["name"]
 project_copyright = author
 root_doc = FRONT
 include_patterns = [
-    f"{page}.{kind}" for kind in ("md", "rst") for page in (FRONT, *sum(NAVIGATION.values(), ()))
+    f"{page}.{kind}"
+    for kind in ("md", "rst", "ipynb")
+    for page in (FRONT, *sum(NAVIGATION.values(), ()))
 ]
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
     "sphinx-mathjax-offline",
@@ -75,6 +78,10 @@ extensions = [
 ]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300  # [s] of a cell; all take 15 s of an idle core
+nb_merge_streams = True
 highlight_language = "none"
 default_role = "code"  # docstrings mark code as Markdown does
 nitpicky = False
