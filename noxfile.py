@@ -67,7 +67,7 @@ def tutorials(session: nox.Session) -> None:
 
 @nox.session(python=INTERPRETERS, venv_backend="venv")
 def interpreters(session: nox.Session) -> None:
-    """Wheels alone, installed by every Python that is here, quick tests, and doctor: a minute each."""
+    """Wheels alone, installed by every Python that is here; quick tests and doctor: minutes."""
     session.install("--only-binary", ":all:", ".", "hypothesis", "pytest")
     tests = [f"tests/test_{name}.py" for name in QUICK]
     session.run("pytest", "-q", "-o", "addopts=", *tests)

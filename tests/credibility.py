@@ -57,15 +57,21 @@ def measured(loss: AgentLoss, runs: dict[str, Path]) -> dict[str, Any]:
 def of_pair(loss: AgentLoss, a: str, b: str, bonded: bool) -> dict[str, Any]:
     curve = diatomic(loss, (a, b), bonded)
     falls, rises = curve.falls_and_rises
+    well = int(np.argmin(curve.energy_eV))
     return {
         "force_flips": curve.force_flips,
         "energy_minima": curve.energy_minima,
         "inflections": curve.inflections,
-        "falls": round(falls, 3),
-        "rises": round(rises, 3),
-        "deepest_A": round(float(GRID_A[np.argmin(curve.energy_eV)]), 2),
-        "energy_eV": rounded(curve.energy_eV - curve.energy_eV[-1], 4),
+        "falls": rank(falls),
+        "rises": rank(rises),
+        "deepest_A": round(float(GRID_A[well]), 2),
+        # apart atoms have none; those that a bond holds never are
+        "energy_eV": rounded(curve.energy_eV - curve.energy_eV[well if bonded else -1], 4),
     }
+
+
+def rank(correlation: float) -> float | None:
+    return None if np.isnan(correlation) else round(correlation, 3)
 
 
 def of_run(path: Path) -> dict[str, Any]:
@@ -102,7 +108,7 @@ def tables(record: dict[str, Any]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for pair, one in record["diatomics"].items():
         numbers = [one[k] for k in ("force_flips", "energy_minima", "inflections")]
-        ranks = [f"{one[k]:.3f}" if one[k] == one[k] else "–" for k in ("falls", "rises")]
+        ranks = ["–" if one[k] is None else f"{one[k]:.3f}" for k in ("falls", "rises")]
         yield f"| {pair} | {' | '.join(map(str, [*numbers, *ranks, one['deepest_A']]))} |"
     yield ""
     yield "| run | waters | ps | first peak [Å] | height | RMSE | up to [Å] | score | stability |"
@@ -122,6 +128,7 @@ if __name__ == "__main__":
         AgentLoss.load(model),
         {name: Path(path) for name, _, path in (word.partition("=") for word in named)},
     )
-    FILE.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    FILE.write_text(f"{text}\n", encoding="utf-8")
     print("\n".join(tables(record)))
     print(record["locality_eV_per_A"], record["not_extensive_eV"])

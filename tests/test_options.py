@@ -290,9 +290,12 @@ def _plain(type_: Any) -> bool:
     return any(_plain(inner) for inner in get_args(type_) if inner is not Whole)
 
 
-@pytest.mark.parametrize(("verb", "option"), [("fit", "exponent"), ("box", "count")])
+LISTS = [("fit", "exponent"), ("box", "count"), ("refine", "hot")]
+
+
+@pytest.mark.parametrize(("verb", "option"), LISTS)
 def test_lists_are_written_with_commas_or_by_repeating(verb: str, option: str) -> None:
-    begun = (verb, "x", "-o", "y") if verb == "fit" else (verb, "-o", "y")
+    begun = (verb, "-o", "y") if verb == "box" else (verb, "x", "-o", "y")
     for words in ((f"--{option}", "3,6"), (f"--{option}", "3", f"--{option}", "6")):
         _, bound, _ = app.parse_args([*begun, *words], exit_on_error=False, print_error=False)
         assert bound.kwargs[option] == (3, 6)
@@ -302,6 +305,7 @@ def test_lists_are_written_with_commas_or_by_repeating(verb: str, option: str) -
     "words",
     [
         ("fit", "x", "--exponent", "3,x", "-o", "m.json"),
+        ("refine", "x", "--hot", "350,x", "-o", "y"),
         ("box", "--count", "2,x", "-o", "x.pdb"),
         ("box", "--count", "2.7", "-o", "x.pdb"),
         ("box", "--replicate", "2", "2", "1.5", "-o", "x.pdb"),

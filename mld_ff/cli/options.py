@@ -223,6 +223,17 @@ def _exponents(_: Any, tokens: tuple[Token, ...]) -> tuple[float, ...]:
         raise ValueError(str(error)) from None
 
 
+def _numbers(_: Any, tokens: tuple[Token, ...]) -> tuple[float, ...]:
+    words = [word for token in tokens for word in token.value.split(",")]
+    try:
+        return tuple(map(float, words))
+    except ValueError:
+        raise ValueError(f"{','.join(words)!r} is no list of numbers, as 350,400") from None
+
+
+Temperatures = Annotated[tuple[float, ...], Parameter(converter=_numbers, metavar="K,K")]
+
+
 def _channels(_: Any, tokens: tuple[Token, ...]) -> tuple[int, ...]:
     try:
         return parse_channels(tokens[0].value)

@@ -22,6 +22,7 @@ from mld_ff.cli.options import (
     Model,
     Output,
     Reading,
+    Temperatures,
     basis_options,
     notes_of,
 )
@@ -53,7 +54,7 @@ def refine(
         Options(
             REFINING,
             only=("engine", "hot_K", "frames_per_round"),
-            types={"engine": EngineName},
+            types={"engine": EngineName, "hot_K": Temperatures},
         ),
     ],
     md: Annotated[

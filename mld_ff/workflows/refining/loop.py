@@ -70,7 +70,7 @@ class Settings:
     nvt: MD = field(default_factory=lambda: MD(time_ps=5.0, every_fs=20.0))
     """Of every run; the first temperature is this one's."""
     hot_K: tuple[float, ...] = (400.0,)
-    """Temperatures of further runs."""
+    """Temperatures of further runs, as 350,400."""
     frames_per_round: int = 20
     """To label at most."""
     engine: str = fastest().name
