@@ -15,6 +15,7 @@ from mld_ff.inference import Basis, parse_channels, parse_rank
 from mld_ff.inference.basis import free_kinds
 from mld_ff.inference.exponents import parse_exponents
 from mld_ff.outputs import Results
+from mld_ff.progress import Progress
 from mld_ff.sources import open_source
 from mld_ff.sources.registry import kind_of
 from mld_ff.sources.source import FileSource
@@ -179,7 +180,7 @@ class Mixture:
         Parameter(metavar="g/cm³", help=f"If not given, {WATER_DENSITY_G_PER_CM3} for water."),
     ] = None
 
-    def pack(self, seed: int) -> Trajectory:
+    def pack(self, seed: int, progress: Progress) -> Trajectory:
         """One frame. Raises InputError if counts or density are missing."""
         from mld_ff.sources.packing import Ingredient, find_molecule, pack
 
@@ -200,7 +201,7 @@ class Mixture:
             for name, number in zip(self.molecule, counts, strict=True)
         ]
         density = WATER_DENSITY_G_PER_CM3 if self.density is None else self.density
-        return pack(ingredients, density, seed)
+        return pack(ingredients, density, seed, progress)
 
 
 MIXTURE = Options(Mixture())

@@ -40,11 +40,12 @@ def box(
         Parameter(metavar="NA NB NC", help="Repeat the box along its three vectors."),
     ] = (1, 1, 1),
     seed: Annotated[Whole, Parameter(help="Of packing.")] = default_of(packing.pack, "seed"),
+    progress: Progress,
 ) -> Answer:
     """Make a box to start from: molecules packed at a density, or copies of a frame side by
     side.
     """
-    frame = beginning.read() if beginning.given else mixture.pack(seed)
+    frame = beginning.read() if beginning.given else mixture.pack(seed, progress)
     start = start_from(packing.replicate(frame, replicate))
     write_structure(start, output)
     molecules = start.topology.formulas()
@@ -53,7 +54,7 @@ def box(
         "molecules": molecules,
         "cell_A": start.frame.cell[0].tolist(),
     }
-    return Answer(data, f"{output}: {text.counted(molecules)}")
+    return Answer(data, text.box_text(output, start))
 
 
 @verb
@@ -110,7 +111,7 @@ def reference(
     if not resume and label:
         write_labels(output, settings, _frames_to_label(label, frames, beginning.file))
     elif not resume:
-        frame = beginning.read() if beginning.given else mixture.pack(settings.seed)
+        frame = beginning.read() if beginning.given else mixture.pack(settings.seed, progress)
         if relax is not None or beginning.given:
             settings = replace(settings, relax_steps=relax or 0)
         write_reference(output, settings, frame)

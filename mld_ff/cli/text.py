@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mld_ff.policy import density_of
 from mld_ff.tables import Table, number
 from mld_ff.units import FS_TO_PS
 
 if TYPE_CHECKING:
     from mld_ff.consistency import Examination
     from mld_ff.doctor import Finding
+    from mld_ff.engines.start import Start
     from mld_ff.inference import ExponentScan
     from mld_ff.pipeline import Step
     from mld_ff.production.results import RunOutcome
@@ -292,6 +294,17 @@ def noted(notes: Sequence[str]) -> list[str]:
 def warned(warnings: Sequence[str]) -> list[str]:
     """Lines of warnings."""
     return [f"warning: {warning}" for warning in warnings]
+
+
+def box_text(file: Path, start: Start) -> str:
+    """Answer of `box`: what is in it, its size, and what to do with it."""
+    lengths = np.linalg.norm(start.frame.cell[0], axis=1)
+    return lines(
+        f"{file}: {counted(start.topology.formulas())}",
+        f"{start.frame.n_atoms} atoms, {' × '.join(f'{a:.2f}' for a in lengths)} Å,"
+        f" {density_of(start.frame):.3f} g/cm³",
+        f"run a model in it: mld-ff run MODEL --engine lammps --structure {file} -o run",
+    )
 
 
 def counted(numbers: Mapping[str, int]) -> str:

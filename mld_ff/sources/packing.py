@@ -21,6 +21,7 @@ from scipy.spatial.transform import Rotation
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import Pairs, neighbour_pairs
 from mld_ff.origin import Origin
+from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, Ints, Trajectory
 from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
 
@@ -68,7 +69,12 @@ def find_molecule(name: str) -> Atoms:
     return Atoms(atoms.get_chemical_symbols(), atoms.get_positions())
 
 
-def pack(ingredients: Sequence[Ingredient], density: float, seed: int = 1) -> Trajectory:
+def pack(
+    ingredients: Sequence[Ingredient],
+    density: float,
+    seed: int = 1,
+    progress: Progress = no_progress,
+) -> Trajectory:
     """One frame of a cubic box filled with molecules at `density` [g/cm³]; no two of them touch
     (`contact_limit`).
 
@@ -86,7 +92,9 @@ def pack(ingredients: Sequence[Ingredient], density: float, seed: int = 1) -> Tr
     body = np.repeat(np.arange(len(bodies)), [len(b) for b in bodies])
     for attempt in range(_ATTEMPTS):
         start = _lattice(bodies, cell, np.random.default_rng([seed, attempt]))
-        positions, closest = _pushed_apart(start, body, atoms.get_chemical_symbols(), cell)
+        positions, closest = _pushed_apart(
+            start, body, atoms.get_chemical_symbols(), cell, progress
+        )
         if closest >= 1:
             return _frame(atoms, positions, cell)
     raise InputError(
@@ -137,7 +145,7 @@ def _lattice(bodies: Sequence[Atoms], cell: Floats, rng: np.random.Generator) ->
 
 
 def _pushed_apart(
-    x: Floats, body: Ints, symbols: Sequence[str], cell: Floats
+    x: Floats, body: Ints, symbols: Sequence[str], cell: Floats, progress: Progress
 ) -> tuple[Floats, float]:
     """Positions (N, 3) [Å] and their closest contact, as a fraction of the limit.
 
@@ -150,7 +158,7 @@ def _pushed_apart(
         limits[a, b] = limits[b, a] = contact_limit(str(kinds[a]), str(kinds[b]))
     shape = x
     groups = [np.stack(g) for g in _same_size(body)]
-    for _ in range(_ROUNDS):
+    for done in range(_ROUNDS):
         near = _between_molecules(x, body, cell, _MARGIN * float(limits.max()))
         limit = limits[kind[near.i], kind[near.j]]
         closest = float((near.r / limit).min(initial=_MARGIN))
@@ -164,6 +172,7 @@ def _pushed_apart(
         x = moved.copy()
         for group in groups:
             x[group] = _superposed(shape[group], moved[group])
+        progress("packing, rounds at most", done + 1, _ROUNDS)
     return x, closest
 
 
