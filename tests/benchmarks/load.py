@@ -59,7 +59,7 @@ class Tiled(FileSource):
                 masses=self.masses,
                 positions=(some.positions[:, None] + shift[:, None]).reshape(n, -1, 3),
                 cell=2 * some.cell,
-                time=10.0 * number,
+                time=10.0 * number.astype(float),
                 step=20 * number,
                 forces=np.tile(some.forces, (1, 8, 1)),
                 origin=self.origin,

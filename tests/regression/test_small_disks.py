@@ -1,6 +1,6 @@
 """Disks that fill anywhere in what takes long: the cause is named, and what lies there is whole.
 
-pytest -n 0 -s -m regression tests/regression/test_disks.py
+pytest -n 0 -s -m regression tests/regression/test_small_disks.py
 """
 
 from __future__ import annotations
