@@ -144,8 +144,7 @@ def read_settings(path: Path) -> RunSettings:
         project=Path(project).name if project else None,
         printed_as=_printed_as(root, project),
         in_log=_in_log(root),
-        is_aligned=_upper(root.get("MOTION", "PRINT", "TRAJECTORY", "FORMAT"))
-        == "DCD_ALIGNED_CELL",
+        is_aligned=_is_aligned(_upper(root.get("MOTION", "PRINT", "TRAJECTORY", "FORMAT"))),
         run_type=_upper(root.get("GLOBAL", "RUN_TYPE|PROGRAM_RUN_TYPE")),
         ensemble=_upper(root.get("MOTION", "MD", "ENSEMBLE")),
         timestep=_number(
@@ -171,6 +170,10 @@ def read_settings(path: Path) -> RunSettings:
 
 ON = frozenset({"", "T", "TRUE", "Y", "YES", "ON"})
 """What switches something on, without dots; nothing at all does."""
+
+
+def _is_aligned(layout: str | None) -> bool | None:
+    return None if layout is None else layout == "DCD_ALIGNED_CELL"
 
 
 def _dipole_corrected(root: Section) -> bool | None:
