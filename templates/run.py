@@ -153,6 +153,8 @@ if arguments.temperature is not None:
 if arguments.ensemble == "nve":
     integrator = openmm.VerletIntegrator(integrator.getStepSize())
 if arguments.ensemble == "npt":
+    if any(force.getName().endswith(" of a slab") for force in system.getForces()):
+        sys.exit("charges of a slab: a barostat would close its vacuum; choose nvt or nve")
     system.addForce(
         openmm.MonteCarloBarostat(arguments.pressure * unit.bar, integrator.getTemperature())
     )

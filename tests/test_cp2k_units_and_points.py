@@ -214,6 +214,17 @@ def test_single_points_are_frames(run: Callable[[str], Path], tmp_path: Path) ->
     assert "3 single points are there, but no forces; CP2K prints them if its" in message(directory)
 
 
+def test_single_points_of_a_slab(run: Callable[[str], Path], tmp_path: Path) -> None:
+    """As of dynamics: a vacuum is given to engines, and no image along c acts."""
+    directory = points(tmp_path / "labels", run)
+    for file in directory.rglob("point.inp"):
+        edit(file, "ALPHA_BETA_GAMMA 80 85 75", "ALPHA_BETA_GAMMA 80 85 75\n      PERIODIC XY")
+    source = open_cp2k(directory)
+    assert source.origin.slab
+    assert [note.partition(";")[0] for note in source.notes] == ["The input says PERIODIC XY"]
+    assert np.linalg.norm(source.read().cell[0, 2]) == pytest.approx(1.5 * 13.1 + 4, abs=0.6)
+
+
 def test_runs_that_follow_each_other_in_one_log(run: Callable[[str], Path]) -> None:
     """`cp2k -o` appends: every point has the atoms and forces that stand in its own part."""
     directory = run("point")

@@ -136,9 +136,12 @@ def test_what_is_no_slab_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         start_from(bulk).check(model(bulk))
     assert str(caught.value).endswith(
-        "and the model's charges are those of a slab, with more than 8 Å between it and its"
-        " images: give such a box, or fit charges to data that are periodic along c"
+        "and charges of a slab need more than 8 Å between it and its images: give such a box, or"
+        " fit charges to data that are periodic along c"
     )
+    low = replace(bulk, forces=bulk.positions, origin=replace(bulk.origin, slab=True))
+    with pytest.raises(InputError, match=r"compute a higher cell, or fit with --charges none"):
+        _ = Dataset.of([low]).is_slab
     with pytest.raises(InputError, match="whose vacuum a barostat would close: run it at constant"):
         simulate(model(frame), frame, "openmm", tmp_path / "run", MD(ensemble="npt"))
     model(frame).save(tmp_path / "model.json")
@@ -156,6 +159,11 @@ def test_what_is_no_slab_is_refused(tmp_path: Path) -> None:
         ("ABC 13 13 13", "ABC 13 13 13\nPERIODIC XZ", False),
         ("&END FORCE_EVAL", "&DFT\nSURFACE_DIPOLE_CORRECTION .TRUE.\n&END\n&END FORCE_EVAL", True),
         ("&END FORCE_EVAL", "&DFT\nSURFACE_DIPOLE_CORRECTION F\n&END\n&END FORCE_EVAL", False),
+        (
+            "&SUBSYS\n    &CELL\n      ABC 13 13 13",
+            "&DFT\nSURFACE_DIPOLE_CORRECTION\n&END\n&SUBSYS\n&CELL\nABC 13 13 13\nPERIODIC NONE",
+            False,
+        ),
     ],
 )
 def test_cp2k_says_what_is_a_slab(tmp_path: Path, old: str, new: str, expected: bool) -> None:

@@ -99,6 +99,12 @@ def test_all_pairs_up_to_three_bonds_apart(name: str, cell: np.ndarray) -> None:
     assert len(topology.molecules) == 1
 
 
+def test_hydrogen_alone_is_bonded_as_far_as_beside_others() -> None:
+    """0.9 Å are more than its radii reach: 7 of 27 molecules of a gas at 300 K were atoms."""
+    positions = np.array([[0.0, 0, 0], [0.9, 0, 0], [5, 5, 5], [5, 5, 5.7]])
+    assert topology_of(frame_of(["H"] * 4, positions, CUBE)).formulas() == {"H2": 2}
+
+
 def test_mixture_with_single_ions() -> None:
     topology = topology_of(liquid(["H2O", "H2O", "Na", "Cl"], CUBE))
     assert topology.formulas() == {"H2O": 2, "Na": 1, "Cl": 1}

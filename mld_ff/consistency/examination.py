@@ -124,10 +124,10 @@ def _unchecked(mechanics: Mechanics) -> list[str]:
     frames = mechanics.frames
     checks = {}
     if frames.forces is not None:
-        checks["forces against energies"] = mechanics.work()
-        checks["forces against accelerations"] = mechanics.accelerations()
+        checks["forces against energies"] = mechanics.work
+        checks["forces against accelerations"] = mechanics.accelerations
     if frames.velocities is not None:
-        checks["velocities against the motion of the atoms"] = mechanics.velocities()
+        checks["velocities against the motion of the atoms"] = mechanics.velocities
     return [f"{what}: {check.unchecked}" for what, check in checks.items() if check.unchecked]
 
 

@@ -86,6 +86,7 @@ class Mechanics:
     def _moves(self) -> Floats:
         return displacements(self.frames.positions, self.frames.cell)
 
+    @cached_property
     def work(self) -> Comparison:
         """Forces: the change of the potential energy is −∫F·dx, whatever time passes and whatever
         thermostat acts; by the trapezoidal rule along a path on which molecules turn.
@@ -136,6 +137,7 @@ class Mechanics:
             " of one method"
         )
 
+    @cached_property
     def accelerations(self) -> Comparison:
         """Forces: they are masses times accelerations, by Numerov's rule of fourth order,
         x₊ − 2x + x₋ = h² (a₊ + 10a + a₋)/12.
@@ -177,6 +179,7 @@ class Mechanics:
         judged = Comparison(found, (low, np.inf), is_rough=True)
         return judged if judged.off else _unchecked("frames are too far apart")
 
+    @cached_property
     def velocities(self) -> Comparison:
         """They move the atoms, by Simpson's rule: x₊ − x₋ = h (v₊ + 4v + v₋)/3."""
         frames, v = self.frames, self.frames.velocities

@@ -27,7 +27,7 @@ TIMES = {"fs": 1.0, "ps": 1e3, "atomic units": 0.02418884}
 
 def lies(mechanics: Mechanics, origin: Origin) -> list[str]:
     """Of a stretch of frames, a sentence each."""
-    work, pull, speed = mechanics.work(), mechanics.accelerations(), mechanics.velocities()
+    work, pull, speed = mechanics.work, mechanics.accelerations, mechanics.velocities
     found = []
     if _times_lie(work, pull, speed):
         factor = 1 / np.sqrt(pull.factor)  # accelerations go with the square

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mld_ff.engines.residues import to_parmed
-from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import check_cutoff
-from mld_ff.geometry.slabs import VACUUM_A, gaps, in_one_piece
+from mld_ff.geometry.slabs import VACUUM_A, check_vacuum, gaps, in_one_piece
 from mld_ff.geometry.topology import Topology, TopologyKind, topology_of
 from mld_ff.loss.model import AgentLoss
 from mld_ff.policy import objections, refuse
@@ -51,7 +50,11 @@ class Start:
         if loss.charges:
             loss.charges.of_atoms(self.topology)
             if loss.charges.slab:
-                _check_slab(self.frame)
+                check_vacuum(
+                    self.frame.positions[0],
+                    self.frame.cell[0],
+                    "give such a box, or fit charges to data that are periodic along c",
+                )
         if loss.cutoff_A:
             check_cutoff(loss.cutoff_A, self.frame.half_width)
         warnings = objections(loss, self.topology, self.frame)
@@ -117,19 +120,9 @@ def _of_vacuum(frame: Trajectory) -> list[str]:
         return []
     return [
         f"there is a vacuum of {' and '.join(wide)}, and charges act on their images across it, as"
-        " in the fit: its data are periodic in all three dimensions (CP2K without PERIODIC XY or"
-        " SURFACE_DIPOLE_CORRECTION, with which a slab along c feels none)"
+        " in the fit, which sums over all three dimensions but for slabs along c that CP2K computed"
+        " with PERIODIC XY or SURFACE_DIPOLE_CORRECTION"
     ]
-
-
-def _check_slab(frame: Trajectory) -> None:
-    thick, _ = gaps(frame.positions[0], frame.cell[0])
-    if thick[2] <= VACUUM_A:
-        raise InputError(
-            f"the widest vacuum along c is {thick[2]:.1f} Å, and the model's charges are those of a"
-            f" slab, with more than {VACUUM_A:g} Å between it and its images: give such a box, or"
-            " fit charges to data that are periodic along c"
-        )
 
 
 def _engine_form(frames: Trajectory, order: Ints, topology: Topology) -> Trajectory:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mld_ff.errors import InputError
 from mld_ff.geometry.topology import Topology
 from mld_ff.trajectory import Floats
 
@@ -24,6 +25,18 @@ def gaps(positions: Floats, cell: Floats) -> tuple[Floats, Floats]:
         gap[widest, axes] / np.linalg.norm(np.linalg.inv(cell), axis=0),
         place[widest, axes] + gap[widest, axes] / 2,
     )
+
+
+def check_vacuum(positions: Floats, cell: Floats, remedy: str) -> None:
+    """Raises InputError, which ends with what to do, unless atoms at positions (N, 3) [Å] are a
+    slab along c.
+    """
+    thick, _ = gaps(positions, cell)
+    if thick[2] <= VACUUM_A:
+        raise InputError(
+            f"the widest vacuum along c is {thick[2]:.1f} Å, and charges of a slab need more than"
+            f" {VACUUM_A:g} Å between it and its images: {remedy}"
+        )
 
 
 def in_one_piece(topology: Topology, positions: Floats, cell: Floats) -> Floats:

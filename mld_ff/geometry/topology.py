@@ -361,7 +361,8 @@ def find_topology(
 def _bonds(symbols: Sequence[str], positions: Floats, cell: Floats) -> Pairs:
     """The pairs that are bonds."""
     radii = _radii(symbols)
-    near = neighbour_pairs(positions, cell, 2 * BOND_FACTOR * float(radii.max()))
+    reach = max(2 * BOND_FACTOR * float(radii.max()), DIHYDROGEN_A)
+    near = neighbour_pairs(positions, cell, reach)
     check_apart(near, symbols)
     hydrogen = np.array([s == "H" for s in symbols])
     limit = np.where(

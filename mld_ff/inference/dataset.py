@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from mld_ff.errors import InputError
+from mld_ff.geometry.slabs import check_vacuum
 from mld_ff.geometry.system import lasting_topology
 from mld_ff.geometry.topology import Topology, TopologyKind, without_molecules
 from mld_ff.inference.parallel import spread
@@ -125,7 +126,9 @@ class Dataset:
 
     @property
     def is_slab(self) -> bool:
-        """As in `Origin`. Raises InputError where some of them are, and others are not."""
+        """As in `Origin`. Raises InputError where some of them are, and others are not, and where
+        there is no vacuum between a slab and its images.
+        """
         told = {run.origin.slab for run in self.sources}
         if len(told) > 1:
             raise InputError(
@@ -133,7 +136,11 @@ class Dataset:
                 " SURFACE_DIPOLE_CORRECTION), where charges act in another way: fit them by"
                 " themselves, or with --charges none"
             )
-        return told.pop()
+        if is_slab := told.pop():
+            for first in self.firsts:
+                remedy = "compute a higher cell, or fit with --charges none"
+                check_vacuum(first.positions[0], first.cell[0], remedy)
+        return is_slab
 
     @cached_property
     def firsts(self) -> list[Trajectory]:

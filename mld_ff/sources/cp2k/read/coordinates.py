@@ -61,7 +61,7 @@ def _of_xyz(file: Path) -> Coordinates | None:
         return None
     labels, positions = list[bytes](), list[list[float]]()
     for number, line in enumerate(lines[2 : 2 + int(lines[0])], 3):
-        label, _, rest = line.strip().partition(" ")
+        label, rest = [*line.split(maxsplit=1), "", ""][:2]
         labels.append(label.encode())
         positions.append(_three(Keyword(rest, file, number), LENGTH, "angstrom"))
     return labels, np.array(positions)

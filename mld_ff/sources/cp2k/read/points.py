@@ -26,7 +26,7 @@ from mld_ff.sources.cp2k.read.logtables import (
     read_coordinates,
     tables_of_files,
 )
-from mld_ff.sources.cp2k.read.runinfo import cp2k_version
+from mld_ff.sources.cp2k.read.runinfo import Cells, cp2k_version, with_vacuum
 from mld_ff.sources.cp2k.read.settings import RunSettings, read_settings
 from mld_ff.sources.source import CHUNK, FileSource
 from mld_ff.sources.textfiles import sha256
@@ -50,6 +50,8 @@ class Point:
     """Of its forces."""
     input: Path | None
     """Of which the atoms are, where the log does not print them."""
+    settings: RunSettings
+    """What the input says."""
 
     def coordinates(self) -> Coordinates:
         """Labels (N,) and positions (N, 3) [Å]. Raises InputError where neither log nor input has
@@ -96,7 +98,8 @@ def _points_in(place: Path) -> Iterator[Point]:
         done = [c for c in log.calculations if c.step is None]
         named = [file for file in inputs if file.name == log.input_name] or inputs
         given = named[0] if len(named) == 1 else None
-        cell = _settings_of(given).cell
+        settings = _settings_of(given)
+        cell = settings.cell
         if not done or (cell is None and log.cell is None):
             continue
         # runs that follow each other in one log are told apart if each prints its atoms
@@ -110,7 +113,7 @@ def _points_in(place: Path) -> Iterator[Point]:
             if cell is not None and (own is None or np.allclose(cell, own, atol=_PRINTED_A)):
                 own = cell
             assert own is not None
-            yield Point(log, point, own, table, given)
+            yield Point(log, point, own, table, given, settings)
 
 
 def _settings_of(file: Path | None) -> RunSettings:
@@ -141,7 +144,7 @@ class CP2KPoints(FileSource):
             )
         if require_forces is None:
             require_forces = any(point.table for point in points)
-        self._points = self._usable(points, require_forces)
+        self._points = _with_vacuum(self._usable(points, require_forces), self.notes)
         self._has_forces = all(point.table for point in self._points)
         calculations = [point.calculation for point in self._points]
         self._has_stresses = all(c.stress is not None for c in calculations)
@@ -161,6 +164,7 @@ class CP2KPoints(FileSource):
             project=logs[0].project,
             frames_dropped=self._dropped,
             is_dynamics=False,
+            slab=first.settings.is_slab,
             remedies=replace(
                 REMEDIES, one_by_one="single points", forces=f"print\n{_FORCES}\nin the CP2K runs"
             ),
@@ -245,6 +249,19 @@ class CP2KPoints(FileSource):
         return positions
 
 
+def _with_vacuum(points: Sequence[Point], notes: list[str]) -> list[Point]:
+    """In cells so wide that images are not felt, in directions that are not periodic."""
+    wide, told = list[Point](), list[str]()
+    for point in points:
+        cells = Cells(None, point.cell[None], "")
+        if point.settings.vacuum_along:
+            _, positions = point.coordinates()
+            cells = with_vacuum(cells, point.settings, positions, told)
+        wide.append(replace(point, cell=cells.cell[0]))
+    notes += told[:1]
+    return wide
+
+
 def _forces(point: Point) -> Floats:
     assert point.table is not None
     index = force_tables([point.table])
@@ -253,7 +270,7 @@ def _forces(point: Point) -> Floats:
 
 
 def _atoms(labels: list[bytes], point: Point, notes: list[str]) -> tuple[tuple[str, ...], Floats]:
-    kinds, log = _settings_of(point.input).kinds or {}, point.log
+    kinds, log = point.settings.kinds or {}, point.log
     line = point.calculation.coordinates_line
     of = {
         label: resolve_label(label.decode(), kinds, log.path, line, notes)

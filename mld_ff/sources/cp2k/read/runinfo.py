@@ -64,7 +64,7 @@ def with_vacuum(cells: Cells, settings: RunSettings, positions: Floats, notes: l
     widths = " × ".join(f"{width:.1f}" for width in np.linalg.norm(cell[0], axis=1))
     notes.append(
         f"The input says PERIODIC {settings.periodic}; engines know periodic cells only: the frames"
-        f" are given with one of {widths} Å, where no image is felt."
+        f" are given with one of {widths} Å, where no image is felt but by charges."
     )
     return replace(cells, cell=cell)
 

@@ -99,7 +99,8 @@ class RunSettings:
     @property
     def is_slab(self) -> bool:
         """Whether images along c alone do nothing to a dipole across the cell."""
-        return self.vacuum_along == (2,) or bool(self.dipole_corrected)
+        periodic = not self.vacuum_along
+        return self.vacuum_along == (2,) or (periodic and bool(self.dipole_corrected))
 
     @property
     def is_optimization(self) -> bool:
