@@ -47,13 +47,15 @@ def test_salt_water(charges: str) -> None:
 
 
 @pytest.mark.parametrize("charges", ["learn", "molecules"])
-def test_a_mixture_whose_oxygens_differ(charges: str) -> None:
+@pytest.mark.parametrize("cutoff_A", [None, 5.0])
+def test_a_mixture_whose_oxygens_differ(charges: str, cutoff_A: float | None) -> None:
     """The same water and carbon dioxide: two types of oxygen.
 
-    Those of CO2 miss the 2 % of the others: 2.0 and 2.4 % too small were recorded.
+    By default those of CO2 miss the 2 % of the others: 2.0 and 2.4 % too small were recorded.
+    Functions of pairs that end at 5 Å have less room to do what charges do.
     """
     source = open_source(DATA / "mixture")
-    loss = fit(source, Basis(accuracy="pairs", charges=charges)).loss
+    loss = fit(source, Basis(accuracy="pairs", charges=charges, cutoff_A=cutoff_A)).loss
     told = loss.provenance
     print(f"\n{charges}: {told['charges_e']}, errors {told['charges']['errors_e']}")
     print(
@@ -63,7 +65,7 @@ def test_a_mixture_whose_oxygens_differ(charges: str) -> None:
     planted = {"O(HH)": -2 * IN_WATER, "H(O(H))": IN_WATER, "O(C(O))": -0.3256, "C(OO)": 0.6512}
     assert told["charges_e"].keys() == planted.keys()
     for owner, charge in planted.items():
-        bound = 0.03 if "C" in owner else 0.02
+        bound = 0.03 if "C" in owner and cutoff_A is None else 0.02
         assert told["charges_e"][owner] == pytest.approx(charge, rel=bound), owner
     assert verify(loss, source, 2, per_term=False).passed
 
