@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.regression
 DRAWN = "document.querySelectorAll('mjx-container').length"
-SHOWN = ("index", "docs/method", "docs/api", "docs/build-toml", "docs/tutorials/own-data")
+SHOWN = (
+    "index",
+    "docs/method",
+    "docs/api",
+    "docs/build-toml",
+    "docs/credibility",
+    "docs/notebook",
+    "docs/tutorials/own-data",
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +54,15 @@ def test_what_is_generated(site: Path) -> None:
     assert all(f">{key}<" in keys for key in ("cp2k", "accuracy", "pressure_bar", "damping_fs"))
     names = (site / "docs/api.html").read_text(encoding="utf-8")
     assert all(f'id="mld_ff.{name}"' in names for name in ("fit", "Basis.accuracy", "MD.seed"))
+
+
+def test_what_is_drawn_and_run(site: Path) -> None:
+    """Recorded tables as plots, and the notebook with what its cells answered."""
+    credibility = (site / "docs/credibility.html").read_text(encoding="utf-8")
+    assert all(f"{name}.svg" in credibility for name in ("diatomics", "water"))
+    assert "speed.svg" in (site / "tests/benchmarks/README.html").read_text(encoding="utf-8")
+    notebook = (site / "docs/notebook.html").read_text(encoding="utf-8")
+    assert "<iframe srcdoc" in notebook and ">True\n" in notebook
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
