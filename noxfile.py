@@ -19,7 +19,8 @@ nox.options.sessions = ["lint", "types", "tests"]
 nox.options.error_on_missing_interpreters = False  # they are skipped, in CI as elsewhere
 INTERPRETERS = ("3.11", "3.12", "3.13", "3.14")
 QUICK = ("frozen", "physicality", "terms", "model_file", "cp2k_formats", "tables", "packing")
-"""Tests that need neither ParmEd nor fits of the example: 20 s."""
+"""Tests that need neither ParmEd nor fits of the example; with installation and doctor a minute of
+CPU time."""
 
 
 def python(session: nox.Session, *words: str) -> None:
