@@ -7,6 +7,7 @@ pytest -n 0 -s -m regression tests/regression/test_slab.py
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from mld_ff.engines.lammps.export import (
     OF_A_BOX,
     export_lammps,
 )
+from mld_ff.engines.openmm.export import export_openmm
 from mld_ff.engines.start import start_from
 from mld_ff.verification import verify
 
@@ -72,3 +74,15 @@ def test_slabs_of_right_angles_in_both_engines() -> None:
     frame = slab(26)
     verified = verify(model(frame), frame)
     assert verified.passed, verified.to_dict()
+
+
+def test_exported_slabs_are_not_run_at_constant_pressure(tmp_path: Path) -> None:
+    frame = slab(HEIGHT_A)
+    export_openmm(model(frame), start_from(frame), tmp_path / "openmm")
+    export_lammps(model(frame), start_from(frame), tmp_path / "lammps")
+    openmm = [sys.executable, "run.py", "--platform", "CPU", "--ensemble", "npt"]
+    lammps = [find_lmp(), "-in", "in.nvt", "-var", "ensemble", "npt"]
+    for directory, command in (("openmm", openmm), ("lammps", lammps)):
+        done = subprocess.run(command, cwd=tmp_path / directory, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "a barostat would close its vacuum" in done.stdout + done.stderr
