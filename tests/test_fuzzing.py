@@ -17,3 +17,28 @@ def test_damaged_files_are_refused_or_sound(name: str, tmp_path: Path) -> None:
     assert give(target, target.seed, tmp_path)
     for _ in range(INPUTS):
         give(target, mutated(target.seed, rng), tmp_path)
+
+
+FOUND = {
+    "atoms without number": ("extended XYZ", b"3\n", b"99999999999999999999\n"),
+    "endless digits": ("CP2K argon/argon-pos-1.xyz", b"       3\n", b"9" * 5000 + b"\n"),
+    "infinite cell": ("extended XYZ", b"9 0 0 0 9", b"9 0 0 1e400 9"),
+    "cell of letters": ("CP2K npdb/npdb-pos-1.pdb", b"13.000 ", b"13.1p0 "),
+    "energy of a dot": ("CP2K npdb/npdb-pos-1.pdb", b"E = -.0004465390", b"E = -."),
+    "short row": ("CP2K point/point-forces-1_0.xyz", b" Ar ", b" "),
+    "stress of asterisks": (
+        "CP2K strs/strs.log",
+        b" STRESS|      x ",
+        b" STRESS|      x ** ",
+    ),
+    "too large in eV/Å": ("CP2K argon/argon-frc-1.xyz", b"  0.00", b"  1e308 0.00"),
+}
+"""What a reader once took, or answered with another's error."""
+
+
+@pytest.mark.parametrize("case", FOUND)
+def test_what_fuzzing_found_stays_mended(case: str, tmp_path: Path) -> None:
+    name, old, new = FOUND[case]
+    target = targets()[name]
+    assert old in target.seed, target.seed[:500]
+    give(target, target.seed.replace(old, new, 1), tmp_path)

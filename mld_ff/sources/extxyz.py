@@ -22,7 +22,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from mld_ff.errors import InputError, check_not_negative
 from mld_ff.origin import Origin, Remedies
 from mld_ff.sources.source import CHUNK, FileSource, SourceKind
-from mld_ff.sources.textfiles import Lines, open_binary, sha256
+from mld_ff.sources.textfiles import Lines, is_count, open_binary, sha256
 from mld_ff.trajectory import Floats, Ints, Trajectory, half_width
 
 SUFFIXES = (".xyz", ".extxyz")
@@ -288,7 +288,7 @@ def _texts(file: Path, notes: list[str] | None = None) -> Iterator[_Text]:
         lines, number = Lines(stream), 0
         while (header := lines.take(1)) and header[0].strip():
             line, number = lines.number, number + 1
-            if not header[0].strip().isdigit() or int(header[0]) == 0:
+            if not is_count(header[0].strip()):
                 text = header[0].decode("utf-8", "replace").strip()[:60]
                 raise InputError(
                     f"expected the number of atoms of frame {number}, found '{text}'", file, line

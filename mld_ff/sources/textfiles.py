@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -51,6 +52,15 @@ def _damaged(path: Path, error: Exception) -> InputError:
     )
 
 
+_MOST_DIGITS = 18
+"""Of numbers of atoms; Python itself reads 4,300."""
+
+
+def is_count(word: bytes) -> bool:
+    """Whether it is a number of atoms."""
+    return word.isdigit() and len(word) <= _MOST_DIGITS and int(word) > 0
+
+
 class Lines:
     """Lines of a stream, taken in blocks; lines can be given back.
 
@@ -65,7 +75,7 @@ class Lines:
     def take(self, count: int) -> list[bytes]:
         """The next `count` lines; fewer only at the end of the file."""
         lines, self._returned = self._returned[:count], self._returned[count:]
-        lines += islice(self._stream, count - len(lines))
+        lines += islice(self._stream, min(count - len(lines), sys.maxsize))
         self.number += len(lines)
         return lines
 

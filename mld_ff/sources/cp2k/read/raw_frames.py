@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mld_ff.errors import InputError
-from mld_ff.sources.textfiles import Lines, open_binary
+from mld_ff.sources.textfiles import Lines, is_count, open_binary
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _without_remainder(header: bytes, resumed: bool) -> tuple[bytes, bool]:
 
 def _atom_count(header: bytes, expected: int, path: Path, line: int) -> int:
     tokens = header.split()
-    if len(tokens) != 1 or not tokens[0].isdigit() or int(tokens[0]) == 0:
+    if len(tokens) != 1 or not is_count(tokens[0]):
         wanted = (
             f"the number of atoms ({expected}), which begins a frame"
             if expected
