@@ -81,17 +81,18 @@ def _deep(loss: AgentLoss, system: System) -> list[_Aim]:
             aims.append(_Aim(term, max(term.wall_edge_A / 2, NEAREST_A)))
         if isinstance(term, BondTerm):
             low, high = term.range_A
-            aims.append(_Aim(term, max(low - BOND_DEEP_A, SHORTEST_BONDED * low)))
+            near = max(low - BOND_DEEP_A, SHORTEST_BONDED * low, NEAREST_A)
+            aims.append(_Aim(term, min(near, low)))
             aims.append(_Aim(term, high + BOND_DEEP_A))
     return aims
 
 
 def _shallow(loss: AgentLoss, system: System) -> list[_Aim]:
-    aims = list[_Aim]()
-    for term in loss.terms_of(system.topology).values():
-        if isinstance(term, FreeTerm) and term.wall_edge_A > NEAREST_A + SHALLOW_A:
-            aims.append(_Aim(term, term.wall_edge_A - SHALLOW_A))
-    return aims
+    return [
+        _Aim(term, term.wall_edge_A - SHALLOW_A)
+        for term in loss.terms_of(system.topology).values()
+        if isinstance(term, FreeTerm) and term.wall_edge_A > NEAREST_A + SHALLOW_A
+    ]
 
 
 class _Moves:

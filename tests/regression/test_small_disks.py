@@ -46,12 +46,15 @@ def test_every_verb_names_a_full_disk(size_kB: int, tmp_path: Path) -> None:
         "accumulate": [NACL],
         "scan": [NACL, "--cutoff", "4"],
         "run": [model, "--engine", "lammps", "--cp2k", NACL, "--force", *md],
-        "agents": [model, "--cp2k", NACL, "--force", "--time", "0.02"],
+        "agents": [model, "--cp2k", NACL, "--time", "0.02"],
         "match": [NACL, *BASIS, "--engine", "lammps", "--rounds", "1", *md],
         "refine": [NACL, *BASIS, "--engine", "lammps", "--rounds", "1", *md],
         "build": [config, "--force"],
     }
-    commands = [[verb, *words, "-o", place] for verb, words in verbs.items()]
+    commands = [
+        [verb, *words, "-o", place.with_suffix(".npz") if verb == "accumulate" else place]
+        for verb, words in verbs.items()
+    ]
     for verb, one in zip(verbs, on_a_disk(tmp_path, commands, size_kB), strict=True):
         print(size_kB, verb, one.exit_code, one.stderr.strip().splitlines()[-1:], flush=True)
         assert "unexpected" not in one.stderr and "Traceback" not in one.stderr, (verb, one)
