@@ -39,14 +39,13 @@ def test_every_verb_names_a_full_disk(size_kB: int, tmp_path: Path) -> None:
     basis = Basis(cutoff_A=5.0, spacing_A=0.5, accuracy="pairs")
     fit(read_cp2k(NACL), basis, force=True).loss.save(model)
     config.write_text(CONFIG)
-    md = ["--time", "1", "--timestep", "2", "--every", "2"]
+    md = ["--time", "1", "--timestep", "2"]
     place = tmp_path / "disk" / "results"
     verbs: dict[str, list[object]] = {
         "fit": [NACL, *BASIS],
         "accumulate": [NACL],
         "scan": [NACL, "--cutoff", "4"],
-        "run": [model, "--engine", "lammps", "--cp2k", NACL, "--force", *md],
-        "agents": [model, "--cp2k", NACL, "--time", "0.02"],
+        "run": [model, "--engine", "lammps", "--cp2k", NACL, "--force", "--every", "2", *md],
         "match": [NACL, *BASIS, "--engine", "lammps", "--rounds", "1", *md],
         "refine": [NACL, *BASIS, "--engine", "lammps", "--rounds", "1", *md],
         "build": [config, "--force"],
