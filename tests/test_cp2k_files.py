@@ -158,10 +158,11 @@ def test_a_damaged_log_keeps_nothing_from_us(run: Callable[[str], Path]) -> None
 
 
 @pytest.mark.parametrize(
-    ("periodic", "widths"), [("none", (16.4, 16.4, 13.0)), ("XY", (13.0, 13.0, 19.7))]
+    ("periodic", "widths", "felt"),
+    [("none", (16.4, 16.4, 13.0), "felt but by charges"), ("XY", (13.0, 13.0, 19.7), "felt")],
 )
 def test_where_nothing_is_periodic_no_image_is_felt(
-    run: Callable[[str], Path], periodic: str, widths: tuple[float, ...]
+    run: Callable[[str], Path], periodic: str, widths: tuple[float, ...], felt: str
 ) -> None:
     """Three atoms, 4 Å long and wide: the cell grows as far as cutoffs may reach, for a slab
     as far as charges do."""
@@ -171,7 +172,7 @@ def test_where_nothing_is_periodic_no_image_is_felt(
     told = " × ".join(f"{width:.1f}" for width in widths)
     assert (
         f"The input says PERIODIC {periodic.upper()}; engines know periodic cells only: the frames"
-        f" are given with one of {told} Å, where no image is felt."
+        f" are given with one of {told} Å, where no image is {felt}."
     ) in source.notes
     assert np.diagonal(source.read().cell, axis1=1, axis2=2).tolist() == [list(widths)] * 9
 

@@ -61,10 +61,11 @@ def with_vacuum(cells: Cells, settings: RunSettings, positions: Floats, notes: l
     )
     for k in settings.vacuum_along:
         cell[:, k] *= max(np.ptp(place[:, k]) + vacuum / length[k], 1.0)
+    felt = "felt" if settings.is_slab else "felt but by charges"
     widths = " × ".join(f"{width:.1f}" for width in np.linalg.norm(cell[0], axis=1))
     notes.append(
         f"The input says PERIODIC {settings.periodic}; engines know periodic cells only: the frames"
-        f" are given with one of {widths} Å, where no image is felt but by charges."
+        f" are given with one of {widths} Å, where no image is {felt}."
     )
     return replace(cells, cell=cell)
 
