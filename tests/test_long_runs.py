@@ -90,7 +90,11 @@ def test_run_that_was_killed_goes_on(
         )
         assert part.n_frames >= at // settings.every and part.velocities is not None
     assert newest_checkpoint(cut, ENGINES[engine]) is not None
-    resumed = run(loss, frame, engine, cut, settings, PLATFORM, resume=True)
+    told = list[int]()
+    resumed = run(
+        loss, frame, engine, cut, settings, PLATFORM, lambda _, n, __: told.append(n), resume=True
+    )
+    assert told[0] > 0  # what was done before says nothing of the time left
     assert not (cut / SESSION).exists() and resumed.origin.finished is True
     assert np.array_equal(resumed.step, whole.step)
     assert read_log(cut)["time_ps"] == pytest.approx(0.0005 * read_log(cut)["step"])

@@ -203,7 +203,8 @@ def _identity(record: RunRecord) -> dict[str, Any]:
 
 
 def _compute(engine: Engine, session: Session, watch: Watch) -> None:
-    watch.progress(engine.name, 0, session.settings.steps)
+    if not session.checkpoint:  # or the time left is that of a run which did all of it since now
+        watch.progress(engine.name, 0, session.settings.steps)
     try:
         engine.run(session)
     except EngineError:
