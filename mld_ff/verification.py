@@ -24,8 +24,8 @@ from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, FrameSource, Trajectory, concatenate, spread_frames
 
 ENERGY_TOLERANCE = 1e-5
-"""Relative to the sum of the magnitudes of the terms; float32 sums of some 10⁴ pairs lose about
-1e-6.
+"""Relative to the sum of the magnitudes of the terms, and of what cancels within that of charges;
+float32 sums of some 10⁴ pairs lose about 1e-6.
 """
 WALL_TOLERANCE = 1e-4
 """Of forces in frames pressed into walls, relative to the largest of their frame, in cells up to
@@ -194,6 +194,7 @@ class _Check:
         else:
             energies, forces = self._evaluate_export(loss, every)
         size = np.array([sum(abs(e) for e in one.energies.values()) for one in expected])
+        size += loss.charges.cancelling_eV(self.start.topology) if loss.charges else 0.0
         total = np.array([one.energy for one in expected])
         relative = np.abs(energies - total) / np.maximum(size, np.finfo(float).tiny)
         n = self.frames.n_frames

@@ -292,6 +292,36 @@ def test_both_engines_compute_charges() -> None:
     assert verified.passed, verified.to_dict()
 
 
+@pytest.mark.parametrize(("edge_A", "accuracy"), [(7.5, "3e-6"), (25.0, "1e-6")])
+def test_waves_are_finer_where_charges_are_dilute(
+    edge_A: float, accuracy: str, tmp_path: Path
+) -> None:
+    """PPPM's error is that of the box: of 10 waters in 25 Å it was 3e-4 eV/Å on their atoms."""
+    frame = liquid(["H2O"] * 14, edge_A * np.eye(3), seed=1)
+    loss = charged(invent(frame, cutoff=3.5), frame, 3.5)
+    charges = present(loss.charges)
+    large = replace(charges, coefficients=tuple(3 * q for q in charges.coefficients))
+    terms = tuple(large if t is charges else t for t in loss.terms)
+    export_lammps(replace(loss, terms=terms), start_from(frame), tmp_path)
+    text = (tmp_path / "forcefield.lmp").read_text()
+    assert f"kspace_style pppm {accuracy}\n" in text
+
+
+def test_no_waves_where_nothing_is_charged(tmp_path: Path) -> None:
+    """... of a model with charges: LAMMPS warns of it."""
+    frame = liquid(["H2O"] * 8, CUBE, seed=1)
+    loss = charged(invent(frame, cutoff=4.8), frame)
+    charges = present(loss.charges)
+    idle = replace(charges, coefficients=(0.0,) * len(charges.coefficients))
+    terms = tuple(idle if t is charges else t for t in loss.terms)
+    export_lammps(replace(loss, terms=terms), start_from(frame), tmp_path)
+    assert "pppm" not in (tmp_path / "forcefield.lmp").read_text()
+    topology = topology_of(frame)
+    own_waves = own(splitting(charges.cutoff_A)) * (charges.of_atoms(topology) ** 2).sum()
+    assert charges.cancelling_eV(topology) == pytest.approx(14.399645 / 2 * own_waves)
+    assert idle.cancelling_eV(topology) == 0
+
+
 def test_lammps_computes_charges_beside_angles(tmp_path: Path) -> None:
     """In hybrid/scaled, with bonded pairs that densities see."""
     loss, frames = angular(molecules(SOLUTION, TRICLINIC))()

@@ -130,7 +130,8 @@ def test_path_integrals(run: Callable[[str], Path]) -> None:
     """The centroid's files have a name of their own, and springs move what forces do not."""
     directory = run("argon")
     (directory / "argon.inp").write_text(
-        "&GLOBAL\nPROJECT argon\nRUN_TYPE PINT\n&END\n&MOTION\n&PINT\nDT 2\nTEMP 60\n&END\n&END\n"
+        "&GLOBAL\nPROJECT argon\nRUN_TYPE PINT\n&END\n&MOTION\n&PINT\nDT 2\nTEMP 60\n&END\n"
+        "&MD\nTIMESTEP 9\nTEMPERATURE 90\n&END\n&END\n"
         "&FORCE_EVAL\n&SUBSYS\n&CELL\nABC 13 13 13\n&END\n&END\n&END\n"
     )
     for name in ("pos", "frc", "vel"):

@@ -223,6 +223,8 @@ def test_single_points_of_a_slab(run: Callable[[str], Path], tmp_path: Path) -> 
     assert source.origin.slab
     assert [note.partition(";")[0] for note in source.notes] == ["The input says PERIODIC XY"]
     assert np.linalg.norm(source.read().cell[0, 2]) == pytest.approx(1.5 * 13.1 + 4, abs=0.6)
+    edit(directory / "task.9" / "point.inp", "PERIODIC XY", "PERIODIC XYZ")
+    assert "some are periodic along c, and others are slabs" in message(directory)
 
 
 def test_runs_that_follow_each_other_in_one_log(run: Callable[[str], Path]) -> None:

@@ -32,7 +32,9 @@ def system_of(loss: AgentLoss, frame: Trajectory) -> System:
     return System(topology_of(frame), frame.positions[0], frame.cell[0], loss.cutoff_A)
 
 
-@pytest.mark.parametrize("molecules", [MOLECULES, ["CH3OH"] * 3 + ["H2O"] * 2 + ["Cl"], ["Ar"] * 4])
+@pytest.mark.parametrize(
+    "molecules", [MOLECULES, ["CH3OH"] * 3 + ["H2O"] * 2 + ["Cl"], ["Ar"] * 4, ["C3H8"] * 2]
+)
 def test_pairs_of_every_term_are_pressed_into_its_walls(molecules: list[str]) -> None:
     """... near its edge and deep, while no two atoms come upon each other."""
     frame = liquid(molecules, CUBE, seed=4)

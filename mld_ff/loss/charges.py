@@ -100,6 +100,11 @@ class ChargeTerm(Term):
     def __str__(self) -> str:
         return ", ".join(f"{s} {q:+.4f} e" for s, q in self.charges_e.items())
 
+    def cancelling_eV(self, topology: Topology) -> float:
+        """What its energy is the small rest of: half the waves that charges feel of their own."""
+        q = self.of_atoms(topology)
+        return E2_PER_A_TO_EV / 2 * own(splitting(self.cutoff_A)) * float(q @ q)
+
     @property
     def keeps_walls_outside(self) -> bool:
         return True

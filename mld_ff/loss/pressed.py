@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 
 from mld_ff.geometry.pairs import NO_PAIRS, Pairs, minimum_image
+from mld_ff.geometry.slabs import in_one_piece
 from mld_ff.geometry.system import System
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.model import AgentLoss
@@ -69,6 +70,8 @@ def press(loss: AgentLoss, system: System, frame: Trajectory) -> Pressed:
             wanted = later
         left += wanted
     frames = frame[np.zeros(len(positions), dtype=int)]
+    if loss.charges and loss.charges.slab:  # whose dipole engines take of positions as they are
+        positions = [in_one_piece(system.topology, x, system.cell) for x in positions]
     if positions:
         frames = replace(frames, positions=np.array(positions), forces=None)
     return Pressed(frames, tuple(dict.fromkeys(aim.term.name for aim in left)))
@@ -155,12 +158,13 @@ class _Moves:
 def _candidates(system: System, term: PairTerm) -> Pairs:
     """Pairs of a term that may be moved: free ones are of two molecules."""
     topology = system.topology
-    pairs = term.pairs_of(system)
     if isinstance(term, BondTerm):
-        return pairs
-    if not len(pairs.r):  # none within the cutoff
-        pairs = _anywhere(system, term)
-    return pairs[topology.molecule_index[pairs.i] != topology.molecule_index[pairs.j]]
+        return term.pairs_of(system)
+    for pairs in (term.pairs_of(system), _anywhere(system, term)):  # few may be within the cutoff
+        between = pairs[topology.molecule_index[pairs.i] != topology.molecule_index[pairs.j]]
+        if len(between.r):
+            break
+    return between
 
 
 def _anywhere(system: System, term: PairTerm) -> Pairs:

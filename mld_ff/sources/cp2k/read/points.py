@@ -152,6 +152,13 @@ class CP2KPoints(FileSource):
         if not self._has_energies:
             self.notes.append(UNKNOWN_ENERGIES)
         first = self._points[0]
+        if len({point.settings.is_slab for point in self._points}) > 1:
+            raise InputError(
+                "of these single points some are periodic along c, and others are slabs (PERIODIC"
+                " XY or SURFACE_DIPOLE_CORRECTION), where charges act in another way: put them"
+                " into directories of their own",
+                self._where,
+            )
         labels, _ = first.coordinates()
         self._labels = labels
         self.symbols, self.masses = _atoms(labels, first, self.notes)

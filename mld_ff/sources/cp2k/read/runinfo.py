@@ -172,11 +172,13 @@ def resolve_cell(
     changes and its changes are not told.
     """
     cells = _found(files, settings, printed, logs, notes)
-    if settings.is_aligned and np.abs(np.triu(cells.cell, 1)).max() > _ALIGNED_A:
+    positions = files.one.get("positions")
+    is_dcd = positions is not None and positions.suffix.lower() == ".dcd"
+    if settings.is_aligned and is_dcd and np.abs(np.triu(cells.cell, 1)).max() > _ALIGNED_A:
         raise InputError(
             "FORMAT DCD_ALIGNED_CELL turned the positions until vector a of the cell lies along x,"
             " but not the forces; print &TRAJECTORY with FORMAT DCD or XMOL",
-            files.one["positions"],
+            positions,
         )
     return cells
 

@@ -38,6 +38,9 @@ _STD_OUT = "__STD_OUT__"
 """A FILENAME that stands for the log."""
 _OPTIMIZATIONS = ("GEO_OPT", "GEOMETRY_OPTIMIZATION", "CELL_OPT")
 _CONSTRAINTS = ("COLLECTIVE", "HBONDS", "G3X3", "G4X6", "VIRTUAL_SITE")
+_DYNAMICS = ("MD", "TIMESTEP"), ("MD", "TEMPERATURE|TEMP_EXT|TEMPERATURE_EXTERNAL")
+_PATH_INTEGRAL = ("PINT", "DT"), ("PINT", "TEMP")
+"""Where timestep and temperature stand within &MOTION."""
 _VARIABLE_CELL = ("NPT", "NPE", "MSST", "HYDROSTATICSHOCK")
 
 
@@ -141,22 +144,17 @@ def read_settings(path: Path) -> RunSettings:
         for section in root.all("FORCE_EVAL", "SUBSYS", "KIND")
     }
     project = _text(root.get("GLOBAL", "PROJECT|PROJECT_NAME"))  # may begin with a directory
+    run_type = _upper(root.get("GLOBAL", "RUN_TYPE|PROGRAM_RUN_TYPE"))
+    timestep, temperature = _PATH_INTEGRAL if run_type == "PINT" else _DYNAMICS
     return RunSettings(
         project=Path(project).name if project else None,
         printed_as=_printed_as(root, project),
         in_log=_in_log(root),
         is_aligned=_is_aligned(_upper(root.get("MOTION", "PRINT", "TRAJECTORY", "FORMAT"))),
-        run_type=_upper(root.get("GLOBAL", "RUN_TYPE|PROGRAM_RUN_TYPE")),
+        run_type=run_type,
         ensemble=_upper(root.get("MOTION", "MD", "ENSEMBLE")),
-        timestep=_number(
-            root.get("MOTION", "MD", "TIMESTEP") or root.get("MOTION", "PINT", "DT"), TIME, "fs"
-        ),
-        temperature=_number(
-            root.get("MOTION", "MD", "TEMPERATURE|TEMP_EXT|TEMPERATURE_EXTERNAL")
-            or root.get("MOTION", "PINT", "TEMP"),
-            TEMPERATURE,
-            "k",
-        ),
+        timestep=_number(root.get("MOTION", *timestep), TIME, "fs"),
+        temperature=_number(root.get("MOTION", *temperature), TEMPERATURE, "k"),
         cell=first_cell(root),
         cell_varies=_cell_varies(root),
         periodic=_upper(root.get("FORCE_EVAL", "SUBSYS", "CELL", "PERIODIC")),
