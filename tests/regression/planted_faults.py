@@ -5,7 +5,7 @@ off by one, arguments swapped, statements left out.
 
 Every fault is one change of one module of `engines/openmm` or `engines/lammps`, in a process of its
 own; numpy stays as it is. Survivors are printed with their line: each is to be explained or caught.
-Five losses are verified, the first of which has pairs, channels, angles and charges, until one
+Six losses are verified, the first of which has pairs, channels, angles and charges, until one
 notices.
 """
 
@@ -43,6 +43,7 @@ from conftest import (  # noqa: E402
 from test_charges import charged  # noqa: E402
 from test_new_density import GaussianTerm, of_gaussians  # noqa: E402
 from test_new_term import ExponentialTerm  # noqa: E402
+from test_slabs import model, slab  # noqa: E402
 
 import mld_ff.verification  # noqa: E402, F401
 from mld_ff.loss.model import AgentLoss  # noqa: E402
@@ -152,7 +153,9 @@ def losses() -> list[tuple[AgentLoss, Trajectory]]:
         charged(pairs, water),
         of_gaussians(with_channels(_of_exponentials(pairs), 1), "OH"),
     ]
-    return [(loss, water) for loss in every]
+    # one charge for each element: LAMMPS's tables hold what is near
+    brine = slab(26.0, tilted=True)
+    return [*((loss, water) for loss in every), (model(brine), brine)]
 
 
 def _of_exponentials(loss: AgentLoss) -> AgentLoss:
