@@ -31,6 +31,9 @@ FOUND = {
         b" STRESS|      x ",
         b" STRESS|      x ** ",
     ),
+    "two momenta": ("extended XYZ", b"momenta:R:3", b"momenta:R:2"),
+    "no key": ("extended XYZ", b"Lattice", b"=ttice"),
+    "time of 1e308 ps": ("configuration", b"time_ps = 2", b"time_ps = 1e308"),
     "too large in eV/Å": ("CP2K argon/argon-frc-1.xyz", b"  0.00", b"  1e308 0.00"),
 }
 """What a reader once took, or answered with another's error."""

@@ -13,6 +13,8 @@ Ensemble = Literal["nve", "nvt", "npt"]
 OnEscape = Literal["warn", "stop"]
 Precision = Literal["single", "mixed", "double"]
 ManyBody = Literal["python", "native"]
+MOST_STEPS = 1e12
+"""Of a run: years on any machine."""
 ENSEMBLES = get_args(Ensemble)
 ON_ESCAPE = get_args(OnEscape)
 
@@ -65,6 +67,17 @@ class MD:
                 raise InputError(f"{name} is {getattr(self, name)!r}; known: {', '.join(known)}")
         if not math.isfinite(self.pressure_bar):
             raise InputError(f"pressure_bar is {self.pressure_bar}; it must be a number")
+        lengths_fs = {
+            "time_ps": self.time_ps / FS_TO_PS,
+            "checkpoint_ps": self.checkpoint_ps / FS_TO_PS,
+            "every_fs": self.every_fs,
+        }
+        for name, length_fs in lengths_fs.items():
+            if length_fs > MOST_STEPS * self.timestep_fs:
+                raise InputError(
+                    f"{name} is {getattr(self, name):g}: more than {MOST_STEPS:.0e} steps of"
+                    f" {self.timestep_fs:g} fs"
+                )
         if self.steps < self.every:
             raise InputError(
                 f"a run of {self.time_ps:g} ps ends before its first frame: every_fs is"

@@ -326,7 +326,7 @@ def _head(text: _Text, file: Path) -> _Head:
         steps = [int(told[name]) for name in STEPS if name in told]
         if not np.isfinite([*(() if cell is None else cell.flat), *times]).all():
             raise ValueError("its Lattice or time is no finite number")
-    except (ValueError, TypeError) as error:
+    except (IndexError, TypeError, ValueError) as error:
         raise InputError(
             f"the comment line of frame {text.number} cannot be read: {error}", file, text.line + 1
         ) from None
@@ -371,7 +371,7 @@ def _values(atoms: Atoms, quantity: str, name: str) -> Floats | None:
     try:
         values = np.array({**atoms.arrays, **atoms.info, **results}[name], dtype=np.float64)
         if name == "momenta":
-            return np.asarray(atoms.get_velocities() * units.fs)
+            return np.asarray(atoms.get_velocities() * units.fs).reshape(len(atoms), 3)
         if quantity == "stress":
             full = voigt_6_to_full_3x3_stress(values) if values.size == 6 else values
             return np.asarray(full.reshape(3, 3))
