@@ -116,6 +116,18 @@ def _compiled(n0, n1, n2):
     """The function for so many channels of each order: loops of known length are unrolled, which
     saves a quarter of the time.
     """
+    sum_neighbours = _summing(n0, n1, n2)
+    take_cost, forces_of = _costing(n0, n1, n2), _pulling(n0, n1, n2)
+
+    def compute(positions, listed, kind, grid, table, embedding, strength):
+        sums, pairs = sum_neighbours(positions, listed, kind, grid, table)
+        energy = take_cost(sums, kind, embedding, strength)
+        return energy, forces_of(sums, pairs, kind, grid, table)
+
+    return compute
+
+
+def _summing(n0, n1, n2):
     at_1, at_2 = 2 * n0, 2 * n0 + n1
     vectors, quadrupoles, n_sums = n0, n0 + 3 * n1, n0 + 3 * n1 + 5 * n2
 
@@ -162,6 +174,12 @@ def _compiled(n0, n1, n2):
         begin[len(positions)] = found
         return sums, (begin, near, towards, lengths)
 
+    return sum_neighbours
+
+
+def _costing(n0, n1, n2):
+    vectors, quadrupoles, n_sums = n0, n0 + 3 * n1, n0 + 3 * n1 + 5 * n2
+
     @njit(cache=True, fastmath=FAST)
     def take_cost(sums, kind, embedding, strength):
         """What densities cost; they become its slopes."""
@@ -175,6 +193,13 @@ def _compiled(n0, n1, n2):
                 energy += strength[k] * sums[i, c] ** 2
                 sums[i, c] *= 2 * strength[k]
         return energy
+
+    return take_cost
+
+
+def _pulling(n0, n1, n2):
+    at_1, at_2 = 2 * n0, 2 * n0 + n1
+    vectors, quadrupoles = n0, n0 + 3 * n1
 
     @njit(cache=True, fastmath=FAST)
     def forces_of(slopes, pairs, kind, grid, table):
@@ -224,12 +249,7 @@ def _compiled(n0, n1, n2):
                     forces[j, d] -= force[d]
         return forces
 
-    def compute(positions, listed, kind, grid, table, embedding, strength):
-        sums, pairs = sum_neighbours(positions, listed, kind, grid, table)
-        energy = take_cost(sums, kind, embedding, strength)
-        return energy, forces_of(sums, pairs, kind, grid, table)
-
-    return compute
+    return forces_of
 
 
 @njit(cache=True, fastmath=FAST)

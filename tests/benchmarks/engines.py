@@ -287,10 +287,7 @@ def lammps_times(
     return times
 
 
-def main() -> None:
-    """A line per box, engine and force field, with ratios of CPU time; then exponents of CPU time
-    over atoms.
-    """
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument(
         "--copies", type=int, nargs="+", default=[1, 2, 4, 8], help="of 64 waters, along every axis"
@@ -306,9 +303,10 @@ def main() -> None:
     )
     parser.add_argument("--native", action="store_true", help="densities by OpenMM's forces, too")
     parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args()
-    if not asked.uf3 and not asked.pairs:
-        print("without UF3: python tests/benchmarks/uf3water.py water.uf3, then --uf3 water.uf3")
+    return parser.parse_args()
+
+
+def losses_of(asked: argparse.Namespace) -> dict[str, AgentLoss]:
     source = open_cp2k(EXAMPLE)
     of_pairs = {"power": Basis("power"), "spline": Basis("spline", accuracy="pairs")}
     of_pairs["charges"] = Basis("spline", accuracy="pairs", charges="learn")
@@ -316,51 +314,65 @@ def main() -> None:
     if not asked.pairs:
         losses["collective"] = fit(source, Basis(collective=6)).loss
         losses["angles"] = fit(source, Basis(accuracy="balanced")).loss
-    losses |= {name: AgentLoss.load(file) for name, file in (m.split("=") for m in asked.model)}
+    return losses | {name: AgentLoss.load(f) for name, f in (m.split("=") for m in asked.model)}
+
+
+def best_times(
+    losses: dict[str, AgentLoss], start: Start, cutoffs: list[float], asked: argparse.Namespace
+) -> Times:
+    """Of all rounds, in which everything is measured in turn."""
+    tables = {} if asked.pairs else {k: v for k, v in losses.items() if k != "power"}
+    times: Times = {}
+    for _ in range(asked.rounds):
+        took: Times = {}
+        if not asked.lammps:
+            systems = openmm_systems(losses, start, cutoffs, asked.native)
+            took |= openmm_times(systems, start, asked.serial)
+        if tables:
+            took |= lammps_times(tables, start, cutoffs, asked.uf3, asked.serial)
+        for name, one in took.items():
+            keep_best(times, name, one)
+    return times
+
+
+def line_of(name: str, times: Times, n_atoms: int, cutoffs: list[float]) -> str:
+    """Times of one force field in one engine, and ratios to others there."""
+    engine, of = name.rsplit(", ", 1)
+    others = ("power", "spline", "collective", "uf3", *(f"native {c:g} Å" for c in cutoffs))
+    cpu, wall = times[name]
+    ratios = [
+        f"{cpu / times[f'{engine}, {other}'][0]:.2f} {other}"
+        for other in others
+        if other != of and f"{engine}, {other}" in times
+    ]
+    return (
+        f"{n_atoms:6d} atoms, {name}: {1e3 * cpu / n_atoms:8.3f} µs CPU,"
+        f" {1e3 * wall / n_atoms:8.3f} µs wall per atom and step; CPU in {', '.join(ratios)}"
+    )
+
+
+def main() -> None:
+    """A line per box, engine and force field, with ratios of CPU time; then exponents of CPU time
+    over atoms.
+    """
+    asked = parsed()
+    if not asked.uf3 and not asked.pairs:
+        print("without UF3: python tests/benchmarks/uf3water.py water.uf3, then --uf3 water.uf3")
+    losses = losses_of(asked)
     every: dict[str, list[tuple[int, float]]] = {}
     for copies in asked.copies:
         start = box(copies)
         n, cutoffs = start.topology.n_atoms, [6.2, 9.0] if copies > 1 else [6.2]
-        tables = {} if asked.pairs else {k: v for k, v in losses.items() if k != "power"}
-        times: Times = {}
-        for _ in range(asked.rounds):
-            took: Times = {}
-            if not asked.lammps:
-                systems = openmm_systems(losses, start, cutoffs, asked.native)
-                took |= openmm_times(systems, start, asked.serial)
-            if tables:
-                took |= lammps_times(tables, start, cutoffs, asked.uf3, asked.serial)
-            for name, one in took.items():
-                keep_best(times, name, one)
-        for name, (cpu, wall) in times.items():
-            engine, of = name.rsplit(", ", 1)
-            others = (
-                o
-                for o in (
-                    "power",
-                    "spline",
-                    "collective",
-                    "uf3",
-                    *(f"native {c:g} Å" for c in cutoffs),
-                )
-                if o != of
-            )
-            ratios = [
-                f"{cpu / times[f'{engine}, {o}'][0]:.2f} {o}"
-                for o in others
-                if f"{engine}, {o}" in times
-            ]
-            figures = (
-                f"{1e3 * cpu / n:8.3f} µs CPU, {1e3 * wall / n:8.3f} µs wall per atom and step"
-            )
-            print(f"{n:6d} atoms, {name}: {figures}; CPU in {', '.join(ratios)}", flush=True)
+        times = best_times(losses, start, cutoffs, asked)
+        for name, (cpu, _) in times.items():
+            print(line_of(name, times, n, cutoffs), flush=True)
             every.setdefault(name, []).append((n, cpu))
     for name, points in every.items():
         if len(points) > 1:
-            n, cpu = np.log(np.array(points)).T
+            n_atoms, cpu_ms = np.log(np.array(points)).T
             print(
-                f"{name}: CPU time ~ atoms^{np.polyfit(n, cpu, 1)[0]:.3f} from {points[0][0]}"
-                " atoms on"
+                f"{name}: CPU time ~ atoms^{np.polyfit(n_atoms, cpu_ms, 1)[0]:.3f} from"
+                f" {points[0][0]} atoms on"
             )
 
 
