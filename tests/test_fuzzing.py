@@ -31,6 +31,7 @@ FOUND = {
         b" STRESS|      x ",
         b" STRESS|      x ** ",
     ),
+    "infinite place": ("CP2K point/output", b"Ar1          0.0", b"Ar1  1e400   0.0"),
     "two momenta": ("extended XYZ", b"momenta:R:3", b"momenta:R:2"),
     "no key": ("extended XYZ", b"Lattice", b"=ttice"),
     "time of 1e308 ps": ("configuration", b"time_ps = 2", b"time_ps = 1e308"),

@@ -165,7 +165,7 @@ def read_coordinates(path: Path, head: int) -> tuple[list[bytes], Floats]:
                 row = [float(token) for token in tokens[first : first + 3]]
             except (ValueError, IndexError):
                 row = []
-            if len(row) != 3:
+            if len(row) != 3 or not np.isfinite(row).all():
                 text = line.decode("utf-8", "replace").strip()
                 raise InputError(f"expected an atom's position, found '{text}'", path, number)
             labels.append(tokens[2])
