@@ -347,7 +347,7 @@ def test_accumulate_scan_and_box(file: Path, tmp_path: Path) -> None:
     assert answered("fit", shard, "-o", tmp_path / "m.json")["frames_test"] > 0
     answer = answered("scan", file, "-o", tmp_path / "scan", "--exponents", "2,3", "--cutoff", 4)
     assert answer["source"]["files"] == ["water.extxyz"]
-    boxed = answered("box", "--cp2k", file, "--replicate", 2, 1, 1, "-o", tmp_path / "b.xyz")
+    boxed = answered("box", "--cp2k", file, "--replicate", "2,1,1", "-o", tmp_path / "b.xyz")
     assert boxed["molecules"] == {"H2O": 32}
 
 

@@ -161,6 +161,14 @@ def _counts(_: Any, tokens: tuple[Token, ...]) -> tuple[int, ...]:
     return tuple(whole(word) for token in tokens for word in token.value.split(","))
 
 
+def three_counts(type_: Any, tokens: tuple[Token, ...]) -> tuple[int, int, int]:
+    """Of what is repeated along a, b, c: `2,2,1`."""
+    counts = _counts(type_, tokens)
+    if len(counts) != 3:
+        raise ValueError(f"{tokens[0].value!r} is no list of three whole numbers, as 2,2,1")
+    return counts[0], counts[1], counts[2]
+
+
 @dataclass(frozen=True)
 class Mixture:
     """A box filled with molecules."""

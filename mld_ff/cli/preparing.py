@@ -12,7 +12,16 @@ from mld_ff import doctor as checkup
 from mld_ff.cli import text
 from mld_ff.cli.console import Answer, verb
 from mld_ff.cli.fields import Options, Whole, default_of
-from mld_ff.cli.options import BEGINNING, MIXTURE, Beginning, Count, Mixture, Output, Reading
+from mld_ff.cli.options import (
+    BEGINNING,
+    MIXTURE,
+    Beginning,
+    Count,
+    Mixture,
+    Output,
+    Reading,
+    three_counts,
+)
 from mld_ff.engines.start import start_from
 from mld_ff.engines.structure import write_structure
 from mld_ff.outputs import Results
@@ -36,8 +45,13 @@ def box(
     mixture: Annotated[Mixture, MIXTURE],
     beginning: Annotated[Beginning, BEGINNING],
     replicate: Annotated[
-        tuple[Whole, Whole, Whole],
-        Parameter(metavar="NA NB NC", help="Repeat the box along its three vectors."),
+        tuple[int, int, int],
+        Parameter(
+            converter=three_counts,
+            n_tokens=1,
+            metavar="NA,NB,NC",
+            help="Repeat the box along its three vectors.",
+        ),
     ] = (1, 1, 1),
     seed: Annotated[Whole, Parameter(help="Of packing.")] = default_of(packing.pack, "seed"),
     progress: Progress,

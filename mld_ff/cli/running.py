@@ -68,7 +68,7 @@ def export(
         "minimized": start.frame.origin.minimized,
         "warnings": start.check(loss),
     }
-    return Answer(data, text.lines(*names, *text.warned(start.check(loss))))
+    return Answer(data, text.export_text(engine, files, start, start.check(loss)))
 
 
 @verb

@@ -296,6 +296,18 @@ def warned(warnings: Sequence[str]) -> list[str]:
     return [f"warning: {warning}" for warning in warnings]
 
 
+def export_text(engine: str, files: Sequence[Path], start: Start, warnings: Sequence[str]) -> str:
+    """Answer of `export`: its files, what they are of, and how to check and run them."""
+    directory = files[0].parent
+    rows = [[file.name, f"{file.stat().st_size / 1e3:.1f} kB"] for file in files]
+    return lines(
+        Table([str(directory), "size"], rows).text,
+        f"{counted(start.topology.formulas())}, {start.frame.n_atoms} atoms",
+        f"check them: mld-ff verify MODEL CP2K_DIR --{engine} {directory}",
+        *warned(warnings),
+    )
+
+
 def box_text(file: Path, start: Start) -> str:
     """Answer of `box`: what is in it, its size, and what to do with it."""
     lengths = np.linalg.norm(start.frame.cell[0], axis=1)
