@@ -32,6 +32,17 @@ FOUND = {
         b" STRESS|      x ** ",
     ),
     "infinite place": ("CP2K point/output", b"Ar1          0.0", b"Ar1  1e400   0.0"),
+    "tiny cell": (
+        "CP2K point/output",
+        b"Vector a [angstrom]:      13.000",
+        b"Vector a [angstrom]:  1e-308",
+    ),
+    "step without end": ("extended XYZ", b"Step=0", b"Step=" + b"9" * 30),
+    "atoms of gigabytes": (
+        "CP2K ndcd/ndcd-pos-1.dcd",
+        b"\x04\x00\x00\x00\x04\x00\x00\x00",
+        b"\x04\x00\x00\x00\x04\x00\x00\x7f",
+    ),
     "two momenta": ("extended XYZ", b"momenta:R:3", b"momenta:R:2"),
     "no key": ("extended XYZ", b"Lattice", b"=ttice"),
     "time of 1e308 ps": ("configuration", b"time_ps = 2", b"time_ps = 1e308"),

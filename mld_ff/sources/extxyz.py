@@ -37,6 +37,7 @@ QUANTITIES = {
 }
 """Names under which programs write them; the first that the file has is taken."""
 
+LAST_STEP = 2**63 - 1
 NO_TIME = "no Time [fs] in their comment lines"
 NOT_IN_ORDER = "a Time that does not grow from frame to frame"
 REMEDIES = Remedies(
@@ -326,6 +327,8 @@ def _head(text: _Text, file: Path) -> _Head:
         steps = [int(told[name]) for name in STEPS if name in told]
         if not np.isfinite([*(() if cell is None else cell.flat), *times]).all():
             raise ValueError("its Lattice or time is no finite number")
+        if any(abs(step) > LAST_STEP for step in steps):
+            raise ValueError("its step is no number that fits into 64 bits")
     except (IndexError, TypeError, ValueError) as error:
         raise InputError(
             f"the comment line of frame {text.number} cannot be read: {error}", file, text.line + 1

@@ -122,4 +122,6 @@ def _layout(path: Path) -> _Layout:
         raise InputError("cannot be read as a DCD file: it ends in its head", path) from None
     if not (length == 84 and 0 < title < _LONGEST_TITLE and one == end == 4 and n_atoms > 0):
         raise InputError("cannot be read as a DCD file: its head is not as CP2K writes it", path)
+    if 12 * n_atoms > path.stat().st_size:  # nor has numpy a type of as many bytes
+        raise InputError("the file holds no complete frame; let CP2K run on", path)
     return _Layout(path, _HEAD + 8 + title + 12, n_atoms, first_step, stride)

@@ -215,9 +215,10 @@ class _Reader:
     def vector(self, match: re.Match[str]) -> None:
         """One of the start, with its length to more decimals."""
         row = np.array([_finite(match[k]) for k in (2, 3, 4)])
-        if not row.any():
+        length = float(np.linalg.norm(row))
+        if not 0 < length < math.inf:  # as of numbers whose squares are none
             raise ValueError("no vector")
-        self._vectors.append((row * (_finite(match[5]) / np.linalg.norm(row))).tolist())
+        self._vectors.append((row * (_finite(match[5]) / length)).tolist())
         self._angles = []
 
     def angle(self, match: re.Match[str]) -> None:
