@@ -43,6 +43,7 @@ FOUND = {
         b"\x04\x00\x00\x00\x04\x00\x00\x00",
         b"\x04\x00\x00\x00\x04\x00\x00\x7f",
     ),
+    "endless step": ("CP2K strs/strs.log", b"MD| Step number  ", b"MD| Step number  " + b"9" * 30),
     "two momenta": ("extended XYZ", b"momenta:R:3", b"momenta:R:2"),
     "no key": ("extended XYZ", b"Lattice", b"=ttice"),
     "time of 1e308 ps": ("configuration", b"time_ps = 2", b"time_ps = 1e308"),

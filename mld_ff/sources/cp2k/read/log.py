@@ -339,11 +339,11 @@ _HANDLERS: list[tuple[re.Pattern[str], Callable[[_Reader, re.Match[str]], None]]
     (re.compile(pattern), handle)
     for pattern, handle in [
         (r" ENERGY\| Total FORCE_EVAL \( *(\w+) *\) energy.*?\s(\S+)\s*$", _Reader.energy),
-        (r" MD\| Step number\s+(\d+)", _Reader.step),
-        (r" STEP NUMBER\s+=\s+(\d+)", _Reader.step),
+        (r" MD\| Step number\s+(\d{1,18})\b", _Reader.step),
+        (r" STEP NUMBER\s+=\s+(\d{1,18})\b", _Reader.step),
         (r" MD_INI\| MD initialization", _Reader.begins),
         (r" MD_ENERGIES\| Initialization proceeding", _Reader.begins),
-        (r" OPTIMIZATION STEP:\s+(\d+)", _Reader.optimization),
+        (r" OPTIMIZATION STEP:\s+(\d{1,18})\b", _Reader.optimization),
         (r".{20,30}PROGRAM STARTED AT\s+(\S+ \S+)", _Reader.started),
         (
             r" CELL\| Vector ([abc]) \[angstrom\]:?" + _THREE + r"\s+\|[abc]\|\s*=" + _N,

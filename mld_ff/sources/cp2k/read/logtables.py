@@ -20,7 +20,7 @@ from mld_ff.trajectory import Floats
 
 _HEAD = re.compile(rb".*(?:ATOMIC FORCES in|Atomic forces) \[([^\]]+)\]")
 _ROW = re.compile(rb"\s*(?:FORCES\|)?\s+\d+\s")
-_STEP_OF_FILE = re.compile(r".+-\d+_(\d+)\.xyz(?:\.gz|\.bz2|\.xz)?")
+_STEP_OF_FILE = re.compile(r".+-\d+_(\d{1,18})\.xyz(?:\.gz|\.bz2|\.xz)?")
 _END = re.compile(rb"\s*(?:FORCES\|)?\s*SUM\b", re.IGNORECASE)
 _BLANK_LINES = 4
 """At most, before the first row of a table."""
