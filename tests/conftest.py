@@ -47,10 +47,10 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENMM_CPU_THREADS"
 os.environ.pop("COLUMNS", None)  # the console keeps what it finds when it is made: tests set it
 
 LONGEST = (
-    *("test_study.py", "test_export.py", "test_cp2k_run.py", "test_channels.py", "test_cli.py"),
-    *("test_verify.py", "test_shards.py", "test_fit.py"),
+    *("test_study.py", "test_export.py", "test_cli.py", "test_verify.py", "test_channels.py"),
+    *("test_fit.py", "test_shards.py", "test_docs.py", "test_long_runs.py"),
 )
-"""Files of 9 to 23 s of the suite's 255: begun last they leave one worker idle for 10 s."""
+"""Files of 8 to 23 s of the suite's 255: begun last they leave one worker idle for 10 s."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

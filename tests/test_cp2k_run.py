@@ -1,25 +1,16 @@
-"""CP2K itself, where it is installed: it takes the inputs, and a killed run goes on. More of its
-runs are in regression/test_cp2k.py.
+"""How CP2K is found and started, and what it says, where it is installed. Its runs are in
+regression/test_cp2k.py.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import waters
 
 from mld_ff.errors import EngineError, InputError
-from mld_ff.sources.cp2k import read_cp2k
-from mld_ff.sources.cp2k.run.inputs import METHODS, Method, Reference, write_labels, write_reference
+from mld_ff.sources.cp2k.run.inputs import Reference, write_reference
 from mld_ff.sources.cp2k.run.launch import (
     CP2K_VARIABLE,
     check,
@@ -27,7 +18,6 @@ from mld_ff.sources.cp2k.run.launch import (
     variables_of_release,
 )
 from mld_ff.sources.cp2k.run.resume import prepare, run_reference
-from mld_ff.sources.packing import Ingredient, find_molecule, pack
 
 
 def installed() -> bool:
@@ -61,70 +51,12 @@ def test_without_cp2k_the_input_is_written_and_the_note_says_so(
 
 
 @needs_cp2k
-@pytest.mark.parametrize("method", METHODS)
-def test_cp2k_accepts_every_stage(tmp_path: Path, method: Method) -> None:
-    frame = waters(4)
-    if method != "nnp":
-        frame = pack(
-            [Ingredient(find_molecule("H2O"), 4), Ingredient(find_molecule("CH3OH"), 2)], 0.8
-        )
-    write_reference(tmp_path / "md", Reference(method), frame)
-    check(tmp_path / "md")
-    write_labels(tmp_path / "label", Reference(method), frame)
-    check(tmp_path / "label")
-
-
-@needs_cp2k
 def test_a_fault_in_the_input_is_told_in_cp2ks_words(tmp_path: Path) -> None:
     write_reference(tmp_path, Reference(), waters(4))
     text = (tmp_path / "md.inc").read_text()
     (tmp_path / "md.inc").write_text(text.replace("ENSEMBLE NVT", "ENSEMBLE NVTT"))
     with pytest.raises(EngineError, match=r"does not accept .*NVTT"):
         check(tmp_path)
-
-
-def start(directory: Path) -> subprocess.Popen[bytes]:
-    """The run as a user starts it, in a process group of its own."""
-    command = [
-        sys.executable,
-        "-c",
-        "from mld_ff.cli import main; main()",
-        "reference",
-        "-o",
-        str(directory),
-    ]
-    return subprocess.Popen(
-        [*command, "--resume"], start_new_session=True, stderr=subprocess.DEVNULL
-    )
-
-
-def kill_when(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
-    """As a power cut: the whole group dies at once."""
-    end = time.monotonic() + 60
-    while not ready() and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.02)
-    assert process.poll() is None, "it was over before it could be killed"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-@needs_cp2k
-def test_a_killed_run_goes_on(tmp_path: Path) -> None:
-    write_reference(tmp_path, Reference(steps=10000, every=2, relax_steps=0), waters(4))
-    table = tmp_path / "md-1.ener"
-    kill_when(start(tmp_path), lambda: table.exists() and table.read_text().count("\n") > 8)
-    done = len(np.loadtxt(table))
-    inc = (tmp_path / "md.inc").read_text()
-    (tmp_path / "md.inc").write_text(re.sub(r"{STEPS-\d+}", f"{{STEPS-{done + 6}}}", inc))
-    outcome = run_reference(tmp_path)
-    assert 0 < outcome.before <= done < outcome.total
-    run = read_cp2k(tmp_path)
-    assert run.step.tolist() == list(range(0, done + 7, 2))
-    twice = np.loadtxt(table)
-    assert twice[-1, 0] == done + 6
-    assert (
-        np.abs(np.diff(twice[:, 5])).max() < 1e-3
-    )  # what the thermostat conserves knows of no interruption
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,18 @@
-"""Runs of CP2K from the inputs that are written for it: read back, made longer, stable, and labels
-of frames.
+"""CP2K takes the inputs that are written for it; its runs are read back, made longer, go on when
+killed, and label frames.
 
 pytest -n 0 -m regression tests/regression/test_cp2k.py
 """
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +21,10 @@ from conftest import present, waters
 from test_cp2k_run import needs_cp2k
 
 from mld_ff.sources.cp2k import open_cp2k, read_cp2k
-from mld_ff.sources.cp2k.run.inputs import Reference, write_labels, write_reference
+from mld_ff.sources.cp2k.run.inputs import METHODS, Method, Reference, write_labels, write_reference
+from mld_ff.sources.cp2k.run.launch import check
 from mld_ff.sources.cp2k.run.resume import LABELS, REST, prepare, run_reference
+from mld_ff.sources.packing import Ingredient, find_molecule, pack
 from mld_ff.trajectory import Trajectory
 
 pytestmark = [pytest.mark.regression, needs_cp2k]
@@ -89,3 +98,59 @@ def test_labels_go_on_after_an_interruption_and_follow_the_cell(tmp_path: Path) 
     assert again.step.tolist() == [1, 2, 3, 4, 5]
     assert np.array_equal(present(again.forces), present(whole.forces))
     assert not (tmp_path / REST).exists()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_cp2k_accepts_every_stage(tmp_path: Path, method: Method) -> None:
+    frame = waters(4)
+    if method != "nnp":
+        frame = pack(
+            [Ingredient(find_molecule("H2O"), 4), Ingredient(find_molecule("CH3OH"), 2)], 0.8
+        )
+    write_reference(tmp_path / "md", Reference(method), frame)
+    check(tmp_path / "md")
+    write_labels(tmp_path / "label", Reference(method), frame)
+    check(tmp_path / "label")
+
+
+def start(directory: Path) -> subprocess.Popen[bytes]:
+    """The run as a user starts it, in a process group of its own."""
+    command = [
+        sys.executable,
+        "-c",
+        "from mld_ff.cli import main; main()",
+        "reference",
+        "-o",
+        str(directory),
+    ]
+    return subprocess.Popen(
+        [*command, "--resume"], start_new_session=True, stderr=subprocess.DEVNULL
+    )
+
+
+def kill_when(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
+    """As a power cut: the whole group dies at once."""
+    end = time.monotonic() + 60
+    while not ready() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+    assert process.poll() is None, "it was over before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    write_reference(tmp_path, Reference(steps=10000, every=2, relax_steps=0), waters(4))
+    table = tmp_path / "md-1.ener"
+    kill_when(start(tmp_path), lambda: table.exists() and table.read_text().count("\n") > 8)
+    done = len(np.loadtxt(table))
+    inc = (tmp_path / "md.inc").read_text()
+    (tmp_path / "md.inc").write_text(re.sub(r"{STEPS-\d+}", f"{{STEPS-{done + 6}}}", inc))
+    outcome = run_reference(tmp_path)
+    assert 0 < outcome.before <= done < outcome.total
+    run = read_cp2k(tmp_path)
+    assert run.step.tolist() == list(range(0, done + 7, 2))
+    twice = np.loadtxt(table)
+    assert twice[-1, 0] == done + 6
+    assert (
+        np.abs(np.diff(twice[:, 5])).max() < 1e-3
+    )  # what the thermostat conserves knows of no interruption
