@@ -29,7 +29,7 @@ float32 sums of some 10⁴ pairs lose about 1e-6.
 """
 WALL_TOLERANCE = 1e-4
 """Of forces in frames pressed into walls, relative to the largest of their frame, in cells up to
-12.5 Å: measured 1.1e-5 at most, in float32 and walls of 300 eV/Å³.
+12.5 Å: measured 2.7e-5 at most, in float32 and walls of 300 eV/Å³ (1.1e-5 in the examples).
 """
 CPU = Device("CPU")
 

@@ -59,16 +59,15 @@ def export(
     loss = AgentLoss.load(model)
     frame = beginning.read()
     start = start_at(loss, frame, md.temperature_K, md.seed, minimize, progress, force)
-    files = ENGINES[engine].export(loss, start, output, md)
-    names = [str(file) for file in files]
+    files, warnings = ENGINES[engine].export(loss, start, output, md), start.check(loss)
     data = {
         "engine": engine,
-        "files": names,
+        "files": [str(file) for file in files],
         "molecules": start.topology.formulas(),
         "minimized": start.frame.origin.minimized,
-        "warnings": start.check(loss),
+        "warnings": warnings,
     }
-    return Answer(data, text.export_text(engine, files, start, start.check(loss)))
+    return Answer(data, text.export_text(engine, files, start, warnings))
 
 
 @verb
