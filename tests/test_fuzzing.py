@@ -32,6 +32,7 @@ FOUND = {
         b" STRESS|      x ** ",
     ),
     "infinite place": ("CP2K point/output", b"Ar1          0.0", b"Ar1  1e400   0.0"),
+    "label of no text": ("CP2K point/output", b"Ar1          0.0", b"Ar\xf8          0.0"),
     "tiny cell": (
         "CP2K point/output",
         b"Vector a [angstrom]:      13.000",

@@ -135,7 +135,7 @@ def _unit(path: Path, line: int) -> float:
     with open_binary(path) as stream:
         head = next(text for number, text in enumerate(stream, 1) if number == line)
     match = _HEAD.match(head)
-    text = match[1].decode() if match else "a.u."
+    text = match[1].decode("utf-8", "replace") if match else "a.u."
     return unit_factor("au_f" if text == "a.u." else text, FORCE, path, line)
 
 
@@ -154,7 +154,7 @@ def read_coordinates(path: Path, head: int) -> tuple[list[bytes], Floats]:
         for number, line in enumerate(stream, 1):
             tokens = line.split()
             if number == head:
-                factor = unit_factor(tokens[-1].decode(), LENGTH, path, number)
+                factor = unit_factor(tokens[-1].decode("utf-8", "replace"), LENGTH, path, number)
             if number <= head or not (positions or _ROW.match(line)):
                 continue
             if not _ROW.match(line):

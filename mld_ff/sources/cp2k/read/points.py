@@ -280,7 +280,7 @@ def _atoms(labels: list[bytes], point: Point, notes: list[str]) -> tuple[tuple[s
     kinds, log = point.settings.kinds or {}, point.log
     line = point.calculation.coordinates_line
     of = {
-        label: resolve_label(label.decode(), kinds, log.path, line, notes)
+        label: resolve_label(label.decode("utf-8", "replace"), kinds, log.path, line, notes)
         for label in dict.fromkeys(labels)
     }
     return tuple(of[label].element for label in labels), np.array(
