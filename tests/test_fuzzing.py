@@ -45,6 +45,8 @@ FOUND = {
         b"\x04\x00\x00\x00\x04\x00\x00\x7f",
     ),
     "endless step": ("CP2K strs/strs.log", b"MD| Step number  ", b"MD| Step number  " + b"9" * 30),
+    "step beyond all": ("extended XYZ", b"Step=0", b"Step=1e400"),
+    "unit to the 9999th": ("CP2K argon/argon.inp", b"ABC ", b"ABC [bohr^9999] "),
     "two momenta": ("extended XYZ", b"momenta:R:3", b"momenta:R:2"),
     "no key": ("extended XYZ", b"Lattice", b"=ttice"),
     "time of 1e308 ps": ("configuration", b"time_ps = 2", b"time_ps = 1e308"),

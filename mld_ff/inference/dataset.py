@@ -50,7 +50,7 @@ class Part:
     def parse(cls, text: str) -> Part:
         """From `K/N`. Raises InputError."""
         number, _, of = text.partition("/")
-        if not (number.isdigit() and of.isdigit()):
+        if not (number.isdecimal() and of.isdecimal()):
             raise InputError(f"a part is K/N, 3/8 for example; found {text!r}")
         return cls(int(number), int(of))
 

@@ -329,7 +329,7 @@ def _head(text: _Text, file: Path) -> _Head:
             raise ValueError("its Lattice or time is no finite number")
         if any(abs(step) > LAST_STEP for step in steps):
             raise ValueError("its step is no number that fits into 64 bits")
-    except (IndexError, TypeError, ValueError) as error:
+    except (IndexError, OverflowError, TypeError, ValueError) as error:
         raise InputError(
             f"the comment line of frame {text.number} cannot be read: {error}", file, text.line + 1
         ) from None

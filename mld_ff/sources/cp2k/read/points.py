@@ -81,7 +81,7 @@ def find_points(files: RunFiles) -> list[Point]:
 def _natural(path: Path) -> list[tuple[int, str]]:
     """So that task.10 comes after task.9."""
     parts = re.split(r"(\d+)", str(path))
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _points_in(place: Path) -> Iterator[Point]:

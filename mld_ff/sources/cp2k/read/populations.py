@@ -19,7 +19,7 @@ _HEADS = {
 }
 _MAY_MATTER = re.compile(rb"\s*(?:\d|RESP|#|Total|MULL|Mull|LOWD|Lowd|Hirsh)")
 _END = re.compile(rb"\s*(?:# )?Total", re.IGNORECASE)
-_ROW = re.compile(rb"\s*(?:RESP\s+)?(\d+)\s+([A-Za-z]\w*)\s+(.+)")
+_ROW = re.compile(rb"\s*(?:RESP\s+)?(\d{1,18})\s+([A-Za-z]\w*)\s+(.+)")
 _SPIN_LAST = re.compile(rb"\s*#.*Net charge\s+Spin moment", re.IGNORECASE)
 
 
@@ -56,7 +56,7 @@ def _tables(lines: Iterable[bytes], n_atoms: int) -> Iterator[tuple[str, Floats]
             column = -2
         elif method and (row := _ROW.match(line)):
             atom, values = int(row[1]) - 1, row[3].split()
-            if atom < n_atoms and len(values) >= -column:
+            if 0 <= atom < n_atoms and len(values) >= -column:
                 charges[atom] = _number(values[column])
 
 

@@ -99,7 +99,7 @@ _ATOMIC = {
 for."""
 _UNITS |= {name: ({name: 1}, factor) for name, factor in _ATOMIC.items()}
 
-_TERM = re.compile(r"\s*([*/]?)\s*([A-Za-z_]+)\s*(?:\^\s*([+-]?\d+))?")
+_TERM = re.compile(r"\s*([*/]?)\s*([A-Za-z_]+)\s*(?:\^\s*([+-]?\d)(?!\d))?")
 
 
 def unit_factor(
@@ -127,7 +127,7 @@ def unit_factor(
             unknown = text if term is None else term[2]
             raise InputError(
                 f"unit '{unknown}' is not known; those known are {', '.join(_UNITS)}, "
-                "joined by * and /, with integer powers after ^",
+                "joined by * and /, with powers of one digit after ^",
                 file,
                 line,
             )

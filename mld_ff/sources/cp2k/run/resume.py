@@ -223,7 +223,7 @@ def _latest_restart(out: Path) -> tuple[str, int]:
 
 def _integer(root: Section, *path: str) -> int:
     keyword = root.get(*path)
-    if keyword is None or not keyword.value.isdigit():
+    if keyword is None or not keyword.value.isdecimal():
         raise InputError(
             f"expected a whole number for {' / '.join(path)}, found"
             f" {keyword.value if keyword else 'nothing'}"
