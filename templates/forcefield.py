@@ -1,5 +1,5 @@
 # What the tags above cannot say. ForceField.createSystem runs this at its end and lends it its
-# own variables; FREE, BONDED, UNKNOWN, CHARGES, BY_TYPE, FINENESS and SLAB stand above.
+# own variables; FREE, BONDED, UNKNOWN, CHARGES, BY_TYPE, SLAB, ALPHA and SPACING stand above.
 import itertools
 import math
 import warnings
@@ -69,7 +69,7 @@ if CHARGES:
     total = 0.0
     for atom, symbol in enumerate(symbols):
         own = CHARGES[surroundings(atom, atom) if BY_TYPE else symbol]
-        charge, cutoff, tolerance, group = own
+        charge, cutoff, group = own
         charged.addParticle(charge, 1.0, 0.0)
         total += charge
     if abs(total) > 1e-3:
@@ -80,12 +80,9 @@ if CHARGES:
     charged.setExceptionsUsePeriodicBoundaryConditions(periodic)
     charged.setUseDispersionCorrection(False)
     charged.setCutoffDistance(cutoff)
-    charged.setEwaldErrorTolerance(tolerance)
-    if periodic:  # a grid as coarse as its errors allow, where OpenMM's takes twice the time
+    if periodic:  # a grid as coarse as its errors allow, where OpenMM's has up to three times more
         box = [math.dist(v._value, (0, 0, 0)) for v in sys.getDefaultPeriodicBoxVectors()]
-        alpha = math.sqrt(-math.log(2 * tolerance)) / cutoff
-        grid = [FINENESS * alpha * x / tolerance**0.2 for x in box]
-        charged.setPMEParameters(alpha, *(smooth(math.ceil(points)) for points in grid))
+        charged.setPMEParameters(ALPHA, *(smooth(math.ceil(x / SPACING)) for x in box))
     charged.setForceGroup(group)
     sys.addForce(charged)
     if SLAB and periodic:  # whose images along c do nothing to its dipole: 2 pi M^2/V

@@ -13,19 +13,21 @@ from mld_ff.loss.charges import ChargeTerm
 from mld_ff.trajectory import Floats
 from mld_ff.units import A_TO_NM, E2_PER_A_TO_EV, EV_TO_KJ_PER_MOL
 
-PME_TOLERANCE = 3e-6
-"""Of OpenMM's formula for where near and far part, for charges of 1 e at most; of others this over
-the square of the largest."""
-FINENESS = 0.46
-"""Points of the grid of waves along a box vector, over its length times α over the fifth root of
-the tolerance; OpenMM's own is 2/3. Forces err by 3e-5 to 6e-5 eV/Å, as with that and a tolerance
-of 7e-6: of 64 ions, of 64 and of 512 waters, whose charges take 0.94 instead of 1.25, 0.75 instead
-of 0.85 and 5.3 instead of 6.6 ms of CPU time a step, and of charges of 1.5 e in a tilted cell. With
-0.42 these last err by 1.0e-4, and the first three take 0.75, 0.60 and 3.7 ms."""
+NEAR_ERROR_EV_PER_A, WAVES_ERROR_EV_PER_A = 4e-5, 7e-5
+"""Largest of a force that may come of what is left out beyond the cutoff, and of the grid of waves.
+"""
+NEAR_EV_A15, WAVES_EV_A = 10.8, 0.58
+"""What those errors are over q²/√cutoff exp(-(α cutoff)²) and over q² α² (α spacing)^5, at most, by
+the largest charge q, α and spacing in 1/Å and Å. The latter was 0.29 to 0.59 in all boxes tried: 64
+ions, 64 and 512 waters, a solution and oxides of 2 e in tilted cells, 8 ions and 10 waters in 25
+and 30 Å of vacuum, slabs, cutoffs from 3.5 to 6.2 Å. So their forces err by 2.8e-5 to 7.4e-5 eV/Å,
+512 waters' with cutoffs from 4 to 12.3 Å by 4.5e-5 to 9.1e-5. One tolerance for all erred by 1.2e-5
+to 9.5e-5, with twice the points in water.
+"""
+LEAST_CHARGE_E = 0.2
+"""Smaller ones are summed as finely; coarser grids err by more than the fifth power says."""
 SMOOTH = (2, 3, 5, 7)
 """Prime factors of what Fourier transforms are fast for."""
-LARGEST_TOLERANCE = 5e-4
-"""What OpenMM itself begins with."""
 OF_SLAB = " of a slab"
 """Ends the name of the force of its dipole."""
 COULOMB = E2_PER_A_TO_EV * EV_TO_KJ_PER_MOL * A_TO_NM
@@ -35,7 +37,7 @@ ANY_SIGMA_NM = 1.0
 
 
 def charge_force(term: ChargeTerm, topology: Topology) -> openmm.NonbondedForce:
-    """The force of the charges on all pairs but the bonded ones; `set_waves` says of which box.
+    """The force of the charges on all pairs but the bonded ones; `set_waves` sums them in a box.
 
     Raises InputError if the system is not neutral.
     """
@@ -50,8 +52,6 @@ def charge_force(term: ChargeTerm, topology: Topology) -> openmm.NonbondedForce:
     force.setExceptionsUsePeriodicBoundaryConditions(True)
     force.setUseDispersionCorrection(False)
     force.setCutoffDistance(term.cutoff_A * A_TO_NM)
-    largest = max(map(abs, term.coefficients))
-    force.setEwaldErrorTolerance(min(PME_TOLERANCE / largest**2, LARGEST_TOLERANCE))
     return force
 
 
@@ -71,13 +71,21 @@ def slab_force(term: ChargeTerm, topology: Topology, box_nm: Floats) -> openmm.C
     return force
 
 
-def set_waves(force: openmm.NonbondedForce, box_nm: Floats) -> None:
-    """Choose the grid of waves by FINENESS, for a box (3, 3)."""
-    tolerance = force.getEwaldErrorTolerance()
-    alpha = math.sqrt(-math.log(2 * tolerance)) / force.getCutoffDistance()._value
+def waves(term: ChargeTerm) -> tuple[float, float]:
+    """α [1/nm], where near and far part, and the spacing [nm] of the grid, in any box."""
+    square = max(LEAST_CHARGE_E, *map(abs, term.coefficients)) ** 2
+    near = NEAR_EV_A15 * square / math.sqrt(term.cutoff_A)
+    alpha = math.sqrt(math.log(near / NEAR_ERROR_EV_PER_A)) / term.cutoff_A
+    far = WAVES_EV_A * square * alpha**2
+    spacing_A = (WAVES_ERROR_EV_PER_A / far) ** 0.2 / alpha
+    return alpha / A_TO_NM, spacing_A * A_TO_NM
+
+
+def set_waves(force: openmm.NonbondedForce, term: ChargeTerm, box_nm: Floats) -> None:
+    """Choose α and the grid of `waves` in a box (3, 3)."""
+    alpha, spacing = waves(term)
     lengths = np.linalg.norm(box_nm, axis=1)
-    points = [_smooth(math.ceil(FINENESS * alpha * x / tolerance**0.2)) for x in lengths]
-    force.setPMEParameters(alpha, *points)
+    force.setPMEParameters(alpha, *(_smooth(math.ceil(x / spacing)) for x in lengths))
 
 
 def _smooth(least: int) -> int:

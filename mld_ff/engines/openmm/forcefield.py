@@ -15,7 +15,7 @@ import numpy as np
 import openmm
 from openmm import app
 
-from mld_ff.engines.openmm.charges import COULOMB, FINENESS
+from mld_ff.engines.openmm.charges import COULOMB, waves
 from mld_ff.engines.openmm.topology import openmm_topology
 from mld_ff.engines.start import Start
 from mld_ff.files import read_template
@@ -57,7 +57,9 @@ def forcefield_xml(loss: AgentLoss, start: Start, forces: Sequence[openmm.Force]
     lines = [f"{name} = {_table(values)}" for name, values in constants.items()]
     by_type = loss.charges is not None and bool(loss.charges.atom_types)
     slab = COULOMB if loss.charges and loss.charges.slab else 0.0
-    lines += [f"BY_TYPE = {by_type}", f"FINENESS = {FINENESS}", f"SLAB = {slab!r}"]
+    alpha, spacing = waves(loss.charges) if loss.charges else (0.0, 0.0)
+    lines += [f"BY_TYPE = {by_type}", f"SLAB = {slab!r}"]
+    lines += [f"ALPHA = {alpha!r}", f"SPACING = {spacing!r}"]
     ET.SubElement(root, "Script").text = "\n" + "\n".join(
         [*lines, "", read_template("forcefield.py")]
     )
@@ -162,14 +164,14 @@ def _bonded(
 
 def _charges(
     loss: AgentLoss, forces: Sequence[openmm.Force]
-) -> dict[str, tuple[float, float, float, int]]:
-    """Of every element or type of atom charge [e], and of all of them cutoff [nm], tolerance of PME
-    and number of the group of forces; empty without charges."""
+) -> dict[str, tuple[float, float, int]]:
+    """Of every element or type of atom charge [e], and of all of them cutoff [nm] and number of the
+    group of forces; empty without charges."""
     for force in forces:
         if isinstance(force, openmm.NonbondedForce) and loss.charges:
-            cutoff, tolerance = force.getCutoffDistance()._value, force.getEwaldErrorTolerance()
+            cutoff = force.getCutoffDistance()._value
             return {
-                owner: (charge, cutoff, tolerance, force.getForceGroup())
+                owner: (charge, cutoff, force.getForceGroup())
                 for owner, charge in loss.charges.charges_e.items()
             }
     return {}

@@ -42,8 +42,8 @@ def openmm_system(loss: AgentLoss, start: Start) -> openmm.System:
     if loss.charges and loss.charges.slab:
         forces.append(slab_force(loss.charges, start.topology, start.frame.cell[0] * A_TO_NM))
     for force in forces:
-        if isinstance(force, openmm.NonbondedForce):
-            set_waves(force, start.frame.cell[0] * A_TO_NM)
+        if loss.charges and isinstance(force, openmm.NonbondedForce):
+            set_waves(force, loss.charges, start.frame.cell[0] * A_TO_NM)
         # GPUs want one cutoff in a group
         if hasattr(force, "getCutoffDistance"):
             force.setForceGroup(groups.setdefault(force.getCutoffDistance()._value, len(groups)))
