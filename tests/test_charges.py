@@ -17,7 +17,11 @@ from openmm import app
 
 from mld_ff.engines.lammps.evaluation import evaluate as evaluate_lammps
 from mld_ff.engines.lammps.export import export_lammps
+from mld_ff.engines.openmm.evaluation import forces_in, set_frame
 from mld_ff.engines.openmm.export import export_openmm
+from mld_ff.engines.openmm.platforms import context_of
+from mld_ff.engines.openmm.system import openmm_system
+from mld_ff.engines.settings import Device
 from mld_ff.engines.start import start_from
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import neighbour_pairs
@@ -30,6 +34,7 @@ from mld_ff.loss.ewald import far, near, own, splitting
 from mld_ff.loss.model import AgentLoss
 from mld_ff.sources import open_source
 from mld_ff.trajectory import Floats, Trajectory
+from mld_ff.units import EV_TO_KJ_PER_MOL
 from mld_ff.verification import verify
 
 SALT = Path(__file__).parent / "data" / "cp2k" / "nacl"
@@ -290,6 +295,28 @@ def test_both_engines_compute_charges() -> None:
     frame = liquid(SOLUTION, TRICLINIC, seed=4)
     verified = verify(charged(invent(frame, cutoff=4.8), frame), frame, per_term=False)
     assert verified.passed, verified.to_dict()
+
+
+@pytest.mark.parametrize(("cutoff_A", "factor"), [(4.8, 2.0), (4.4, 1.0)])
+def test_openmm_computes_what_is_near_beside_pairs(cutoff_A: float, factor: float) -> None:
+    """... that end where charges do, of 2.4 e too; else its own force of charges does."""
+    frame = liquid(SOLUTION, TRICLINIC, seed=4)
+    pairs = invent(frame, "power", (1.0,), cutoff=4.8)
+    loss = charged(pairs, frame, cutoff_A)
+    charges = present(loss.charges)
+    scaled = replace(charges, coefficients=tuple(factor * q for q in charges.coefficients))
+    loss, start = replace(loss, terms=(*loss.pair_terms, scaled)), start_from(frame)
+    system = openmm_system(loss, start)
+    (waves,) = (force for force in system.getForces() if isinstance(force, openmm.NonbondedForce))
+    assert waves.getIncludeDirectSpace() == (cutoff_A != 4.8)
+    context, there = context_of(system, Device("CPU")), start.engine_frames(frame)
+    set_frame(context, there, 0)
+    found = context.getState(energy=True, forces=True)
+    agents = System(start.topology, there.positions[0], there.cell[0], loss.cutoff_A)
+    expected = loss.evaluate(agents)
+    assert forces_in(found) == pytest.approx(expected.forces, abs=2e-4)
+    energy = found.getPotentialEnergy()._value / EV_TO_KJ_PER_MOL
+    assert energy == pytest.approx(expected.energy, abs=2e-3)
 
 
 @pytest.mark.parametrize(("edge_A", "accuracy"), [(7.5, "3e-6"), (25.0, "1e-6")])

@@ -51,7 +51,9 @@ def export_openmm(
     if numbers := densities_file(loss, start.topology):
         contents |= {NUMBERS: numbers, MODULE: read_template(MODULE)}
     if _has_one_mass_per_element(start):
-        contents["forcefield.xml"] = forcefield_xml(loss, start, system.getForces())
+        # its charges are those of OpenMM alone: boxes without a period have no waves
+        plain = openmm_system(loss, start, near_in_pairs=False) if loss.charges else system
+        contents["forcefield.xml"] = forcefield_xml(loss, start, plain.getForces())
     return write_files(directory, warned(contents, warnings))
 
 

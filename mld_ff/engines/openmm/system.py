@@ -8,7 +8,12 @@ import openmm
 
 from mld_ff.engines.openmm.angles import angular_forces, angular_sets
 from mld_ff.engines.openmm.bonds import bond_force
-from mld_ff.engines.openmm.charges import charge_force, set_waves, slab_force
+from mld_ff.engines.openmm.charges import (
+    charge_force,
+    put_near_in_pairs,
+    set_waves,
+    slab_force,
+)
 from mld_ff.engines.openmm.densities import density_force, density_sets
 from mld_ff.engines.openmm.free_pairs import free_force
 from mld_ff.engines.start import Start
@@ -24,11 +29,12 @@ degrees of freedom.
 """
 
 
-def openmm_system(loss: AgentLoss, start: Start) -> openmm.System:
+def openmm_system(loss: AgentLoss, start: Start, near_in_pairs: bool = True) -> openmm.System:
     """System with one Force per bonded term, one per kind of free term, one per set of channels,
-    two per set of channels with angles, one of charges and one more of a slab's, named after their
-    terms; all are OpenMM's own.
+    two per set of channels with angles, one of charges, one more of a slab's, and one of what waves
+    of charges do to bonded pairs, named after their terms; all are OpenMM's own.
 
+    near_in_pairs: whether the force of pairs computes what is near of charges, which is faster.
     Raises InputError if the model does not cover the system, or the cutoff is longer than half the
     cell.
     """
@@ -39,6 +45,8 @@ def openmm_system(loss: AgentLoss, start: Start) -> openmm.System:
         system.addParticle(float(mass))
     groups: dict[float, int] = {}
     forces = forces_of(loss, start.topology)
+    if loss.charges and near_in_pairs:
+        forces += put_near_in_pairs(forces, loss.charges, start.topology)
     if loss.charges and loss.charges.slab:
         forces.append(slab_force(loss.charges, start.topology, start.frame.cell[0] * A_TO_NM))
     for force in forces:
