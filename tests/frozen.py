@@ -32,8 +32,9 @@ LIQUID = ["H2O"] * 7 + ["CH3OH", "Na", "Cl"]
 CHARGES = {"C": -0.8, "Cl": -0.8, "H": 0.4, "Na": 0.8, "O": -0.8}
 
 
-def invented() -> tuple[Trajectory, dict[str, AgentLoss]]:
-    """A liquid of five species in a triclinic cell, and losses in which terms of one kind act."""
+def invented() -> dict[str, tuple[Trajectory, AgentLoss]]:
+    """By kind of terms a liquid of five species in a triclinic cell, or a slab of it, and a loss in
+    which terms of that kind act."""
     frame = liquid(LIQUID, TRICLINIC, seed=11, jitter=0.04)
     loss = invent(frame, cutoff=4.8, edge=2.9)
     species, free = loss.species, loss.free_terms
@@ -44,6 +45,7 @@ def invented() -> tuple[Trajectory, dict[str, AgentLoss]]:
         for term in loss.bond_terms
     }
     charges = tuple(CHARGES[s] for s in species)
+    of_liquid = ChargeTerm(name="charge", species=species, coefficients=charges, cutoff_A=4.8)
     kinds: dict[str, tuple[Term, ...]] = {
         "bonds, in part beyond their walls": loss.bond_terms,
         "splines": tuple(replace(term, wall_edge_A=1.0) for term in free),
@@ -53,14 +55,23 @@ def invented() -> tuple[Trajectory, dict[str, AgentLoss]]:
         "densities of order 0": tuple(channel(species, s, 1) for s in species),
         "densities of order 1": (angular_channel(species, 1),),
         "densities of order 2": (angular_channel(species, 2),),
-        "charges": (
-            ChargeTerm(name="charge", species=species, coefficients=charges, cutoff_A=4.8),
-        ),
+        "charges": (of_liquid,),
+        "charges of a slab": (replace(of_liquid, slab=True),),
     }
-    return frame, {
-        kind: AgentLoss(species, tuple((idle | {t.name: t for t in terms}).values()))
+    return {
+        kind: (
+            below_vacuum(frame) if "slab" in kind else frame,
+            AgentLoss(species, tuple((idle | {t.name: t for t in terms}).values())),
+        )
         for kind, terms in kinds.items()
     }
+
+
+def below_vacuum(frame: Trajectory) -> Trajectory:
+    """The same molecules, whole, in a cell three times as high."""
+    x, cell = frame.positions[0], frame.cell[0]
+    whole = find_topology(frame.symbols, x, cell).whole(x, cell)
+    return replace(frame, positions=whole[None], cell=frame.cell * [[1], [1], [3]])
 
 
 def without_coefficients(term: PairTermT) -> PairTermT:
@@ -76,18 +87,19 @@ def evaluated(loss: AgentLoss, frame: Trajectory) -> Evaluation:
 def load() -> Iterator[tuple[str, AgentLoss, Trajectory, dict[str, Any]]]:
     """Kind of terms, its loss, the frame and what it had."""
     data = json.loads(FILE.read_text(encoding="utf-8"))
-    frame = frame_of(data["symbols"], data["positions_A"], data["cell_A"])
     for kind, frozen in data["kinds"].items():
+        frame = frame_of(data["symbols"], frozen["positions_A"], frozen["cell_A"])
         loss = AgentLoss(tuple(data["species"]), terms_from(frozen["terms"]))
         yield kind, loss, frame, frozen
 
 
 def freeze() -> None:
-    frame, losses = invented()
     kinds = {}
-    for kind, loss in losses.items():
+    for kind, (frame, loss) in invented().items():
         result = evaluated(loss, frame)
         kinds[kind] = {
+            "cell_A": frame.cell[0].tolist(),
+            "positions_A": frame.positions[0].tolist(),
             "energies_eV": {name: e for name, e in result.energies.items() if e},
             "forces_eV_per_A": result.forces.tolist(),
             "virial_eV": result.virial.tolist(),
@@ -95,10 +107,8 @@ def freeze() -> None:
         }
     data = {
         "written_by": f"mld_ff {__version__}",
-        "species": next(iter(losses.values())).species,
+        "species": loss.species,
         "symbols": frame.symbols,
-        "cell_A": frame.cell[0].tolist(),
-        "positions_A": frame.positions[0].tolist(),
         "kinds": kinds,
     }
     FILE.write_text(json.dumps(data, ensure_ascii=False) + "\n", encoding="utf-8")
