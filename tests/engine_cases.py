@@ -21,9 +21,11 @@ from conftest import (
     with_channels,
 )
 
+from mld_ff.loss.charges import ChargeTerm
 from mld_ff.loss.model import AgentLoss
 from mld_ff.trajectory import Floats, Trajectory, concatenate
 
+SOLUTION, WATERS_H = ["H2O"] * 10 + ["Na", "Cl", "CH3OH"], "H(O(H))"
 Case = Callable[..., tuple[AgentLoss, Trajectory]]
 
 
@@ -54,6 +56,22 @@ def collective(make: Case) -> Case:
         return with_channels(loss), frames
 
     return make_with_channels
+
+
+def charged(loss: AgentLoss, frame: Trajectory, cutoff_A: float = 4.8) -> AgentLoss:
+    """The loss with charges of types of atoms that leave the frame neutral, up to 1.2 e."""
+    types = topology_of(frame).atom_types
+    charges = {t: 0.3 + 0.15 * k for k, t in enumerate(sorted({*types} - {WATERS_H}))}
+    charges[WATERS_H] = -sum(q * types.count(t) for t, q in charges.items())
+    charges[WATERS_H] /= types.count(WATERS_H)
+    term = ChargeTerm(
+        name="charge",
+        species=loss.species,
+        coefficients=tuple(charges.values()),
+        cutoff_A=cutoff_A,
+        atom_types=tuple(charges),
+    )
+    return replace(loss, terms=(*loss.terms, term))
 
 
 def angular(make: Case) -> Case:

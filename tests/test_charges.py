@@ -8,20 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import openmm
 import pytest
 from command_line import invoke
 from conftest import CUBE, TRICLINIC, invent, liquid, present, topology_of
-from engine_cases import angular, molecules
-from openmm import app
+from engine_cases import SOLUTION, WATERS_H, charged
 
-from mld_ff.engines.lammps.evaluation import evaluate as evaluate_lammps
 from mld_ff.engines.lammps.export import export_lammps
-from mld_ff.engines.openmm.evaluation import forces_in, set_frame
 from mld_ff.engines.openmm.export import export_openmm
-from mld_ff.engines.openmm.platforms import context_of
-from mld_ff.engines.openmm.system import openmm_system
-from mld_ff.engines.settings import Device
 from mld_ff.engines.start import start_from
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import neighbour_pairs
@@ -29,19 +22,16 @@ from mld_ff.geometry.system import System
 from mld_ff.inference import Basis, fit
 from mld_ff.inference.charge_terms import charge_term
 from mld_ff.inference.design import ChargeForm
-from mld_ff.loss.charges import ChargeTerm, product_features
+from mld_ff.loss.charges import product_features
 from mld_ff.loss.ewald import far, near, own, splitting
 from mld_ff.loss.model import AgentLoss
 from mld_ff.sources import open_source
 from mld_ff.trajectory import Floats, Trajectory
-from mld_ff.units import EV_TO_KJ_PER_MOL
 from mld_ff.verification import verify
 
 SALT = Path(__file__).parent / "data" / "cp2k" / "nacl"
 SALT_BASIS = Basis(accuracy="pairs", cutoff_A=6.2)
 """Which learns charges, as salts do unless told otherwise."""
-WATERS_H = "H(O(H))"
-SOLUTION = ["H2O"] * 10 + ["Na", "Cl", "CH3OH"]
 FCC = np.array([[0.0, 1, 1], [1, 0, 1], [1, 1, 0]]) / 2
 HALF, QUARTER = (np.array([[0.0, 0, 0], [x, x, x]]) for x in (0.5, 0.25))
 
@@ -55,22 +45,6 @@ def salt() -> Trajectory:
 @pytest.fixture(scope="module")
 def salt_loss(salt: Trajectory) -> AgentLoss:
     return fit(salt, SALT_BASIS).loss
-
-
-def charged(loss: AgentLoss, frame: Trajectory, cutoff_A: float = 4.8) -> AgentLoss:
-    """The loss with charges of types of atoms that leave the frame neutral, up to 1.2 e."""
-    types = topology_of(frame).atom_types
-    charges = {t: 0.3 + 0.15 * k for k, t in enumerate(sorted({*types} - {WATERS_H}))}
-    charges[WATERS_H] = -sum(q * types.count(t) for t, q in charges.items())
-    charges[WATERS_H] /= types.count(WATERS_H)
-    term = ChargeTerm(
-        name="charge",
-        species=loss.species,
-        coefficients=tuple(charges.values()),
-        cutoff_A=cutoff_A,
-        atom_types=tuple(charges),
-    )
-    return replace(loss, terms=(*loss.terms, term))
 
 
 def solution() -> tuple[AgentLoss, Trajectory]:
@@ -290,78 +264,6 @@ def test_a_vacuum_is_told_of() -> None:
 # --- engines --------------------------------------------------------------------------------------
 
 
-def test_both_engines_compute_charges() -> None:
-    """Beside bonded pairs across the boundary, in a triclinic cell, term by term."""
-    frame = liquid(SOLUTION, TRICLINIC, seed=4)
-    verified = verify(charged(invent(frame, cutoff=4.8), frame), frame, per_term=False)
-    assert verified.passed, verified.to_dict()
-
-
-@pytest.mark.parametrize(("cutoff_A", "factor"), [(4.8, 2.0), (4.4, 1.0)])
-def test_openmm_computes_what_is_near_beside_pairs(cutoff_A: float, factor: float) -> None:
-    """... that end where charges do, of 2.4 e too; else its own force of charges does."""
-    frame = liquid(SOLUTION, TRICLINIC, seed=4)
-    pairs = invent(frame, "power", (1.0,), cutoff=4.8)
-    loss = charged(pairs, frame, cutoff_A)
-    charges = present(loss.charges)
-    scaled = replace(charges, coefficients=tuple(factor * q for q in charges.coefficients))
-    loss, start = replace(loss, terms=(*loss.pair_terms, scaled)), start_from(frame)
-    system = openmm_system(loss, start)
-    (waves,) = (force for force in system.getForces() if isinstance(force, openmm.NonbondedForce))
-    assert waves.getIncludeDirectSpace() == (cutoff_A != 4.8)
-    context, there = context_of(system, Device("CPU")), start.engine_frames(frame)
-    set_frame(context, there, 0)
-    found = context.getState(energy=True, forces=True)
-    agents = System(start.topology, there.positions[0], there.cell[0], loss.cutoff_A)
-    expected = loss.evaluate(agents)
-    assert forces_in(found) == pytest.approx(expected.forces, abs=2e-4)
-    energy = found.getPotentialEnergy()._value / EV_TO_KJ_PER_MOL
-    assert energy == pytest.approx(expected.energy, abs=2e-3)
-
-
-@pytest.mark.parametrize(("edge_A", "accuracy"), [(7.5, "3e-6"), (25.0, "1e-6")])
-def test_waves_are_finer_where_charges_are_dilute(
-    edge_A: float, accuracy: str, tmp_path: Path
-) -> None:
-    """PPPM's error is that of the box: of 10 waters in 25 Å it was 3e-4 eV/Å on their atoms."""
-    frame = liquid(["H2O"] * 14, edge_A * np.eye(3), seed=1)
-    loss = charged(invent(frame, cutoff=3.5), frame, 3.5)
-    charges = present(loss.charges)
-    large = replace(charges, coefficients=tuple(3 * q for q in charges.coefficients))
-    terms = tuple(large if t is charges else t for t in loss.terms)
-    export_lammps(replace(loss, terms=terms), start_from(frame), tmp_path)
-    text = (tmp_path / "forcefield.lmp").read_text()
-    assert f"kspace_style pppm {accuracy}\n" in text
-
-
-def test_no_waves_where_nothing_is_charged(tmp_path: Path) -> None:
-    """... of a model with charges: LAMMPS warns of it."""
-    frame = liquid(["H2O"] * 8, CUBE, seed=1)
-    loss = charged(invent(frame, cutoff=4.8), frame)
-    charges = present(loss.charges)
-    idle = replace(charges, coefficients=(0.0,) * len(charges.coefficients))
-    terms = tuple(idle if t is charges else t for t in loss.terms)
-    export_lammps(replace(loss, terms=terms), start_from(frame), tmp_path)
-    assert "pppm" not in (tmp_path / "forcefield.lmp").read_text()
-    topology = topology_of(frame)
-    own_waves = own(splitting(charges.cutoff_A)) * (charges.of_atoms(topology) ** 2).sum()
-    assert charges.cancelling_eV(topology) == pytest.approx(14.399645 / 2 * own_waves)
-    assert idle.cancelling_eV(topology) == 0
-
-
-def test_lammps_computes_charges_beside_angles(tmp_path: Path) -> None:
-    """In hybrid/scaled, with bonded pairs that densities see."""
-    loss, frames = angular(molecules(SOLUTION, TRICLINIC))()
-    loss, start = charged(loss, frames), start_from(frames[0])
-    export_lammps(loss, start, tmp_path)
-    there = start.engine_frames(frames[0])
-    energies, forces = evaluate_lammps(tmp_path, there)
-    system = System(start.topology, there.positions[0], there.cell[0], loss.cutoff_A)
-    expected = loss.evaluate(system)
-    assert forces[0] == pytest.approx(expected.forces, abs=2e-4)
-    assert energies[0] == pytest.approx(expected.energy, abs=1e-3)
-
-
 def test_molten_salt_in_both_engines(
     salt: Trajectory, salt_loss: AgentLoss, tmp_path: Path
 ) -> None:
@@ -384,39 +286,3 @@ def test_molten_salt_in_both_engines(
             assert not verify(loss, salt[:1], 1, directory, per_term=False).passed
         except Exception as error:  # LAMMPS sees that the box is not neutral any more
             assert "not charge neutral" in str(error)
-
-
-def test_forcefield_xml_and_parmed_carry_charges(tmp_path: Path) -> None:
-    """Two oxygens and three hydrogens that differ."""
-    frame = liquid(["CH3OH"] + ["H2O"] * 6, CUBE)
-    loss, start = charged(invent(frame, cutoff=4.8), frame), start_from(frame)
-    export_openmm(loss, start, tmp_path)
-    topology = app.PDBFile(str(tmp_path / "topology.pdb")).topology
-    forcefield = app.ForceField(str(tmp_path / "forcefield.xml"))
-    made = forcefield.createSystem(topology, nonbondedMethod=app.CutoffPeriodic)
-    exported = openmm.XmlSerializer.deserialize((tmp_path / "system.xml").read_text())
-    energies = []
-    for system in (made, exported):
-        context = openmm.Context(
-            system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("CPU")
-        )
-        context.setPositions(start.frame.positions[0] / 10)
-        energies.append(context.getState(energy=True).getPotentialEnergy()._value)
-    assert energies[0] == pytest.approx(energies[1], rel=1e-6) and abs(energies[0]) > 1
-    atoms = start.charged(loss).atoms
-    expected = [present(loss.charges).charges_e[t] for t in start.topology.atom_types]
-    assert [a.charge for a in atoms] == pytest.approx(expected) and len({*expected}) == 6
-
-
-def test_a_bonded_atom_beside_its_own_ion(tmp_path: Path) -> None:
-    """A lone chloride is of the type Cl, as is its element; chlorine of chloromethane is not."""
-    frame = liquid(["CH3Cl", "H2O", "H2O", "Na", "Cl"], CUBE)
-    loss, start = charged(invent(frame, cutoff=4.8), frame), start_from(frame)
-    export_openmm(loss, start, tmp_path)
-    topology = app.PDBFile(str(tmp_path / "topology.pdb")).topology
-    forcefield = app.ForceField(str(tmp_path / "forcefield.xml"))
-    made = forcefield.createSystem(topology, nonbondedMethod=app.CutoffPeriodic)
-    (force,) = (f for f in made.getForces() if f.getName() == "charge")
-    found = [force.getParticleParameters(k)[0]._value for k in range(made.getNumParticles())]
-    expected = [present(loss.charges).charges_e[t] for t in start.topology.atom_types]
-    assert found == pytest.approx(expected) and abs(sum(found)) < 1e-9
