@@ -21,6 +21,7 @@ from mld_ff.engines.openmm.system import openmm_system
 from mld_ff.engines.settings import Device
 from mld_ff.engines.start import start_from
 from mld_ff.geometry.system import System
+from mld_ff.loss.charges import ChargeTerm
 from mld_ff.loss.ewald import own, splitting
 from mld_ff.units import EV_TO_KJ_PER_MOL
 from mld_ff.verification import verify
@@ -53,6 +54,20 @@ def test_openmm_computes_what_is_near_beside_pairs(cutoff_A: float, factor: floa
     assert forces_in(found) == pytest.approx(expected.forces, abs=2e-4)
     energy = found.getPotentialEnergy()._value / EV_TO_KJ_PER_MOL
     assert energy == pytest.approx(expected.energy, abs=2e-3)
+
+
+def test_charges_of_three(tmp_path: Path) -> None:
+    """LAMMPS's tables left out 3.3e-4 eV/Å beyond their end, where that of 1 e is 4e-5."""
+    frame = liquid(["Al", "N"] * 8, TRICLINIC, seed=2)
+    loss = invent(frame, "power", (1.0,), cutoff=5.5)
+    charges = tuple({"Al": 3.0, "N": -3.0}[s] for s in loss.species)
+    term = ChargeTerm(name="charge", species=loss.species, coefficients=charges, cutoff_A=5.5)
+    loss, start = replace(loss, terms=(*loss.terms, term)), start_from(frame)
+    export_lammps(loss, start, tmp_path)
+    there = start.engine_frames(frame)
+    system = System(start.topology, there.positions[0], there.cell[0], loss.cutoff_A)
+    _, forces = evaluate_lammps(tmp_path, there)
+    assert forces[0] == pytest.approx(loss.evaluate(system).forces, abs=2e-4)
 
 
 @pytest.mark.parametrize(("edge_A", "accuracy"), [(7.5, "3e-6"), (25.0, "1e-6")])

@@ -63,8 +63,9 @@ def charges_in_tables(loss: AgentLoss) -> ChargeTerm | None:
 
 
 def near_splitting(charges: ChargeTerm) -> float:
-    """Where tables and waves part [1/Å]."""
-    return splitting(charges.cutoff_A, NEAR_WIDTHS)
+    """Where tables and waves part [1/Å]: what is left out beyond the cutoff stays the same."""
+    largest = max(1.0, *map(abs, charges.coefficients))
+    return splitting(charges.cutoff_A, math.sqrt(NEAR_WIDTHS**2 + 2 * math.log(largest)))
 
 
 def pair_functions(loss: AgentLoss, topology: Topology) -> dict[tuple[str, str], PairFunction]:
