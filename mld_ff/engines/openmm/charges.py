@@ -70,7 +70,8 @@ def put_near_in_pairs(
     that one the waves alone; if there is such a force.
 
     Both go through the same list of neighbours, which takes as long as all else that is near.
-    Returns the force that is to be added then: waves act on bonded pairs too.
+    Returns the force that is to be added then: waves act on bonded pairs too, and without its
+    direct space OpenMM's force takes them out on no platform.
     """
     charged = next(force for force in forces if isinstance(force, openmm.NonbondedForce))
     cutoff, alpha = charged.getCutoffDistance()._value, waves(term)[0]
