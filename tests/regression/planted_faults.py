@@ -239,7 +239,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--most", type=int, default=200)
     options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--only", default="", help="MODULE:LINE, as it is printed.")
+    options.add_argument("--only", default="", help="Part of MODULE:LINE, as it is printed.")
     options.add_argument("--survivors", type=Path, help="Only those of such a told file.")
     options.add_argument("--told", type=Path, default=Path("faults.jsonl"))
     options.add_argument("--skip", type=int, default=0, help="So many of the shuffled faults.")
@@ -252,7 +252,7 @@ def main() -> None:
     faults = every_fault()
     print(len(faults), "faults can be planted", flush=True)
     random.Random(chosen.seed).shuffle(faults)
-    faults = [f for f in faults if f"{f[0]}.py:{f[3]}".endswith(chosen.only)]
+    faults = [f for f in faults if chosen.only in f"{f[0]}.py:{f[3]}"]
     if chosen.survivors:
         told = [json.loads(line) for line in chosen.survivors.read_text().splitlines()]
         left = {(t["module"], t["line"], t["kind"]) for t in told if t["outcome"] == "survived"}
