@@ -72,8 +72,6 @@ def _state(loss: AgentLoss, start: Start, timestep_fs: float) -> openmm.State:
     system.setDefaultPeriodicBoxVectors(*box_vectors(start))
     for mass in start.frame.masses:
         system.addParticle(float(mass))
-    system.addForce(openmm.CustomBondForce("0"))
-    system.getForce(0).setUsesPeriodicBoundaryConditions(True)
     platform = openmm.Platform.getPlatformByName("Reference")
     context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
     frame = start.frame
