@@ -11,6 +11,7 @@ from conftest import TRICLINIC, coefficients_of, invent, liquid, present, topolo
 from mld_ff.geometry.system import System
 from mld_ff.inference import Basis, Problem, fit
 from mld_ff.inference.channels import ChannelsProblem
+from mld_ff.inference.collective import symmetric
 from mld_ff.inference.design import virials_matrix
 from mld_ff.inference.fitting import gather
 from mld_ff.loss.model import AgentLoss
@@ -102,6 +103,21 @@ def test_stress_that_contradicts_the_forces_costs_little(
     wrong = replace(told, stress=present(told.stress) + 0.03 * np.eye(3))
     errors = [fit(f, PAIRS).errors.rmse_meV_per_A for f in (replace(told, stress=None), wrong)]
     assert errors[1] < 1.02 * errors[0]
+
+
+def test_weights_are_chosen_with_charges_that_atoms_can_have(frames: Trajectory) -> None:
+    """Products of three charges are those of one set, and leave the errors of the fit."""
+    names = tuple(["Na", "Cl", "K"] * 7)[:20]
+    forces = np.random.default_rng(3).normal(size=(12, 20, 3))
+    ions = replace(frames[:12], symbols=names, masses=np.full(20, 30.0), forces=forces)
+    data = gather(ions, replace(PAIRS, charges="learn", topology="none"))
+    problem = ChannelsProblem.of(data, Problem.of(data))
+    train, form = problem.pairs.train, problem.forms[-1]
+    found = problem.whole(problem.reduced(train, problem.ridge), train)
+    low, middle, high = np.linalg.eigvalsh(symmetric(form, found))
+    assert high > 0 and [low, middle] == pytest.approx([0, 0], abs=1e-9 * high)
+    of_fit = problem.coefficients(problem.minimised((0, 0, 0)).refit)[problem.n_pairs :]
+    assert found == pytest.approx(of_fit, rel=1e-3, abs=1e-3 * high)
 
 
 def test_channels_learn_stress(truth: AgentLoss, frames: Trajectory) -> None:

@@ -116,14 +116,16 @@ class CollectiveProblem:
     def train(self) -> tuple[int, ...]:
         return self.pairs.train
 
-    def cross_validated(self, ridge: float) -> tuple[float, float]:
-        """See `Problem.cross_validated`."""
-        errors = np.zeros(2)
+    def cross_validated(self, ridge: float) -> tuple[Floats, float]:
+        """Squared errors of forces on atoms and (weighed) on molecules, (2,), and of virials over
+        the training blocks, each of them unseen."""
+        of_forces, of_virials = np.zeros(2), 0.0
         for b in self.train:
             found = self.left_out(b, ridge)
-            each = (self.equations, self.virials) if self.virials else (self.equations,)
-            errors[: len(each)] += [e.residual([b], found).sum() for e in each]
-        return float(errors[0]), float(errors[1])
+            of_forces += self.equations.residual([b], found)
+            if self.virials is not None:
+                of_virials += self.virials.residual([b], found).sum()
+        return of_forces, of_virials
 
     def left_out(self, block: int, ridge: float) -> Floats:
         """Coefficients (P + Q,) from the other training blocks."""
@@ -199,7 +201,7 @@ class CollectiveProblem:
         train = self.pairs.train
         if len(train) < 2:
             return RIDGES[-1]
-        errors = [self.cross_validated(ridge)[0] for ridge in RIDGES]
+        errors = [self.cross_validated(ridge)[0].sum() for ridge in RIDGES]
         return max(r for r, e in zip(RIDGES, errors, strict=True) if e <= RIDGE_SLACK * min(errors))
 
     @cached_property

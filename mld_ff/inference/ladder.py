@@ -29,7 +29,7 @@ def told_of_channels(problem: ChannelsProblem, fit: CollectiveFit) -> Provenance
     if not fit.densities:
         return {}
     train = problem.pairs.train
-    whole = problem.forms_alone(problem.reduced(train, problem.ridge))
+    whole = problem.whole(problem.reduced(train, problem.ridge), train)
     beside = problem.pairs_beside(whole, train, problem.ridge)
     limit = problem.errors(np.concatenate([beside, whole]))
     return {

@@ -165,18 +165,19 @@ class Problem:
         """
         if not self.penalty.any() or len(self.train) < 2:
             return RIDGES[0]
-        errors = [self.cross_validated(ridge)[0] for ridge in RIDGES]
+        errors = [self.cross_validated(ridge)[0].sum() for ridge in RIDGES]
         return max(r for r, e in zip(RIDGES, errors, strict=True) if e <= RIDGE_SLACK * min(errors))
 
-    def cross_validated(self, ridge: float) -> tuple[float, float]:
-        """Squared errors of forces and of virials over the training blocks, each of them unseen."""
+    def cross_validated(self, ridge: float) -> tuple[Floats, float]:
+        """Squared errors of forces on atoms, (1,), and of virials over the training blocks, each of
+        them unseen."""
         of_forces = of_virials = 0.0
         for b in self.train:
             found = self.solve(self.without(b), None, ridge)
             of_forces += self._reduced.residual([b], found).sum()
             if self.virials is not None:
                 of_virials += self.virials.select(self.kept).residual([b], found).sum()
-        return of_forces, of_virials
+        return np.array([of_forces]), of_virials
 
     def coefficients(self, species: int | None = None) -> Floats:
         """Best coefficients (K,) of the reciprocal fit, or of the agent fit of one species."""

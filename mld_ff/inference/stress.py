@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
+import numpy as np
+
 from mld_ff.inference.normal_equations import NormalEquations
+from mld_ff.trajectory import Floats
 
 WEIGHTS = tuple(10 ** (k / 2) for k in range(-4, 5))
 """Of squares of virials: with 1 what a fit to forces alone leaves of both counts alike."""
@@ -34,19 +37,22 @@ class Weighed(Protocol):
     @property
     def ridge(self) -> float: ...
 
-    def cross_validated(self, ridge: float) -> tuple[float, float]:
-        """Squared errors of forces and of virials over the training blocks, each of them unseen."""
+    def cross_validated(self, ridge: float) -> tuple[Floats, float]:
+        """Squared errors over the training blocks, each of them unseen: of every kind of forces
+        that is fitted (on atoms; on molecules), (N,), and of virials."""
 
 
 Problem = TypeVar("Problem", bound=Weighed)
 
 
 def balanced(problem: Problem) -> Problem:
-    """With the weight of virials that pays most, by RATE, and costs no more than PRICE."""
+    """With the weight of virials that pays most, by RATE, and costs no more than PRICE: of the kind
+    of forces that loses most, as those on molecules may weigh so much that their sum tells nothing
+    of those on atoms (a solution of salt, pairs and charges: 154 instead of 135 meV/Å)."""
     if problem.virials is None or len(problem.train) < 2:
         return problem
 
-    def squared_errors(weight: float) -> tuple[float, float]:
+    def squared_errors(weight: float) -> tuple[Floats, float]:
         return replace(problem, weight=weight).cross_validated(problem.ridge)
 
     of_forces, of_virials = squared_errors(0.0)
@@ -54,10 +60,11 @@ def balanced(problem: Problem) -> Problem:
         return problem
     best, lowest = 0.0, 0.0
     for relative in WEIGHTS:
-        weight = float(relative * of_forces / of_virials)
+        weight = float(relative * of_forces.sum() / of_virials)
         forces, virials = squared_errors(weight)
-        price = math.log(forces / of_forces) + RATE * math.log(virials / of_virials)
-        if price >= lowest or forces > PRICE * of_forces:
+        growth = float(np.max(forces[of_forces > 0] / of_forces[of_forces > 0]))
+        price = math.log(growth) + RATE * math.log(virials / of_virials)
+        if price >= lowest or growth > PRICE:
             break
         best, lowest = weight, price
     return replace(problem, weight=best)
