@@ -49,3 +49,13 @@ def check_positive(**values: float) -> None:
     for name, value in values.items():
         if not (isinstance(value, (int, float)) and 0 < value < math.inf):
             raise InputError(f"{name} is {value!r}; it must be a positive number")
+
+
+MOST_SEED = 2**31 - 1
+"""That CP2K and engines take."""
+
+
+def check_seed(seed: int) -> None:
+    """Raise InputError unless random numbers can begin with it."""
+    if not 0 <= seed <= MOST_SEED:
+        raise InputError(f"the seed is {seed}; it must be a whole number from 0 to {MOST_SEED}")

@@ -21,15 +21,29 @@ MOST_JSON_BYTES = 1 << 28
 
 def check_writable(file: Path) -> None:
     """Raise InputError if there is something at a name, a link followed, that is no file."""
+    if kind := _other_kind(file, "written"):
+        raise InputError(f"is {kind}: give the name of a file to write", file)
+
+
+def check_readable(file: Path) -> None:
+    """Raise InputError if there is something at a name, a link followed, that is no file: readers
+    would wait for a FIFO for ever, and find no end of a device.
+    """
+    if kind := _other_kind(file, "read"):
+        raise InputError(f"is {kind}, where a file is read", file)
+
+
+def _other_kind(file: Path, done: str) -> str | None:
+    """What is at a name that is no file; None where one is, or nothing."""
     try:
         mode = file.stat().st_mode
     except FileNotFoundError:
-        return
+        return None
     except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", file) from None
-    if not stat.S_ISREG(mode):
-        kind = next((name for is_kind, name in KINDS.items() if is_kind(mode)), "a device")
-        raise InputError(f"is {kind}: give the name of a file to write", file)
+        raise InputError(f"cannot be {done}: {error.strerror}", file) from None
+    if stat.S_ISREG(mode):
+        return None
+    return next((name for is_kind, name in KINDS.items() if is_kind(mode)), "a device")
 
 
 def write_atomically(file: Path, content: str | bytes) -> None:
@@ -104,6 +118,7 @@ def read_json(file: Path, what: str) -> Any:
     """What a JSON file holds. Raises InputError if it cannot be read, is longer than
     MOST_JSON_BYTES or is no JSON; it then says that the file is not `what`.
     """
+    check_readable(file)
     try:
         if file.stat().st_size > MOST_JSON_BYTES:
             most = f"{MOST_JSON_BYTES >> 20} MiB"

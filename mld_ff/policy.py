@@ -22,6 +22,8 @@ from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
 DENSITY_OFF = 1.25
 """By this factor may a start be less or more dense than the data: liquids between melting and
 boiling point stay within 1.1."""
+HOTTER = 3.0
+"""By this factor may a run be hotter than the data: water of 300 K stayed together at 600 K."""
 CLOSEST_A = 0.2
 """Where the tables of LAMMPS end: a wall has driven a pair back before."""
 FORCED = (
@@ -71,6 +73,20 @@ def _density(loss: AgentLoss, frame: Trajectory) -> str:
         return ""
     between = " to ".join(f"{value:.3g}" for value in dict.fromkeys(known))
     return f"the density is {density:.3g} g/cm³, that of the data of the model {between} g/cm³"
+
+
+def objections_to_temperature(loss: AgentLoss, temperature_K: float) -> list[str]:
+    """Why a model should not run so hot; nothing where it does not tell what its data had."""
+    told = loss.provenance.get("source", {})
+    every = [loss.provenance.get("temperature_K"), told.get("temperature_K")]
+    every += [run.get("temperature_K") for run in told.get("runs", ())]
+    known = max((kelvin for kelvin in every if kelvin), default=None)
+    if known is None or temperature_K <= HOTTER * known:
+        return []
+    return [
+        f"{temperature_K:g} K are asked for, and the data of the model had {known:.0f} K: pairs"
+        " would come closer than any that it learned"
+    ]
 
 
 def _terms(loss: AgentLoss, topology: Topology) -> list[str]:

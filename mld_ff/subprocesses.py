@@ -13,14 +13,28 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mld_ff.errors import EngineError
+from mld_ff.errors import EngineError, InputError
 
 Listener = Callable[[str], None]
 PATIENCE_s = 10.0
 """From asking a process to end until it is killed."""
+MOST_PER_CORE = 4
+"""Processes; a thousand on a laptop take its memory and end never."""
 PR_SET_PDEATHSIG = 1
 """Of prctl(2)."""
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def check_processes(number: int) -> None:
+    """Raise InputError unless work can be shared by so many processes of this machine."""
+    if number < 1:
+        raise InputError(f"{number} processes are asked for; at least one is needed")
+    cores = os.cpu_count() or 1
+    if number > MOST_PER_CORE * cores:
+        raise InputError(
+            f"{number} processes are asked for, and this machine has {cores} cores: at most"
+            f" {MOST_PER_CORE * cores} share work here"
+        )
 
 
 def stream(

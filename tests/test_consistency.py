@@ -199,6 +199,15 @@ def test_forces_of_another_frame(name: str, by: int, sign: float) -> None:
     assert said.startswith(f"every frame has the forces of the {which} one{wrong}, by ")
 
 
+@pytest.mark.parametrize("case", ["axes exchanged", "x reversed", "backwards"])
+def test_forces_of_other_positions(case: str) -> None:
+    frames = read("water every 10 fs")
+    f = present(frames.forces)
+    lies = {"axes exchanged": f[..., [1, 0, 2]], "x reversed": f * [-1, 1, 1], "backwards": f[::-1]}
+    (said,) = told(replace(frames, forces=lies[case]))
+    assert said.startswith("forces are not those of these positions (a correlation of ")
+
+
 @few
 @given(FACTORS, st.booleans())
 def test_velocities_in_other_units(factor: float, is_reversed: bool) -> None:

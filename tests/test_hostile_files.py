@@ -5,6 +5,7 @@ memory.
 from __future__ import annotations
 
 import json
+import os
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -15,10 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import CUBE, invent, liquid, waters, with_angles, with_channels
+from fuzzing import EXTXYZ
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mld_ff import report
+from mld_ff.cli import main
 from mld_ff.cli.console import printable
 from mld_ff.configuration.toml import read_config
 from mld_ff.engines.lammps.evaluation import evaluate
@@ -37,6 +40,7 @@ from mld_ff.production.simulation import run
 from mld_ff.report.page import write_report
 from mld_ff.report.study import Study
 from mld_ff.sources import open_source
+from mld_ff.sources.cp2k import read_cp2k
 from mld_ff.sources.cp2k.run.inputs import Reference
 from mld_ff.sources.structures import read_structure
 from mld_ff.trajectory import Trajectory
@@ -310,3 +314,48 @@ def test_liquids_of_all_kinds_still_have_names() -> None:
     for molecules in (["CH3OH", "NH3"], ["CH3Cl", "H2O"]):
         frame = liquid(molecules * 3, CUBE)
         assert invent(frame).terms_of(start_from(frame).topology)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "inspect NAME.xyz",
+        "inspect . --file positions=NAME",
+        "fit NAME.npz -o m",
+        "verify NAME.json .",
+        "build NAME.toml",
+        "report --reference . --trajectory run -o out",
+    ],
+)
+@pytest.mark.parametrize("kind", ["a FIFO", "a device"])
+def test_what_is_no_file_is_not_read(
+    kind: str,
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Reading would wait for ever, or never end."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    for name in ("NAME", "NAME.xyz", "NAME.npz", "NAME.json", "NAME.toml", "run/log"):
+        if kind == "a FIFO":
+            os.mkfifo(name)
+        else:
+            Path(name).symlink_to("/dev/zero")
+    if command.startswith("report"):
+        (tmp_path / "a.xyz").write_text(EXTXYZ)
+        command = command.replace(" . ", " a.xyz ")
+    with pytest.raises(SystemExit) as caught:
+        main(command.split())
+    assert caught.value.code == 2
+    assert f": is {kind}, where a file is read" in capsys.readouterr().err
+
+
+def test_zeros_without_end(tmp_path: Path) -> None:
+    """What a full disk leaves: gigabytes that take no room, and no memory either."""
+    file = tmp_path / "a-pos-1.xyz"
+    with file.open("wb") as stream:
+        stream.truncate(1 << 34)
+    with pytest.raises(InputError, match=r"a-pos-1\.xyz:1: "):
+        read_cp2k(tmp_path)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mld_ff.errors import InputError
 from mld_ff.geometry.topology import find_topology
-from mld_ff.sources.packing import Ingredient, contact_limit, find_molecule, pack
+from mld_ff.sources.packing import Ingredient, contact_limit, find_molecule, pack, replicate
 from mld_ff.trajectory import Trajectory
 from mld_ff.units import AMU_PER_A3_TO_G_PER_CM3
 
@@ -85,3 +85,11 @@ def test_what_cannot_be_packed_is_said() -> None:
         find_molecule("CH3OHH")
     with pytest.raises(InputError, match="positive density"):
         waters(8, density=0)
+    with pytest.raises(
+        InputError, match=r"^3e\+08 atoms are asked for; a box holds at most 1e\+07$"
+    ):
+        waters(10**8)
+    with pytest.raises(InputError, match=r"^3e\+09 atoms are asked for"):
+        replicate(waters(1), (1000, 1000, 1000))
+    with pytest.raises(InputError, match=r"^the seed is -1"):
+        pack([Ingredient(find_molecule("H2O"), 1)], 1.0, seed=-1)

@@ -54,6 +54,20 @@ def test_nothing_is_said_of_the_data_itself(few: Trajectory, power_water: AgentL
         assert against(power_water, frame) == []
 
 
+def test_a_run_far_hotter_than_the_data(
+    few: Trajectory, power_water: AgentLoss, tmp_path: Path
+) -> None:
+    """A thermostat holds any temperature, and the pairs are then those of walls."""
+    hot = MD(temperature_K=2000.0, time_ps=0.01, every_fs=5.0)
+    known = power_water.provenance["temperature_K"]
+    with pytest.raises(InputError) as caught:
+        run(power_water, few[0], "lammps", tmp_path / "x", hot)
+    assert str(caught.value) == (
+        f"2000 K are asked for, and the data of the model had {known:.0f} K: pairs would come"
+        f" closer than any that it learned. {FORCED}"
+    )
+
+
 MOLECULES: dict[str, tuple[tuple[int, ...], str]] = {
     "radical": ((1,), "1 HO"),
     "lone oxygen": ((1, 2), "1 O"),

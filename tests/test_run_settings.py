@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mld_ff.errors import EngineError, InputError
 from mld_ff.loss.model import AgentLoss
 from mld_ff.production.results import read_run
 from mld_ff.production.simulation import run
+from mld_ff.sources.cp2k.run.inputs import Reference
 from mld_ff.trajectory import Trajectory
 
 CPU = Device("CPU")
@@ -31,6 +33,21 @@ def test_settings_must_be_positive(name: str, value: float) -> None:
     options: dict[str, Any] = {name: value}
     with pytest.raises(InputError, match=rf"^{name} is {value}; it must be a positive number$"):
         MD(**options)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: MD(seed=-1), "the seed is -1; it must be a whole number from 0 to 2147483647"),
+        (lambda: Reference(seed=2**31), "the seed is 2147483648; it must be"),
+        (lambda: MD(damping_fs=0.1), "damping_fs is 0.1, shorter than a step of 0.5 fs"),
+        (lambda: Device(processes=10**6), "1000000 processes are asked for, and this machine has"),
+    ],
+)
+def test_settings_that_nothing_can_run(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        make()
+    assert str(caught.value).startswith(said)
 
 
 @pytest.mark.parametrize(

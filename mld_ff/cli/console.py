@@ -128,6 +128,8 @@ def reporting(as_json: bool) -> Iterator[Progress]:
         refuse(f"engine: {error}", FAILED, as_json)
     except KeyboardInterrupt:
         refuse("interrupted", FAILED, as_json)
+    except MemoryError as error:
+        refuse(f"the memory of this machine does not suffice: {error}", FAILED, as_json)
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise

@@ -47,6 +47,7 @@ def fit_text(d: Provenance, model: Path, notes: Sequence[str]) -> str:
         told.append(f"resting on the ridge more than on data: {', '.join(d['weakly_determined'])}")
     if d["undetermined"]:
         told.append(f"not determined by the data and left at zero: {', '.join(d['undetermined'])}")
+    told += [f"not checked: {text}" for text in d.get("unchecked", ())]
     return lines(*told, *noted(notes), *warned(d["warnings"]))
 
 

@@ -13,6 +13,7 @@ from mld_ff.configuration.config import Config, Match
 from mld_ff.engines.registry import ENGINES, engines_with
 from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
+from mld_ff.files import check_readable
 from mld_ff.inference import Basis
 from mld_ff.inference.words import AUTO
 
@@ -62,6 +63,7 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
+    check_readable(file)
     try:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:

@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mld_ff.consistency import boundary, words
-from mld_ff.consistency.mechanics import Mechanics
+from mld_ff.consistency.mechanics import Comparison, Mechanics
 from mld_ff.consistency.repeats import Prints, told_of
 from mld_ff.trajectory import FrameSource, Trajectory
 
 STRETCH = 128
 """Frames that are compared together."""
 FRAMES_FOR_CELL = 8
+FORCES = "forces against "
+FORCE_CHECKS = (f"{FORCES}energies", f"{FORCES}accelerations")
 LARGEST = 1e12
 """Of all numbers, whose squares are taken."""
 
@@ -32,6 +34,12 @@ class Examination:
     """Of all frames, to tell those that are given twice."""
     method: str | None
     """That computed the forces, if the source says it."""
+
+    @property
+    def blind(self) -> list[str]:
+        """Why nothing could be told of the forces; empty where something could."""
+        why = [text for text in self.unchecked if text.startswith(FORCES)]
+        return why if len(why) == len(FORCE_CHECKS) else []
 
 
 def examine(source: FrameSource) -> Examination:
@@ -122,10 +130,10 @@ def _said(lie: str, found: list[str]) -> bool:
 
 def _unchecked(mechanics: Mechanics) -> list[str]:
     frames = mechanics.frames
-    checks = {}
+    checks = dict[str, Comparison]()
     if frames.forces is not None:
-        checks["forces against energies"] = mechanics.work
-        checks["forces against accelerations"] = mechanics.accelerations
+        found = mechanics.work, mechanics.accelerations
+        checks |= dict(zip(FORCE_CHECKS, found, strict=True))
     if frames.velocities is not None:
         checks["velocities against the motion of the atoms"] = mechanics.velocities
     return [f"{what}: {check.unchecked}" for what, check in checks.items() if check.unchecked]

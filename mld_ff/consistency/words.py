@@ -61,6 +61,13 @@ def _times_lie(work: Comparison, pull: Comparison, speed: Comparison) -> bool:
 
 def _of(what: str, comparison: Comparison, units: dict[str, float]) -> str:
     """What is wrong with forces or velocities."""
+    if comparison.is_unrelated:
+        assert comparison.proportion is not None
+        return (
+            f"{what} are not those of these positions (a correlation of"
+            f" {comparison.proportion.correlation:.2f}: of other frames, atoms in another order, or"
+            " axes exchanged?)"
+        )
     sign = " and have the wrong sign" if comparison.is_reversed else ""
     if comparison.shift:
         which = "next" if comparison.shift > 0 else "previous"

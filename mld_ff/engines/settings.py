@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from mld_ff.errors import InputError, check_positive
+from mld_ff.errors import InputError, check_positive, check_seed
+from mld_ff.subprocesses import check_processes
 from mld_ff.units import FS_TO_PS
 
 Ensemble = Literal["nve", "nvt", "npt"]
@@ -62,11 +63,17 @@ class MD:
             "checkpoint_ps",
         )
         check_positive(**{name: getattr(self, name) for name in names})
+        check_seed(self.seed)
         for name, known in {"ensemble": ENSEMBLES, "on_escape": ON_ESCAPE}.items():
             if getattr(self, name) not in known:
                 raise InputError(f"{name} is {getattr(self, name)!r}; known: {', '.join(known)}")
         if not math.isfinite(self.pressure_bar):
             raise InputError(f"pressure_bar is {self.pressure_bar}; it must be a number")
+        if self.damping_fs < self.timestep_fs:
+            raise InputError(
+                f"damping_fs is {self.damping_fs:g}, shorter than a step of {self.timestep_fs:g}"
+                " fs: is it in fs? Liquids take 50 to 100"
+            )
         lengths_fs = {
             "time_ps": self.time_ps / FS_TO_PS,
             "checkpoint_ps": self.checkpoint_ps / FS_TO_PS,
@@ -118,5 +125,4 @@ class Device:
     """Processes of this machine to share the work of LAMMPS."""
 
     def __post_init__(self) -> None:
-        if self.processes < 1:
-            raise InputError(f"{self.processes} processes are asked for; at least one is needed")
+        check_processes(self.processes)

@@ -127,7 +127,8 @@ def fit(
         loss = _of_pairs(data, problem)
     errors = measure(dataset, loss, problem.test)
     loss = replace(loss, domain=domain_of(data.survey.topology, dataset.firsts))
-    return _told(Fit(loss, data, problem, collective, charges, errors), against)
+    unchecked = list(dict.fromkeys(text for one in examined for text in one.blind))
+    return _told(Fit(loss, data, problem, collective, charges, errors), against, unchecked)
 
 
 @in_one_thread
@@ -225,8 +226,9 @@ def _coverage(term: PairTerm, seen: Histogram, each: Floats) -> Coverage:
 # --- what the model file tells people -------------------------------------------------------------
 
 
-def _told(fit: Fit, against: Sequence[str] = ()) -> Fit:
-    """The fit whose loss says where it comes from, how good it is, and what is against it."""
+def _told(fit: Fit, against: Sequence[str] = (), unchecked: Sequence[str] = ()) -> Fit:
+    """The fit whose loss says where it comes from, how good it is, what is against it, and why
+    forces could not be checked."""
     problem, data, species = fit.problem, fit.data, fit.loss.species
     topology = data.survey.topology
     names = {f"{t.name} {c}" for t in fit.loss.terms for c in t.coefficient_names}
@@ -257,6 +259,7 @@ def _told(fit: Fit, against: Sequence[str] = ()) -> Fit:
         "net_force_eV_per_A": quality.net_force,
         "force_noise_eV_per_A": quality.noise,
         "warnings": [text for text in warnings if text],
+        "unchecked": list(unchecked),
         "no_molecules": topology.no_molecules,
         "temperature_K": float(np.mean(temperatures)) if temperatures else None,
     }

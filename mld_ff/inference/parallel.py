@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from threadpoolctl import threadpool_limits
 
 from mld_ff.errors import InputError
+from mld_ff.subprocesses import check_processes
 
 State = TypeVar("State")
 Item = TypeVar("Item")
@@ -31,8 +32,7 @@ def spread(
     must be a function of a module. Raises what `work` raises, and InputError if a process is
     killed.
     """
-    if processes < 1:
-        raise InputError(f"{processes} processes are asked for; at least one is needed")
+    check_processes(processes)
     if processes == 1:
         yield from (work(state, item) for item in items)
         return

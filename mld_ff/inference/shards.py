@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mld_ff.errors import InputError
-from mld_ff.files import write_atomically
+from mld_ff.files import check_readable, write_atomically
 from mld_ff.geometry.histogram import Histogram
 from mld_ff.geometry.system import Change
 from mld_ff.geometry.topology import Topology
@@ -85,6 +85,7 @@ def read_shard(file: Path | str) -> Accumulated:
     """Read a file of `write_shard`. Raises InputError if it is none, is damaged, or is of another
     version.
     """
+    check_readable(Path(file))
     try:
         with np.load(file, allow_pickle=False) as stored:
             if sum(member.file_size for member in stored.zip.infolist()) > MOST_BYTES:

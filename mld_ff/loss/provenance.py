@@ -168,6 +168,8 @@ class Provenance(TypedDict, total=False):
     net_force_eV_per_A: float | None
     force_noise_eV_per_A: float | None
     warnings: list[str]
+    unchecked: list[str]
+    """Why nothing in the data says whether the forces are true; empty where something does."""
     no_molecules: str
     """Why there are none; empty if there are."""
     temperature_K: float | None

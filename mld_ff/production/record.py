@@ -12,7 +12,7 @@ from typing import Any, Self
 from mld_ff.engines.registry import engine_named
 from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
-from mld_ff.files import read_json, write_atomically
+from mld_ff.files import check_readable, read_json, write_atomically
 from mld_ff.loss.limits import is_number
 from mld_ff.names import check_species
 
@@ -144,8 +144,13 @@ def sha256(file: Path) -> str:
 
 
 def read_record(directory: Path | str) -> RunRecord:
-    """What run.json says of a run. Raises InputError if there is none, or no whole one."""
+    """What run.json says of a run. Raises InputError if there is none, or no whole one, or what is
+    no file lies beside it.
+    """
     out = Path(directory)
+    for file in sorted(out.iterdir()) if out.is_dir() else ():
+        if not file.is_dir():
+            check_readable(file)
     try:
         data = read_json(out / RECORD, "a run")
     except InputError:

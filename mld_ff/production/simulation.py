@@ -15,6 +15,7 @@ from mld_ff.engines.start import Start, start_from
 from mld_ff.errors import CheckFailed, EngineError, InputError
 from mld_ff.loss.model import AgentLoss
 from mld_ff.outputs import held, others
+from mld_ff.policy import objections_to_temperature, refuse
 from mld_ff.production.preparation import start_at
 from mld_ff.production.record import RECORD, RunRecord, read_record, sha256
 from mld_ff.production.results import read_log, read_run
@@ -63,7 +64,9 @@ def run(
     with held(out, "run") as unfinished:
         kind = loss.topology_kind
         start = start_from(frame, settings.temperature_K, settings.seed, kind, force)
-        warnings = start.check(loss)
+        too_hot = objections_to_temperature(loss, settings.temperature_K)
+        refuse(too_hot, force)
+        warnings = start.check(loss) + too_hot
         if settings.ensemble == "npt" and loss.charges and loss.charges.slab:
             raise InputError(
                 "the model's charges are those of a slab, whose vacuum a barostat would close: run"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mld_ff.errors import InputError
+from mld_ff.errors import InputError, check_seed
 from mld_ff.geometry.topology import TopologyKind, topology_of
 from mld_ff.inference import ExponentScan
 from mld_ff.loss.model import AgentLoss
@@ -179,6 +179,7 @@ def compare_runs(
     verification: of the same model, to be shown too. Raises InputError if a run does not hold the
     molecules of the reference at its density, or the runs are of different models.
     """
+    check_seed(seed)
     runs, loss = read_learned_runs(directories)
     reference = source.read()
     topology = topology_of(reference, loss.topology_kind)

@@ -4,6 +4,7 @@ apart; or copies.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -18,7 +19,7 @@ from ase.data import vdw_radii
 from ase.io import read
 from scipy.spatial.transform import Rotation
 
-from mld_ff.errors import InputError
+from mld_ff.errors import InputError, check_seed
 from mld_ff.geometry.pairs import Pairs, neighbour_pairs
 from mld_ff.origin import Origin
 from mld_ff.progress import Progress, no_progress
@@ -32,6 +33,8 @@ HYDROGEN_BOND = 0.65
 """… and a hydrogen this fraction from an atom that may accept it: 1.77 Å from oxygen."""
 ACCEPTORS = frozenset({"N", "O", "F", "S", "Cl"})
 UNKNOWN_RADIUS_A = 2.0
+MOST_ATOMS = 10_000_000
+"""Of a box: far more than engines run by these models."""
 _MARGIN = 1.04
 """The pushing aims a little beyond the limit, or it would approach it for ever."""
 _ROUNDS = 500
@@ -85,6 +88,8 @@ def pack(
             "a box needs at least one molecule and a positive density; found "
             f"{sum(i.count for i in ingredients)} molecules at {density:g} g/cm³"
         )
+    check_seed(seed)
+    _check_atoms(sum(len(i.molecule) * i.count for i in ingredients))
     bodies = [i.molecule for i in ingredients for _ in range(i.count)]
     atoms = Atoms(np.concatenate([b.numbers for b in bodies]))
     masses = atoms.get_masses()
@@ -101,6 +106,11 @@ def pack(
         f"{len(bodies)} molecules do not fit into a cube of {cell[0, 0]:.2f} Å ({density:g} g/cm³):"
         f" two atoms stay at {100 * closest:.0f} % of their contact distance; lower the density"
     )
+
+
+def _check_atoms(number: int) -> None:
+    if number > MOST_ATOMS:
+        raise InputError(f"{number:.3g} atoms are asked for; a box holds at most {MOST_ATOMS:.0e}")
 
 
 def contact_limit(a: str, b: str) -> float:
@@ -205,12 +215,13 @@ def _superposed(shape: Floats, target: Floats) -> Floats:
 def replicate(frame: Trajectory, times: tuple[int, int, int]) -> Trajectory:
     """One frame repeated so many times along its three cell vectors, without velocities.
 
-    Raises InputError if a number is less than one.
+    Raises InputError if a number is less than one, or there are too many atoms.
     """
     if min(times) < 1:
         raise InputError(
             f"a box is repeated at least once along each vector; found {' '.join(map(str, times))}"
         )
+    _check_atoms(math.prod(times) * frame.n_atoms)
     atoms = Atoms(
         frame.symbols, frame.positions[0], cell=frame.cell[0], masses=frame.masses
     ).repeat(times)

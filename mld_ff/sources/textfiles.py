@@ -11,23 +11,28 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
 from mld_ff.errors import InputError
+from mld_ff.files import check_readable
 
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _BUFFER = 1 << 20
+_LONGEST = 1 << 20
+"""Bytes of a line: what a full disk or a crash leaves may be gigabytes of zeros without an end."""
 
 
 @contextmanager
 def open_binary(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for reading bytes, decompressing by its suffix.
 
-    Raises InputError if it cannot be opened or, while it is read, if the compressed data end early
-    or are damaged.
+    Raises InputError if it is no file or cannot be opened or, while it is read, if the compressed
+    data end early or are damaged.
     """
+    check_readable(path)
     try:
         opener = _OPENERS.get(path.suffix.lower(), open)
         # Line iteration over a decompressor is slow in Python; BufferedReader does it in C.
@@ -67,9 +72,9 @@ class Lines:
     `number` is the number (from 1) of the line taken last.
     """
 
-    def __init__(self, stream: Iterable[bytes]) -> None:
+    def __init__(self, stream: IO[bytes]) -> None:
         self.number = 0
-        self._stream = iter(stream)
+        self._stream = iter(partial(stream.readline, _LONGEST), b"")
         self._returned: list[bytes] = []
 
     def take(self, count: int) -> list[bytes]:

@@ -106,7 +106,7 @@ def guided(hunt: Hunt, name: str, seconds: int, seed: int) -> None:
             return bytes(atheris.Mutate(content, most))
         return mutated(content, rng)[:most]
 
-    options = [f"-seed={seed}", "-max_len=200000", "-rss_limit_mb=4000", "-timeout=0"]
+    options = [f"-seed={seed}", "-max_len=200000", "-rss_limit_mb=4000", "-timeout=600"]
     atheris.Setup([sys.argv[0], str(folder), *options], one, custom_mutator=mutate)
     atheris.Fuzz()
 

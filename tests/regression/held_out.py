@@ -74,6 +74,9 @@ LIES: dict[str, Callable[[Trajectory], Trajectory]] = {
     "23 times": lambda t: replace(t, forces=23.06 * _forces(t)),
     "twice": lambda t: replace(t, forces=2 * _forces(t)),
     "next frame": lambda t: replace(t[:-1], forces=_forces(t)[1:]),
+    "x for y": lambda t: replace(t, forces=_forces(t)[..., [1, 0, 2]]),
+    "x negative": lambda t: replace(t, forces=_forces(t) * [-1, 1, 1]),
+    "backwards": lambda t: replace(t, forces=_forces(t)[::-1]),
     "velocities": lambda t: replace(t, velocities=_of(t.velocities) / 21.88),
     "energies": lambda t: replace(t, energy=_of(t.energy) / 27.2114),
 }

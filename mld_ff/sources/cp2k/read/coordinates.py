@@ -10,6 +10,7 @@ from mld_ff.errors import InputError
 from mld_ff.sources.cp2k.read.inputfile import Keyword, Section, is_true, parse_input
 from mld_ff.sources.cp2k.read.settings import first_cell
 from mld_ff.sources.cp2k.read.units import LENGTH, NUMBER, Quantity
+from mld_ff.sources.textfiles import is_count
 from mld_ff.trajectory import Floats
 
 Coordinates = tuple[list[bytes], Floats]
@@ -57,7 +58,7 @@ def _three(row: Keyword, quantity: Quantity, unit: str) -> list[float]:
 
 def _of_xyz(file: Path) -> Coordinates | None:
     lines = file.read_text(errors="replace").splitlines()
-    if not lines or not lines[0].strip().isdigit():
+    if not lines or not is_count(lines[0].strip().encode()):
         return None
     labels, positions = list[bytes](), list[list[float]]()
     for number, line in enumerate(lines[2 : 2 + int(lines[0])], 3):

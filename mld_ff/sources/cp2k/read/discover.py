@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mld_ff.errors import InputError
+from mld_ff.files import check_readable
 from mld_ff.sources.cp2k.read.content import role_by_content
 
 _COMPRESSED = r"(?:\.gz|\.bz2|\.xz)?"
@@ -219,3 +220,4 @@ def _must_exist(file: Path, option: str) -> None:
         raise InputError(f"{option}this is a directory, expected a file", file)
     if not file.exists():
         raise InputError(f"{option}no such file or directory", file)
+    check_readable(file)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from mld_ff.errors import InputError
+from mld_ff.errors import InputError, check_seed
 from mld_ff.files import read_template, write_files
 from mld_ff.names import check_word
 from mld_ff.sources.cp2k.read.discover import role_of
@@ -70,6 +70,7 @@ class Reference:
                 " another one edit &XC and FUNCTIONAL, POTENTIAL in the dft.inp that is written"
             )
         check_word("the basis", self.basis)
+        check_seed(self.seed)
         for name in (
             "temperature_K",
             "steps",
