@@ -33,6 +33,23 @@ def check_readable(file: Path) -> None:
         raise InputError(f"is {kind}, where a file is read", file)
 
 
+def check_files(directory: Path, links: bool = True) -> None:
+    """Raise InputError if anything in a directory is no file, or unless `links` are taken for what
+    they point to, a link: what goes on there would write to a file elsewhere.
+    """
+    for where, folders, names in os.walk(directory):
+        for name in sorted((*folders, *names)):
+            file = Path(where, name)
+            if not links and file.is_symlink():
+                raise InputError(
+                    "is a link, and what goes on there would write through it: put what it points"
+                    " to there, or remove it",
+                    file,
+                )
+            if name in names:
+                check_readable(file)
+
+
 def _other_kind(file: Path, done: str) -> str | None:
     """What is at a name that is no file; None where one is, or nothing."""
     try:

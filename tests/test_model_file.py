@@ -35,7 +35,10 @@ def model(tmp_path: Path) -> Path:
     spline, power = invent(frame), invent(frame, "power", (2.7, -1.0))
     mixed = (*spline.terms[:-2], *power.terms[-2:])
     coverage: Coverage = {"counts": [1, 2], "start_A": 1.5}
-    covered = tuple(replace(t, coefficient_errors=(0.1, 0.2), coverage=coverage) for t in mixed)
+    covered = tuple(
+        replace(t, coefficient_errors=(0.1,) * len(t.coefficients), coverage=coverage)
+        for t in mixed
+    )
     told: Provenance = {"ridge": 1e-7, "blocks_test": [1, 2], "matched": {"note": "π"}}
     domain = Domain(("H2O", "CH4O"), (0.9, 1.1))
     AgentLoss(spline.species, covered, told, domain=domain).save(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +58,54 @@ def runs(
         directory = tmp_path_factory.mktemp("runs") / engine
         by_engine[engine] = directory, run(spline_water, few[10], engine, directory, SHORT, CPU)
     return by_engine
+
+
+def _linked(out: Path) -> None:
+    log = out / "log.lammps"
+    log.rename(out.parent / "precious")
+    log.symlink_to(out.parent / "precious")
+
+
+def _told(out: Path, **changes: object) -> None:
+    record = json.loads((out / "run.json").read_text())
+    settings = record["settings"] | changes
+    own = {name: settings.pop(name) for name in list(settings) if name in record}
+    (out / "run.json").write_text(json.dumps({**record, **own, "settings": settings}))
+
+
+DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a link": (_linked, "log.lammps: is a link, and what goes on there would write through it"),
+    "no trajectory": (lambda out: (out / "trajectory.dcd").unlink(), "holds 0 frames, and the log"),
+    "no model": (lambda out: (out / "model.json").unlink(), "model.json: is missing"),
+    "negative time": (lambda out: _told(out, wall_s=-1.0), "does not hold what a run has: wall_s"),
+    "infinite mass": (lambda out: _told(out, masses_amu=[1e308] * 192), "has: masses_amu"),
+    "fewer frames": (lambda out: _told(out, every_fs=10.0), "rows are 10 steps apart, expected 20"),
+    "longer steps": (lambda out: _told(out, timestep_fs=1.0, every_fs=10.0), "is at 0.05 ps, exp"),
+    "longer": (lambda out: _told(out, time_ps=1.0), "ends at step 100, and run.json says"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_run_that_is_not_whole(
+    case: str,
+    runs: dict[str, tuple[Path, Trajectory]],
+    few: Trajectory,
+    spline_water: AgentLoss,
+    tmp_path: Path,
+) -> None:
+    """By hand or by a stranger: frames would get wrong times, speeds any value, and files elsewhere
+    would be written to."""
+    damage, said = DAMAGED[case]
+    out = tmp_path / "run"
+    shutil.copytree(runs["lammps"][0], out)
+    damage(out)
+    longer = replace(SHORT, time_ps=0.1)
+    with pytest.raises(InputError) as caught:
+        if case in ("a link", "no trajectory", "no model"):
+            run(spline_water, few[10], "lammps", out, longer, CPU, resume=True)
+        else:
+            read_run(out)
+    assert said in str(caught.value)
 
 
 def kinetic_eV(frame: Trajectory) -> float:

@@ -128,6 +128,10 @@ def reporting(as_json: bool) -> Iterator[Progress]:
         refuse(f"engine: {error}", FAILED, as_json)
     except KeyboardInterrupt:
         refuse("interrupted", FAILED, as_json)
+    except OSError as error:  # files that vanish, or directories where files should be
+        refuse(
+            f"error: {error.filename or 'a file'}: {error.strerror or error}", BAD_INPUT, as_json
+        )
     except MemoryError as error:
         refuse(f"the memory of this machine does not suffice: {error}", FAILED, as_json)
     except Exception as error:

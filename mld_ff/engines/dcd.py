@@ -42,7 +42,10 @@ def read(file: Path) -> tuple[Floats, Floats]:
         raise InputError(
             "cannot be read as a DCD file: did the run stop before its first frame?", file
         )
-    return np.array([values for values, _ in frames]), np.array([cell for _, cell in frames])
+    positions = np.array([values for values, _ in frames])
+    if not np.isfinite(positions).all():
+        raise InputError("is damaged: it holds numbers that are not finite", file)
+    return positions, np.array([cell for _, cell in frames])
 
 
 def frames_from(file: Path, start: int, end: int | None = None) -> Iterator[tuple[Floats, Floats]]:

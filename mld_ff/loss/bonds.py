@@ -16,7 +16,13 @@ from mld_ff.errors import InputError
 from mld_ff.geometry.histogram import Histogram
 from mld_ff.geometry.pairs import NO_PAIRS, Pairs
 from mld_ff.geometry.system import System
-from mld_ff.loss.limits import HIGHEST_DEGREE, LONGEST_BONDED_A, check_count, check_range
+from mld_ff.loss.limits import (
+    HIGHEST_DEGREE,
+    LONGEST_BONDED_A,
+    STIFFEST,
+    check_count,
+    check_range,
+)
 from mld_ff.loss.terms import PairTerm, no_pull
 from mld_ff.loss.walls import (
     DEPTH_A,
@@ -62,7 +68,7 @@ class BondTerm(PairTerm):
         check_range(f"term {self.name!r}: the end of range_A", high, low, longest)
         check_range(f"term {self.name!r}: the beginning of range_A", low, 0.0, high)
         for stiffness in self.wall_stiffness_eV_per_A3:
-            check_range(f"term {self.name!r}: wall_stiffness_eV_per_A3", stiffness, 0.0, np.inf)
+            check_range(f"term {self.name!r}: wall_stiffness_eV_per_A3", stiffness, 0.0, STIFFEST)
 
     @property
     def layout(self) -> tuple[Any, ...]:

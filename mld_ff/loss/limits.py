@@ -25,6 +25,8 @@ HIGHEST_DEGREE = 32
 CUTOFFS_A = (0.5, 50.0)
 SPACINGS_A = (0.02, 5.0)
 LONGEST_BONDED_A = 20.0
+STIFFEST = 1e6
+"""Of walls [eV/Å³]; those of fits stay below a thousandth of it."""
 MORE_FUNCTIONS = 3
 """Splines may begin so many knots inside of r = 0."""
 

@@ -23,6 +23,7 @@ from mld_ff.loss.evaluation import Evaluation
 from mld_ff.loss.limits import (
     CUTOFFS_A,
     MOST_COEFFICIENTS,
+    STIFFEST,
     check_count,
     check_coverage,
     check_numbers,
@@ -42,6 +43,7 @@ from mld_ff.loss.walls import (
 from mld_ff.names import check_species, check_term, shown
 from mld_ff.trajectory import Floats
 
+TUPLES = {"coefficients", "coefficient_errors", "atom_types", "path", "neighbours"}
 NOT_NUMBERS = ("name", "species", "atom_types", "slab", "path", "neighbours", "coverage")
 
 
@@ -74,6 +76,12 @@ class Term:
         is its own.
         """
         check_coverage(f"term {self.name!r}: coverage", self.coverage)
+        errors = self.coefficient_errors
+        if errors and (len(errors) != len(self.coefficients) or min(errors) < 0):
+            raise InputError(
+                f"term {self.name!r}: coefficient_errors should be as many as its coefficients,"
+                f" {len(self.coefficients)}, and not negative"
+            )
 
     def check_finite(self) -> None:
         """Raise InputError if values that may be, each by itself, make no finite energy."""
@@ -136,6 +144,9 @@ class Term:
                 if isinstance(value, tuple):
                     check_count(f"values of {name}", len(value), MOST_COEFFICIENTS)
                 check_numbers(f"term {data.get('name')!r}: {name}", value)
+        for name in TUPLES & values.keys():
+            if not isinstance(values[name], tuple):
+                raise InputError(f"term {data.get('name')!r}: {name} should be a list")
         if not values["coefficients"]:
             raise InputError(f"term {data.get('name')!r} has no coefficients")
         term = cls(**values)
@@ -305,7 +316,7 @@ class FreeTerm(PairTerm):
         check_range(f"term {self.name!r}: cutoff_A", self.cutoff_A, *CUTOFFS_A)
         check_range(f"term {self.name!r}: wall_edge_A", self.wall_edge_A, 0.0, self.cutoff_A)
         stiffness = self.wall_stiffness_eV_per_A3
-        check_range(f"term {self.name!r}: wall_stiffness_eV_per_A3", stiffness, 0.0, math.inf)
+        check_range(f"term {self.name!r}: wall_stiffness_eV_per_A3", stiffness, 0.0, STIFFEST)
 
     @classmethod
     def blank(cls, name: str, species: tuple[str, str], options: FreeOptions) -> Self:

@@ -12,11 +12,15 @@ from typing import Any, Self
 from mld_ff.engines.registry import engine_named
 from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
-from mld_ff.files import check_readable, read_json, write_atomically
+from mld_ff.files import check_files, read_json, write_atomically
 from mld_ff.loss.limits import is_number
 from mld_ff.names import check_species
 
 RECORD = "run.json"
+
+
+HEAVIEST_AMU = 1000.0
+"""Of what a run may hold."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +108,15 @@ class RunRecord:
             "finished": isinstance(self.finished, bool),
             "symbols": n > 0 and all(isinstance(symbol, str) for symbol in self.symbols),
             "masses_amu": len(self.masses_amu) == n
-            and all(is_number(mass) and mass > 0 for mass in self.masses_amu),
+            and all(is_number(mass) and 0 < mass < HEAVIEST_AMU for mass in self.masses_amu),
             "atom_in_source": len(self.atom_in_source) == n
             and all(type(k) is int for k in self.atom_in_source)
             and sorted(self.atom_in_source) == list(range(n)),
             "notes": all(isinstance(note, str) for note in self.notes),
             "device, started_from or exported_sha256": all(isinstance(t, Mapping) for t in tables),
-            "wall_s": self.wall_s is None or is_number(self.wall_s),
-            "ns_per_day": self.ns_per_day is None or is_number(self.ns_per_day),
+            "wall_s": self.wall_s is None or (is_number(self.wall_s) and self.wall_s > 0),
+            "ns_per_day": self.ns_per_day is None
+            or (is_number(self.ns_per_day) and self.ns_per_day > 0),
         }
         if wrong := [name for name, right in holds.items() if not right]:
             raise InputError(f"does not hold what a run has: {wrong[0]}")
@@ -148,9 +153,7 @@ def read_record(directory: Path | str) -> RunRecord:
     no file lies beside it.
     """
     out = Path(directory)
-    for file in sorted(out.iterdir()) if out.is_dir() else ():
-        if not file.is_dir():
-            check_readable(file)
+    check_files(out)
     try:
         data = read_json(out / RECORD, "a run")
     except InputError:

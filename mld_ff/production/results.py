@@ -19,9 +19,10 @@ from mld_ff.geometry.system import systems
 from mld_ff.geometry.topology import topology_of
 from mld_ff.loss.model import AgentLoss
 from mld_ff.origin import Origin
-from mld_ff.production.record import read_record
+from mld_ff.production.record import RunRecord, read_record
 from mld_ff.production.sessions import SESSION, first_step, frames_before
 from mld_ff.trajectory import Floats, FrameSource, Ints, Trajectory
+from mld_ff.units import FS_TO_PS
 
 
 def read_run(directory: Path | str) -> Trajectory:
@@ -36,6 +37,8 @@ def read_run(directory: Path | str) -> Trajectory:
     out = Path(directory)
     record = read_record(out)
     engine, settings = engine_named(record.engine), record.settings
+    log = _read_log(out, engine)
+    _check_log(log, record, out / engine.files.log)
     positions, cells, velocities = _read_frames(out, engine, settings)
     later = first_step(out / SESSION, engine)
     if later is not None:  # the run is going on, or was stopped once more
@@ -54,9 +57,52 @@ def read_run(directory: Path | str) -> Trajectory:
         time=np.asarray(step * settings.timestep_fs, dtype=np.float64),
         step=step,
         velocities=velocities,
-        energy=_energies_at(step, _read_log(out, engine)),
+        energy=_energies_at(step, log),
         origin=Origin(files=(TRAJECTORY,), engine=record.engine, finished=record.finished),
     )
+
+
+def check_whole(directory: Path, record: RunRecord) -> None:
+    """Raise InputError unless trajectory and log of a run hold it from its first step on: times of
+    frames are counted.
+    """
+    engine, settings = engine_named(record.engine), record.settings
+    file = directory / engine.files.log
+    log = engine.files.read_log(file)
+    _check_log(log, record, file)
+    steps = np.unique(log["step"][log["step"] % settings.every == 0])
+    frames, rows = dcd.complete_frames(directory / TRAJECTORY), len(steps)
+    if frames < rows - 1 or log["step"][0] > settings.every:
+        raise InputError(
+            f"holds {frames} frames, and the log {rows} rows from step {log['step'][0]:.0f} on, of"
+            f" a run that writes both every {settings.every} steps: the beginning of one is gone."
+            " Make the run anew",
+            directory / TRAJECTORY,
+        )
+
+
+def _check_log(log: Mapping[str, Floats], record: RunRecord, file: Path) -> None:
+    """Raise InputError unless a log is that of the run which its record tells of."""
+    settings, step = record.settings, log["step"]
+    step_ps, last_ps = settings.timestep_fs * FS_TO_PS, float(log["time_ps"][-1])
+    if abs(last_ps - step[-1] * step_ps) > step_ps:
+        raise InputError(
+            f"is of another run than run.json: step {step[-1]:.0f} is at {last_ps:g} ps, expected"
+            f" {step[-1] * step_ps:g} ps",
+            file,
+        )
+    if len(step) > 2 and step[1] - step[0] != settings.every:
+        raise InputError(
+            f"is of another run than run.json: rows are {step[1] - step[0]:.0f} steps apart,"
+            f" expected {settings.every}",
+            file,
+        )
+    if record.finished and step[-1] < settings.steps - settings.every:
+        raise InputError(
+            f"ends at step {step[-1]:.0f}, and run.json says that the run came to its end at step"
+            f" {settings.steps}: make the run anew with `mld-ff run`",
+            file,
+        )
 
 
 def _read_frames(

@@ -13,12 +13,13 @@ from mld_ff.engines.registry import engine_named, find_engine
 from mld_ff.engines.settings import MD, Device
 from mld_ff.engines.start import Start, start_from
 from mld_ff.errors import CheckFailed, EngineError, InputError
+from mld_ff.files import check_files
 from mld_ff.loss.model import AgentLoss
 from mld_ff.outputs import held, others
 from mld_ff.policy import objections_to_temperature, refuse
 from mld_ff.production.preparation import start_at
 from mld_ff.production.record import RECORD, RunRecord, read_record, sha256
-from mld_ff.production.results import read_log, read_run
+from mld_ff.production.results import check_whole, read_log, read_run
 from mld_ff.production.road import departures
 from mld_ff.production.sessions import SESSION, join, newest_checkpoint
 from mld_ff.production.watch import Watch
@@ -103,6 +104,8 @@ def _run(
         earlier.check_exported(out)
         join(out, chosen, settings.every)
         checkpoint = newest_checkpoint(out, chosen)
+        if checkpoint:
+            check_whole(out, earlier)
     start = start_at(loss, frame, settings.temperature_K, settings.seed, minimize, progress, force)
     # anew when a run goes on too: an engine is given nothing that we have not written
     files = chosen.export(loss, start, out, settings)
@@ -185,6 +188,7 @@ def _earlier_run(out: Path, now: RunRecord, loss: AgentLoss, resume: bool) -> Ru
             " it (--resume)",
             out,
         )
+    check_files(out, links=False)
     before = read_record(out)
     old, new = _identity(before), _identity(now)
     for key in new:
@@ -194,8 +198,11 @@ def _earlier_run(out: Path, now: RunRecord, loss: AgentLoss, resume: bool) -> Ru
                 f" only {', '.join(MAY_CHANGE)} may change when a run goes on",
                 out,
             )
-    if (out / MODEL).read_text(encoding="utf-8") != loss.dumps():
-        raise InputError("the run that lies here was made with another model", out / MODEL)
+    model = out / MODEL
+    if not model.is_file():
+        raise InputError("is missing: the run that lies here is not whole", model)
+    if model.read_bytes() != loss.dumps().encode():
+        raise InputError("the run that lies here was made with another model", model)
     return before
 
 

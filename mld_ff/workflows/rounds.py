@@ -15,7 +15,7 @@ import numpy as np
 
 from mld_ff.engines.settings import MD, Device
 from mld_ff.errors import CheckFailed, EngineError, InputError
-from mld_ff.files import read_json, to_json, write_atomically
+from mld_ff.files import check_files, read_json, to_json, write_atomically
 from mld_ff.loss.model import AgentLoss
 from mld_ff.outputs import others
 from mld_ff.production.record import RECORD, read_record
@@ -87,6 +87,7 @@ def kept_state(file: Path, mine: Mapping[str, Any]) -> Any:
         return None  # what lies there at most was refused before it came to anything
     if not file.exists():
         raise InputError(f"is not empty and holds no {file.name}: choose another directory", out)
+    check_files(out, links=False)
     kept = read_json(file, f"the state of a {mine['format'].split()[-1]}")
     _check_same(kept, mine, file)
     return kept

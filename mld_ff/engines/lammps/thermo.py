@@ -39,9 +39,9 @@ def read_log(log: Path) -> dict[str, Floats]:
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", log) from None
     tables = list(thermo(text))
-    rows = [row for _, rows_of_table in tables for row in rows_of_table]
+    names = tables[0][0] if tables else []
+    rows = [row for _, of_table in tables for row in of_table if len(row) == len(names)]
     if not rows:
         raise InputError("holds no thermodynamic output", log)
-    names, _ = tables[0]
     columns = dict(zip(names, np.array(rows).T, strict=True))
     return {name: columns[theirs] for name, theirs in COLUMNS.items() if theirs in columns}

@@ -32,6 +32,7 @@ COLUMNS = (
     "conserved_kJ_per_mol",
 )
 """Of the log that run.py writes; the last is not in those of 0.1.0."""
+LEAST_COLUMNS = len(COLUMNS) - 1
 
 
 def run_session(session: Session) -> None:
@@ -90,10 +91,15 @@ def read_log(log: Path) -> dict[str, Floats]:
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", log) from None
     complete = text[: text.rfind("\n") + 1].splitlines()
-    rows = [[float(x) for x in line.split(",")] for line in complete if not line.startswith("#")]
-    if not rows:
+    try:
+        rows = [
+            [float(x) for x in line.split(",")] for line in complete if not line.startswith("#")
+        ]
+        columns = dict(zip(COLUMNS, np.array(rows).T, strict=False))
+    except ValueError as error:
+        raise InputError(f"is damaged: {error}", log) from None
+    if len(columns) < LEAST_COLUMNS:
         raise InputError("holds no thermodynamic output", log)
-    columns = dict(zip(COLUMNS, np.array(rows).T, strict=False))
     conserved = columns.get("conserved_kJ_per_mol")
     more = {} if conserved is None else {"conserved_eV": conserved / EV_TO_KJ_PER_MOL}
     return {
