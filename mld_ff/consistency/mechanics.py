@@ -229,6 +229,8 @@ def _coarseness(work: Floats, twice: Floats) -> float:
     by as much.
     """
     once = work[1:] + work[:-1]
+    if not (once**2).sum() > 0:
+        return np.inf
     return float(np.sqrt(((twice - once) ** 2).sum() / (once**2).sum()))
 
 

@@ -39,6 +39,8 @@ def read_run(directory: Path | str) -> Trajectory:
     engine, settings = engine_named(record.engine), record.settings
     log = _read_log(out, engine)
     _check_log(log, record, out / engine.files.log)
+    if record.finished:
+        check_whole(out, record)
     positions, cells, velocities = _read_frames(out, engine, settings)
     later = first_step(out / SESSION, engine)
     if later is not None:  # the run is going on, or was stopped once more
@@ -64,7 +66,7 @@ def read_run(directory: Path | str) -> Trajectory:
 
 def check_whole(directory: Path, record: RunRecord) -> None:
     """Raise InputError unless trajectory and log of a run hold it from its first step on: times of
-    frames are counted.
+    frames are counted. No later session may be left to be joined.
     """
     engine, settings = engine_named(record.engine), record.settings
     file = directory / engine.files.log
@@ -75,7 +77,7 @@ def check_whole(directory: Path, record: RunRecord) -> None:
     if frames < rows - 1 or log["step"][0] > settings.every:
         raise InputError(
             f"holds {frames} frames, and the log {rows} rows from step {log['step'][0]:.0f} on, of"
-            f" a run that writes both every {settings.every} steps: the beginning of one is gone."
+            f" a run that writes both every {settings.every} steps: a part of one is gone."
             " Make the run anew",
             directory / TRAJECTORY,
         )
@@ -91,6 +93,8 @@ def _check_log(log: Mapping[str, Floats], record: RunRecord, file: Path) -> None
             f" {step[-1] * step_ps:g} ps",
             file,
         )
+    if (np.diff(step) <= 0).any():
+        raise InputError("is of several runs: its steps do not grow", file)
     if len(step) > 2 and step[1] - step[0] != settings.every:
         raise InputError(
             f"is of another run than run.json: rows are {step[1] - step[0]:.0f} steps apart,"

@@ -38,6 +38,7 @@ QUANTITIES = {
 """Names under which programs write them; the first that the file has is taken."""
 
 LAST_STEP = 2**63 - 1
+MOST_COLUMNS = 1000
 NO_TIME = "no Time [fs] in their comment lines"
 NOT_IN_ORDER = "a Time that does not grow from frame to frame"
 REMEDIES = Remedies(
@@ -79,6 +80,7 @@ class _Head:
     step: int | None
     names: frozenset[str]
     """Of all that is there, columns and keys."""
+    is_periodic: bool
 
 
 def is_extxyz(path: Path) -> bool:
@@ -97,6 +99,11 @@ def open_extxyz(
     """
     file, notes, dropped = Path(path), list[str](), dict[str, int]()
     heads = _read_heads(file, notes)
+    if bounded := sum(not head.is_periodic for head in heads):
+        notes.append(
+            f"{bounded} of {len(heads)} frames are not periodic by their pbc: they were taken as"
+            " periodic with their Lattice, images and all."
+        )
     names = _names_taken(heads, notes)
     if require_forces is None:
         require_forces = "forces" in names
@@ -321,7 +328,10 @@ def _read_heads(file: Path, notes: list[str]) -> list[_Head]:
 def _head(text: _Text, file: Path) -> _Head:
     try:
         told = key_val_str_to_dict(text.comment)
-        columns = str(told.get("Properties", "")).split(":")[::3]
+        properties = str(told.get("Properties", "")).split(":")
+        columns = properties[::3]
+        if sum(int(number) for number in properties[2::3]) > MOST_COLUMNS:
+            raise ValueError(f"its Properties tell of more than {MOST_COLUMNS} columns")
         cell = np.array(told["Lattice"], dtype=np.float64).T if "Lattice" in told else None
         times = [float(told[name]) for name in TIMES if name in told]
         steps = [int(told[name]) for name in STEPS if name in told]
@@ -353,19 +363,22 @@ def _head(text: _Text, file: Path) -> _Head:
         times[0] if times else None,
         steps[0] if steps else None,
         frozenset((*told, *columns)),
+        bool(np.all(told.get("pbc", True))),
     )
 
 
 def _atoms(text: _Text, file: Path) -> Atoms:
     rows = b"".join(text.rows).decode("utf-8", "replace")
     try:
-        return next(read_xyz(StringIO(f"{len(text.rows)}\n{text.comment}\n{rows}\n"), 0))
+        atoms = next(read_xyz(StringIO(f"{len(text.rows)}\n{text.comment}\n{rows}\n"), 0))
+        if not atoms.numbers.all():
+            raise KeyError("X")
+        return atoms
     except Exception as error:  # ASE's parsers raise whatever their parsing hits
-        raise InputError(
-            f"frame {text.number}: ASE cannot read it: {type(error).__name__}: {error}",
-            file,
-            text.line,
-        ) from None
+        why = f"ASE cannot read it: {type(error).__name__}: {error}"
+        if isinstance(error, KeyError):
+            why = f"{error} is no element, which the column species should hold"
+        raise InputError(f"frame {text.number}: {why}", file, text.line) from None
 
 
 def _values(atoms: Atoms, quantity: str, name: str) -> Floats | None:

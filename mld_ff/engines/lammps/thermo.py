@@ -38,7 +38,10 @@ def read_log(log: Path) -> dict[str, Floats]:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", log) from None
-    tables = list(thermo(text))
+    try:
+        tables = list(thermo(text))
+    except ValueError as error:
+        raise InputError(f"is damaged: {error}", log) from None
     names = tables[0][0] if tables else []
     rows = [row for _, of_table in tables for row in of_table if len(row) == len(names)]
     if not rows:
