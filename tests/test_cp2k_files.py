@@ -8,6 +8,7 @@ import lzma
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from cp2k_output import (
 )
 
 from mld_ff.sources.cp2k import open_cp2k, read_cp2k
+from mld_ff.sources.cp2k.read import points
 
 
 @pytest.fixture
@@ -266,3 +268,35 @@ def test_truncated_compressed_file(run: Callable[[str], Path], suffix: str) -> N
     )
     packed.write_bytes(b"not compressed at all")
     assert message(directory).startswith(f"{packed}: this {suffix} file is truncated or damaged (")
+
+
+def test_input_and_energies_of_another_run(run: Callable[[str], Path]) -> None:
+    """Of the same PROJECT: cell and units, temperatures and seconds would be another run's."""
+    directory = run("argon")
+    table = directory / "argon-1.ener"
+    table.write_text(table.read_text().replace(" -0.0006", " -9.0006"))
+    source = open_cp2k(directory)
+    assert "argon-1.ener: not used, its energies are not those of the frames." in source.notes
+    assert source.seconds_per_step is None
+    edit(directory / "argon.inp", "    &END COORD", "      Ar 6 6 6\n    &END COORD")
+    assert message(directory) == (
+        f"{directory}/argon.inp: is the input of 4 atoms, and argon-pos-1.xyz has 3: name the run's"
+        " own with --file input=FILE"
+    )
+
+
+def test_directories_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a home, say: files of a thousand directories tell enough."""
+    for number in range(30):
+        (tmp_path / f"{number}" / "deep").mkdir(parents=True)
+    looked = list[Path]()
+
+    def look(place: Path) -> list[Any]:
+        looked.append(place)
+        return []
+
+    monkeypatch.setattr(points, "MOST_WITHOUT", 10)
+    monkeypatch.setattr(points, "_points_in", look)
+    assert "no positions of CP2K found" in message(tmp_path)
+    assert [p.name for p in looked[:5]] == [tmp_path.name, "0", "deep", "1", "deep"]
+    assert len(looked) == 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -66,6 +67,10 @@ def _linked(out: Path) -> None:
     log.symlink_to(out.parent / "precious")
 
 
+def _twice(file: Path) -> None:
+    file.write_text(2 * file.read_text())
+
+
 def _told(out: Path, **changes: object) -> None:
     record = json.loads((out / "run.json").read_text())
     settings = record["settings"] | changes
@@ -76,6 +81,11 @@ def _told(out: Path, **changes: object) -> None:
 DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a link": (_linked, "log.lammps: is a link, and what goes on there would write through it"),
     "no trajectory": (lambda out: (out / "trajectory.dcd").unlink(), "holds 0 frames, and the log"),
+    "half a trajectory": (
+        lambda out: os.truncate(out / "trajectory.dcd", 9000),
+        "a part of one is",
+    ),
+    "two logs": (lambda out: _twice(out / "log.lammps"), "is of several runs: its steps do not"),
     "no model": (lambda out: (out / "model.json").unlink(), "model.json: is missing"),
     "negative time": (lambda out: _told(out, wall_s=-1.0), "does not hold what a run has: wall_s"),
     "infinite mass": (lambda out: _told(out, masses_amu=[1e308] * 192), "has: masses_amu"),

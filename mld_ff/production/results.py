@@ -32,7 +32,7 @@ def read_run(directory: Path | str) -> Trajectory:
     Velocities of OpenMM are those half a timestep before the positions, the ones that its
     thermostat holds at the temperature and that its log counts; LAMMPS's, like CP2K's, belong to
     the positions. Either way `temperature()` is that of the log. Raises InputError if the directory
-    holds no run, or one without frames.
+    holds no run, one without frames, or one whose record, log and frames are not of each other.
     """
     out = Path(directory)
     record = read_record(out)

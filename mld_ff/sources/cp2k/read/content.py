@@ -47,7 +47,9 @@ def role_by_content(file: Path) -> str | None:
 
 def _head(file: Path) -> bytes:
     try:
+        if not file.stat().st_size:  # nothing, or a file of the kernel that may wait for ever
+            return b""
         with open_binary(file) as stream:
             return stream.read(_HEAD)
-    except InputError:  # a damaged file beside must not keep the frames from us
+    except (InputError, OSError):  # a damaged file beside must not keep the frames from us
         return b""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from mld_ff.errors import InputError
@@ -140,12 +141,12 @@ class RunFiles:
         """Those one level below that hold positions."""
         if self.where is None or not self.where.is_dir():
             return []
-        below = sorted(place for place in self.where.iterdir() if place.is_dir())
-        return [
-            str(place)
-            for place in below
-            if any(role_of(file) == "positions" for file in place.iterdir())
-        ]
+        found = list[str]()
+        for place in sorted(place for place in self.where.iterdir() if place.is_dir()):
+            with suppress(OSError):  # not ours to read, or gone by now
+                if any(role_of(file) == "positions" for file in place.iterdir()):
+                    found.append(str(place))
+        return found
 
 
 def _recognised(present: list[Path], named: Mapping[str, Path]) -> dict[str, list[Path]]:

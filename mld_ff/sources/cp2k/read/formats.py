@@ -25,7 +25,9 @@ from mld_ff.sources.cp2k.read.logtables import (
     tables_of_logs,
 )
 from mld_ff.sources.cp2k.read.pdb import read_pdb_index
+from mld_ff.sources.cp2k.read.tables import read_energies
 from mld_ff.sources.cp2k.read.xyz import read_xyz_index
+from mld_ff.units import HARTREE_TO_EV
 
 OTHER_RUN = 0.05
 """[hartree]; a bias is in the energies of the frames, and may not be in those of the log."""
@@ -45,6 +47,8 @@ def open_indices(files: RunFiles, logs: list[Log], notes: list[str]) -> dict[str
     for log in [log for log in logs if _is_of_others(log, indices["positions"])]:
         logs.remove(log)
         notes.append(f"{log.path.name}: not used, its energies are not those of the frames.")
+    _check_input(files, indices["positions"])
+    _leave_out_energies_of_others(files, indices["positions"], notes)
     if "forces" not in indices and (tables := _tables(files, logs)):
         indices["forces"] = tables
         files.one["forces"] = tables.path
@@ -81,6 +85,35 @@ def _is_of_others(log: Log, positions: FrameIndex) -> bool:
     apart = np.abs(there - positions.energy)
     known = apart[np.isfinite(apart)]
     return len(known) > 0 and float(np.median(known)) > OTHER_RUN
+
+
+def _check_input(files: RunFiles, positions: FrameIndex) -> None:
+    """Raise InputError if the input has other atoms: cell and units would be those of another
+    run."""
+    for file in files.inputs:
+        try:
+            found = coordinates_of_input(file)
+        except InputError:  # they are not asked for otherwise
+            continue
+        if found and len(found[0]) != positions.n_atoms:
+            raise InputError(
+                f"is the input of {len(found[0])} atoms, and {positions.path.name} has"
+                f" {positions.n_atoms}: name the run's own with --file input=FILE",
+                file,
+            )
+
+
+def _leave_out_energies_of_others(files: RunFiles, positions: FrameIndex, notes: list[str]) -> None:
+    """Temperatures and seconds of a step would be those of another run."""
+    if "energies" not in files.one or not np.isfinite(positions.energy).any():
+        return
+    steps, _, energies_eV = read_energies(files.one["energies"])
+    _, ours, theirs = np.intersect1d(positions.step, steps, return_indices=True)
+    apart = np.abs(positions.energy[ours] - energies_eV[theirs] / HARTREE_TO_EV)
+    if len(apart) and float(np.nanmedian(apart)) > OTHER_RUN:
+        notes.append(
+            f"{files.one.pop('energies').name}: not used, its energies are not those of the frames."
+        )
 
 
 def _tables(files: RunFiles, logs: Sequence[Log]) -> ForceTables | None:

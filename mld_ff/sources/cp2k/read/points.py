@@ -35,6 +35,8 @@ from mld_ff.units import HARTREE_TO_EV
 
 _PRINTED_A = 2e-3
 """A cell of the input that agrees with the log so well is the same, with more decimals."""
+MOST_WITHOUT = 1000
+"""Directories that are looked through for a first single point: `/` or a home have millions."""
 _FORCES = FORCES_SECTION.replace("&MOTION", "&FORCE_EVAL").replace("END MOTION", "END FORCE_EVAL")
 
 
@@ -70,12 +72,27 @@ class Point:
 
 def find_points(files: RunFiles) -> list[Point]:
     """The single points in a directory and in those below it, in the order of their names; none if
-    files were named in place of a directory.
+    files were named in place of a directory, or the first MOST_WITHOUT directories have none.
     """
+    points = list[Point]()
     if files.where is None or not files.where.is_dir():
-        return []
-    places = [files.where, *(p for p in files.where.rglob("*") if p.is_dir())]
-    return [point for place in sorted(places, key=_natural) for point in _points_in(place)]
+        return points
+    for number, place in enumerate(_places(files.where), 1):
+        with suppress(OSError):  # not ours to read, or gone by now
+            points += _points_in(place)
+        if number >= MOST_WITHOUT and not points:
+            break
+    return points
+
+
+def _places(directory: Path) -> Iterator[Path]:
+    """It and those below it."""
+    yield directory
+    below = list[Path]()
+    with suppress(OSError):
+        below = [p for p in directory.iterdir() if p.is_dir() and not p.is_symlink()]
+    for place in sorted(below, key=_natural):
+        yield from _places(place)
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
