@@ -202,15 +202,19 @@ def read_shards(files: Sequence[Path | str]) -> Accumulated:
     """
     total: Accumulated | None = None
     origin: dict[tuple[str, Part], Path | str] = {}
+    of_forces: dict[bytes, Path | str] = {}
     for file in files:
         shard = read_shard(file)
+        forces = shard.equations.power_bs.sum(axis=0)
+        same = of_forces.get(forces.tobytes())  # copies of runs have other names
+        if forces.any():
+            of_forces[forces.tobytes()] = file
         for share in shard.shares:
             key = json.dumps(share.runs, sort_keys=True), share.part
-            if key in origin:
-                raise InputError(
-                    f"holds the same frames as {origin[key]}; they would count twice", file
-                )
+            same = origin.get(key, same)
             origin[key] = file
+        if same is not None:
+            raise InputError(f"holds the same frames as {same}; they would count twice", file)
         if total is None:
             total = shard
         else:
