@@ -185,14 +185,6 @@ def test_frames_without_forces_are_dropped_if_forces_are_required(
     assert open_source(mixed, require_forces=None).n_frames == 3
 
 
-def test_frames_that_are_not_periodic(file: Path, tmp_path: Path) -> None:
-    where = edited(file, tmp_path, HEIGHT + 2, 'pbc="T T T"', 'pbc="T F T"')
-    assert open_source(where).notes == [
-        "1 of 20 frames are not periodic by their pbc: they were taken as periodic with their"
-        " Lattice, images and all."
-    ]
-
-
 def test_half_written_last_frame_is_dropped(file: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.xyz"
     cut.write_bytes(file.read_bytes()[:-40])
@@ -239,11 +231,10 @@ def test_what_is_no_number(file: Path, tmp_path: Path) -> None:
     )
     where = edited(file, tmp_path, 3, first, "x")
     assert f"{where}:1: frame 1: ASE cannot read it: ValueError" in message(where)
-    for label in ("X ", "D ", "O1"):
-        where = edited(file, tmp_path, 3, "O ", label)
-        assert f"frame 1: '{label.strip()}' is no element, which the column" in message(where)
-    where = edited(file, tmp_path, 2, "pos:R:3", "pos:R:3:a:R:999999999")
-    assert "its Properties tell of more than 1000 columns" in message(where)
+    for label in ("X ", "O1"):
+        assert "' is no element" in message(edited(file, tmp_path, 3, "O ", label))
+    where = edited(file, tmp_path, 2, "pos:R:3", "pos:R:3:a:R:9999")
+    assert "more than 1000 columns" in message(where)
     where = edited(file, tmp_path, 1, "48", "oxygen")
     assert message(where) == f"{where}:1: expected the number of atoms of frame 1, found 'oxygen'"
 

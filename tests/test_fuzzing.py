@@ -6,7 +6,9 @@ import random
 from pathlib import Path
 
 import pytest
-from fuzzing import give, mutated, targets
+from fuzzing import EXTXYZ, give, mutated, targets
+
+from mld_ff.sources import open_source
 
 INPUTS = 4
 
@@ -61,3 +63,11 @@ def test_what_fuzzing_found_stays_mended(case: str, tmp_path: Path) -> None:
     target = targets()[name]
     assert old in target.seed, target.seed[:500]
     give(target, target.seed.replace(old, new, 1), tmp_path)
+
+
+def test_frames_that_are_not_periodic(tmp_path: Path) -> None:
+    (tmp_path / "a.xyz").write_text(EXTXYZ.replace('pbc="T T T"', 'pbc="T F T"'))
+    assert open_source(tmp_path / "a.xyz").notes == [
+        "3 of 3 frames are not periodic by their pbc: they were taken as periodic with their"
+        " Lattice, images and all."
+    ]
