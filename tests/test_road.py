@@ -55,6 +55,17 @@ def off(settings: MD | None = None, ended: bool = True, **columns: Any) -> str:
     return found[0].removesuffix(f": {REMEDY}") if found else ""
 
 
+def test_a_thermostat_that_is_too_slow() -> None:
+    slow = MD(time_ps=5.0, damping_fs=1e9)
+    hot = log_of(5.0, temperature_K=lambda t: np.full_like(t, 784.0))
+    assert departures(hot, slow, N_ATOMS, ended=False) == []
+    (said,) = departures(hot, slow, N_ATOMS)
+    assert said.startswith(
+        "the temperature of the last 2.5 ps, to 5 ps, is 784 K, where 300 K was asked for: the"
+        " thermostat has not had its 2e+07 ps (20 --damping); or the model does not hold"
+    )
+
+
 def test_hot_runs() -> None:
     said = off(temperature_K=lambda t: np.where(t < 15, 300.0, 2027.0), ended=False)
     assert said == (

@@ -156,6 +156,7 @@ def test_run_that_explodes(
     """A timestep that no molecule stands is said by the engine, and the record says that the run
     did not finish.
     """
-    with pytest.raises(EngineError, match=r"LAMMPS stopped|LAMMPS warned|OpenMM stopped"):
+    with pytest.raises(EngineError, match=r"LAMMPS stopped|LAMMPS warned|OpenMM stopped") as caught:
         run(spline_water, few[0], engine, tmp_path / "run", MD(time_ps=5.0, timestep_fs=50.0), CPU)
+    assert "or the step is too long" in str(caught.value)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"] is False

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 
 import numpy as np
 
 from mld_ff.engines.settings import MD
+from mld_ff.errors import EngineError
 from mld_ff.trajectory import Floats
 from mld_ff.units import FS_TO_PS, KB_EV_PER_K
 
@@ -26,6 +28,13 @@ ENERGY_MOVED, ENERGY_MOVED_PER_NS = 0.1, 1.0
 angles moves by 0.004 in 0.5 ns, with its table of 0.5 fs."""
 DENSITY_OFF = 2.0
 """By this factor may the density depart from that of the start: beyond it is another phase."""
+LONG_PS = 1.0
+"""A run that ends is hot by RUNAWAY after this time, however slow its thermostat."""
+FLOWN_APART = re.compile(
+    r"lost atoms|out of range atoms|neighbor bins|\bnan\b|inner cutoff|bond atoms? .*missing",
+    re.IGNORECASE,
+)
+"""Engines' words."""
 LEAST_ROWS = 10
 """Of a log, before energies are compared."""
 REMEDY = (
@@ -53,6 +62,11 @@ def departures(
     return [sentence for sentence in found if sentence]
 
 
+def flown_apart(error: EngineError) -> EngineError | None:
+    """With what to do, where an engine's words say that atoms went anywhere."""
+    return EngineError(f"{error}: {REMEDY}") if FLOWN_APART.search(str(error)) else None
+
+
 def _runaway(log: Mapping[str, Floats], settings: MD, n_atoms: int, ended: bool) -> str:
     """Far too hot in the latest stretch."""
     time, temperature = log["time_ps"], log["temperature_K"]
@@ -62,14 +76,19 @@ def _runaway(log: Mapping[str, Floats], settings: MD, n_atoms: int, ended: bool)
     settled = SETTLED * settings.damping_fs * FS_TO_PS
     if time[-1] < settled and not ended:
         return ""
-    factor = RUNAWAY if time[-1] >= settled else WILD
+    factor = RUNAWAY if time[-1] >= settled or (ended and time[-1] >= LONG_PS) else WILD
     stretch = min(settled, float(time[-1])) / 2
     mean = float(temperature[time >= time[-1] - stretch].mean())
     if mean < factor * asked + SIGMAS * _spread(settings, n_atoms):  # NaN is no temperature
         return ""
+    remedy = REMEDY
+    if time[-1] < settled:
+        remedy = (
+            f"the thermostat has not had its {settled:.3g} ps ({SETTLED:g} --damping); or {remedy}"
+        )
     return (
         f"the temperature of the last {stretch:.3g} ps, to {time[-1]:.4g} ps, is {mean:.0f} K,"
-        f" where {asked:.4g} K was asked for: {REMEDY}"
+        f" where {asked:.4g} K was asked for: {remedy}"
     )
 
 
