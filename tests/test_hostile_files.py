@@ -231,11 +231,18 @@ def pickled(_: dict[str, Any]) -> dict[str, Any]:
     return {"power_bs": np.array([Path("x")], dtype=object)}
 
 
+def head(arrays: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {"head": np.array(json.dumps(json.loads(str(arrays["head"])) | changes))}
+
+
 FORGED: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     "NaN": (lambda a: {"power_bs": a["power_bs"] * np.nan}, "power_bs should hold finite numbers"),
     "too small": (lambda a: {"power_bs": a["power_bs"] * 1e-9}, "its sums contradict each other"),
     "negative": (lambda a: {"power_bs": -a["power_bs"]}, "its sums contradict each other"),
     "shape": (lambda a: {"moment_bsk": a["moment_bsk"][:, :, 1:]}, "moment_bsk has the shape"),
+    "no runs": (lambda a: head(a, shares=[]), "does not tell which runs its frames are of"),
+    "no distances": (lambda a: head(a, distances={}), "has no distances of bonded:O-H"),
+    "no cutoff": (lambda a: head(a, cutoff_A="x"), "cutoff_A should hold finite numbers"),
     "pickle": (pickled, "Object arrays cannot be loaded when allow_pickle=False"),
 }
 

@@ -21,7 +21,7 @@ from mld_ff.geometry.topology import Topology
 from mld_ff.inference.accumulation import Accumulated, Share
 from mld_ff.inference.dataset import Part, check_same_kinds
 from mld_ff.inference.normal_equations import NormalEquations
-from mld_ff.loss.limits import check_count
+from mld_ff.loss.limits import check_count, check_numbers
 from mld_ff.loss.model import terms_from
 from mld_ff.loss.terms import PairTerm
 from mld_ff.survey import BROKEN_LISTED, ForceQuality, Survey
@@ -165,8 +165,14 @@ def _sums(stored: Any, prefix: str, filled: list[int], blocks: int) -> NormalEqu
 
 
 def _check_frames(data: Accumulated) -> None:
-    """Raise InputError unless blocks are those of the frames, and bonds those of the atoms."""
+    """Raise InputError unless blocks are those of the frames, bonds those of the atoms, and
+    distances those of the terms."""
     topology = data.survey.topology
+    if not data.shares:
+        raise InputError("does not tell which runs its frames are of")
+    if unseen := [term.name for term in data.terms if term.name not in data.survey.distances]:
+        raise InputError(f"has no distances of {unseen[0]}")
+    check_numbers("cutoff_A", data.survey.cutoff_A)
     whole = [isinstance(f, int) and f >= 0 for f in data.frames_per_block]
     if not all(whole) or sum(data.frames_per_block) != data.frames:
         raise InputError(f"its blocks do not hold the {data.frames} frames that it tells of")

@@ -86,6 +86,8 @@ def check_whole(directory: Path, record: RunRecord) -> None:
 def _check_log(log: Mapping[str, Floats], record: RunRecord, file: Path) -> None:
     """Raise InputError unless a log is that of the run which its record tells of."""
     settings, step = record.settings, log["step"]
+    if not all(np.isfinite(log[name]).all() for name in ("time_ps", "temperature_K")):
+        raise InputError("holds numbers that are not finite: the run has flown apart there", file)
     step_ps, last_ps = settings.timestep_fs * FS_TO_PS, float(log["time_ps"][-1])
     if abs(last_ps - step[-1] * step_ps) > step_ps:
         raise InputError(
