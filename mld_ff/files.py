@@ -131,10 +131,14 @@ def to_json(data: Any, indent: int | None = None) -> str:
     return json.dumps(clean(data), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def read_json(file: Path, what: str) -> Any:
+def read_json(file: Path, what: str, maker: str = "") -> Any:
     """What a JSON file holds. Raises InputError if it cannot be read, is longer than
-    MOST_JSON_BYTES or is no JSON; it then says that the file is not `what`.
+    MOST_JSON_BYTES or is no JSON; it then says that the file is not `what`, and which command,
+    `maker`, writes one.
     """
+    made = f"; write one with `{maker}`" if maker else ""
+    if file.is_dir():
+        raise InputError(f"is a directory, not {what}{made}", file)
     check_readable(file)
     try:
         if file.stat().st_size > MOST_JSON_BYTES:
@@ -142,12 +146,12 @@ def read_json(file: Path, what: str) -> Any:
             raise InputError(f"is not {what}: it is longer than {most}", file)
         return json.loads(file.read_text(encoding="utf-8-sig"), parse_constant=_refuse)
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file) from None
+        raise InputError(f"cannot be read: {error.strerror}{made}", file) from None
     except UnicodeDecodeError:
-        raise InputError(f"is not {what}: it is not UTF-8", file) from None
+        raise InputError(f"is not {what}: it is not UTF-8{made}", file) from None
     except ValueError as error:
         line = getattr(error, "lineno", None)
-        raise InputError(f"is not {what}: {error}", file, line) from None
+        raise InputError(f"is not {what}: {error}{made}", file, line) from None
     except RecursionError:
         raise InputError(f"is not {what}: it is nested too deeply", file) from None
 

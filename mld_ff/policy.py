@@ -152,7 +152,7 @@ def objections_to_data(
     if independent >= blocks:
         return []
     return [
-        f"{at} frames of {length:g} fs are hardly more than {independent} independent ones"
+        f"{at} frames over {length:g} fs are worth {independent} that are independent"
         f" ({MEMORY_FS:g} fs apart), too few for the {blocks} blocks that a fit is made and tested"
         " on: give a longer run, or more of them"
     ]

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -43,9 +45,11 @@ def stream(
     on_line: Listener | None = None,
     last: int | None = None,
     environment: Mapping[str, str] | None = None,
+    within_s: float | None = None,
 ) -> tuple[int, list[str]]:
     """Run a command in `directory`; returns its exit code and the lines it printed (of a long run
     only the `last`), each also passed to `on_line`. environment: variables beside our own.
+    within_s: it is ended if it takes longer, and EngineError is raised.
 
     The process is ended if anything is raised meanwhile (an interrupt, say): asked first, since
     `mpiexec` then ends those that it started, and killed if it stays. On Linux it is asked, too, if
@@ -65,6 +69,15 @@ def stream(
         preexec_fn=end_with_us,
     ) as process:
         assert process.stdout is not None
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            _end(process)
+
+        timer = threading.Timer(within_s or 0, give_up)
+        if within_s:
+            timer.start()
         try:
             for line in process.stdout:
                 lines.append(line)
@@ -73,6 +86,10 @@ def stream(
         except BaseException:
             _end(process)
             raise
+        finally:
+            timer.cancel()
+    if late.is_set():
+        raise EngineError(f"{shlex.join(command)} did not end within {within_s:g} s")
     return process.returncode, list(lines)
 
 

@@ -21,6 +21,9 @@ CP2K = ROOT / "examples/water/cp2k"
 DFT = ROOT / "examples/water-dft/cp2k"
 
 
+GIVE = ": give a directory of CP2K, or extended XYZ; `mld-ff reference` makes one"
+
+
 def refusal(*arguments: object) -> str:
     """What a command that must refuse its input says, within this process; standard output stays
     empty.
@@ -141,7 +144,7 @@ def test_export_from_a_structure_file_and_run_it(
             ("export", DFT / "dft.inp", "--engine", "lammps", "--cp2k", DFT, "-o", "x"),
             "is not a model file",
         ),
-        (("build", "nothing.toml"), "nothing.toml: cannot be read"),
+        (("build", "nothing.toml"), "write one with `mld-ff init CP2K_DIR -o build.toml`"),
     ],
 )
 def test_bad_input_is_one_paragraph_and_exit_code_2(
@@ -186,7 +189,7 @@ def test_refusal_as_json_is_one_object_too() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert json.loads(done.stdout) == {
-        "error": "error: nowhere: no such file or directory",
+        "error": f"error: nowhere: no such file or directory{GIVE}",
         "exit_code": 2,
     }
     assert "Traceback" not in done.stderr
@@ -218,10 +221,7 @@ def test_an_error_of_our_own_is_no_traceback_either(monkeypatch: pytest.MonkeyPa
         ),
         (
             ("run", "m.json", "--engine", "lammps", "-o", "x", "--time", "long"),
-            (
-                'Invalid value for --time: unable to convert "long" into float.'
-                " (`mld-ff run --help`)"
-            ),
+            "--time takes a number; found 'long' (`mld-ff run --help`)",
         ),
         (
             ("inspect",),

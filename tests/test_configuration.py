@@ -41,7 +41,7 @@ def test_init_looks_at_the_data_and_says_why(tmp_path: Path) -> None:
     assert (config.md.temperature_K, config.md.timestep_fs) == (300.0, 0.5)
     assert (config.basis.accuracy, config.basis.cutoff_A) == ("balanced", 5.5)
     again = invoke("init", EXAMPLE, "-o", file)
-    assert again.exit_code == 2 and "there is one already" in again.stderr
+    assert again.exit_code == 2 and "or replace it (--overwrite)" in again.stderr
 
 
 def test_what_has_not_settled_is_left_out(few: Trajectory, tmp_path: Path) -> None:

@@ -60,22 +60,23 @@ def test_directory_without_output(tmp_path: Path) -> None:
 
 
 def test_runs_in_directories_below_are_named(run: Callable[[str], Path], tmp_path: Path) -> None:
-    runs = [run("argon"), run("npt")]
-    (tmp_path / "notes").mkdir()
-    assert message(tmp_path).endswith(
-        f"; there is nothing. But there are in {runs[0]}, {runs[1]}: give one of them"
+    deep = tmp_path / "notes" / "deep"
+    deep.mkdir(parents=True)
+    (deep / "x-pos-1.xyz").touch()
+    runs = [run("argon"), deep, run("npt")]
+    told = ", ".join(map(str, runs))
+    assert message(tmp_path) == (
+        f"{tmp_path}: no positions of CP2K here, but in {told}: give one of them"
     )
 
 
 def test_no_such_file(tmp_path: Path) -> None:
     assert message(tmp_path / "x") == f"{tmp_path / 'x'}: no such file or directory"
-    assert (
-        message(None, positions=tmp_path / "y")
-        == f"{tmp_path / 'y'}: positions=no such file or directory"
-    )
+    missing = tmp_path / "y"
+    assert message(None, positions=missing) == f"{missing}: no such file of positions"
     assert (
         message(None, positions=tmp_path)
-        == f"{tmp_path}: positions=this is a directory, expected a file"
+        == f"{tmp_path}: this is a directory, expected a file of positions"
     )
     (tmp_path / "frames.txt").touch()
     assert message([tmp_path / "frames.txt"]).startswith(

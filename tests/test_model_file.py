@@ -183,9 +183,12 @@ def test_truncated_model_is_refused(tmp_path_factory: pytest.TempPathFactory, sh
 def test_model_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         AgentLoss.load(tmp_path / "none.json")
-    assert (
-        str(caught.value) == f"{tmp_path / 'none.json'}: cannot be read: No such file or directory"
+    assert str(caught.value) == (
+        f"{tmp_path / 'none.json'}: cannot be read: No such file or directory; write one with"
+        " `mld-ff fit`"
     )
+    with pytest.raises(InputError, match="is a directory, not a model file; write one with"):
+        AgentLoss.load(tmp_path)
 
 
 def test_failed_save_leaves_the_old_file(model: Path) -> None:

@@ -127,7 +127,18 @@ def test_what_no_source_recognises(tmp_path: Path) -> None:
         f"{tmp_path / 'a.txt'}: the name does not tell what frames this file holds; known are the"
         " directory of a CP2K run, extended XYZ (.xyz, .extxyz, each also .gz, .bz2, .xz)"
     )
-    assert message(tmp_path / "b.xyz") == f"{tmp_path / 'b.xyz'}: no such file or directory"
+
+
+def test_what_is_not_there_is_told_with_what_may_be_meant(tmp_path: Path) -> None:
+    missing = f"{tmp_path / 'frames'}: no such file or directory"
+    assert message(tmp_path / "frames") == (
+        f"{missing}: give a directory of CP2K, or extended XYZ; `mld-ff reference` makes one"
+    )
+    (tmp_path / "frames.xyz").touch()
+    assert message(tmp_path / "frames") == f"{missing}; did you mean {tmp_path / 'frames.xyz'}?"
+    assert message(tmp_path / "no" / "x").endswith(
+        f": there is no directory {tmp_path / 'no'} either"
+    )
 
 
 def test_a_cp2k_directory_is_still_one() -> None:

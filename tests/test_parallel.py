@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import CUBE, invent, liquid, with_angles, with_channels
 
+from mld_ff.engines.lammps import executable
 from mld_ff.engines.lammps.evaluation import evaluate
 from mld_ff.engines.lammps.executable import find_lmp
 from mld_ff.engines.lammps.export import export_lammps
@@ -120,6 +121,13 @@ def test_what_two_processes_need(
         f"LAMMPS runs as 1 process where 2 were asked for: {lmp} was built without MPI, or with"
         " another than the mpiexec beside it"
     )
+    mpiexec.write_text("#!/bin/sh\nexec sleep 60\n")  # as one that cannot start what it should
+    monkeypatch.setattr(executable, "PATIENCE_s", 0.1)
+    with pytest.raises(
+        EngineError, match=r"-h did not end within 0.1 s: does `.*mpiexec -n 2 host"
+    ):
+        run(power_water, few[0], "lammps", tmp_path / "hangs", short, TWO)
+    assert not (tmp_path / "hangs").exists()
     with pytest.raises(InputError) as other:
         run(power_water, few[0], "openmm", tmp_path / "other", short, TWO)
     assert str(other.value) == (

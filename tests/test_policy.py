@@ -162,8 +162,8 @@ def test_too_few_independent_frames(water: Trajectory) -> None:
     with pytest.raises(InputError) as caught:
         fit(close, PAIRS)
     said = (
-        "16 frames of 150 fs are hardly more than 4 independent ones (50 fs apart), too few for the"
-        " 8 blocks that a fit is made and tested on: give a longer run, or more of them"
+        "16 frames over 150 fs are worth 4 that are independent (50 fs apart), too few for the 8"
+        " blocks that a fit is made and tested on: give a longer run, or more of them"
     )
     assert str(caught.value) == f"{said}. {FORCED}"
     assert fit(close, PAIRS, force=True).loss.provenance["warnings"][0] == said

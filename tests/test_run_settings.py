@@ -35,6 +35,11 @@ def test_settings_must_be_positive(name: str, value: float) -> None:
         MD(**options)
 
 
+def test_a_pressure_wants_an_ensemble_that_holds_it() -> None:
+    with pytest.raises(InputError, match="pressure_bar is 500, which nvt does not hold: choose"):
+        MD(pressure_bar=500.0)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [

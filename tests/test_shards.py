@@ -371,6 +371,8 @@ def test_damaged_files_are_said(
 def test_other_formats_and_versions(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", a=np.ones(3))
     assert "is not a complete file of `mld-ff accumulate`" in refusal([tmp_path / "other.npz"])
+    (tmp_path / "text.npz").write_text("{}")
+    assert refusal([tmp_path / "text.npz"]).endswith("`mld-ff accumulate`: it is no .npz")
     head = json.dumps({"format": "mld_ff normal equations", "version": 2})
     np.savez(tmp_path / "later.npz", head=np.array(head))
     assert refusal([tmp_path / "later.npz"]).endswith(

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Literal
 
-from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    UnusedCliTokensError,
+)
 
 from mld_ff.cli.plain import speak_plainly
 from mld_ff.version import __version__
@@ -18,6 +26,7 @@ from mld_ff.version import __version__
 ROOMS = ("learning", "running", "reports", "workflows", "preparing")
 """Modules whose functions are verbs, in the order of `mld-ff --help`."""
 
+NUMBER = re.compile(r"-?\d+(\.\d*)?,?")
 Shell = Literal["bash", "zsh", "fish", "powershell"]
 
 
@@ -75,12 +84,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     speak_plainly()
     words = with_ranks(sys.argv[1:] if arguments is None else list(arguments))
     try:
+        if spread := spread_list(words):
+            _refuse(spread, words)
         app(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        from mld_ff.cli.console import BAD_INPUT, refuse
-
         command = " ".join((app.name[0], *(error.command_chain or ())))
-        refuse(f"error: {_said(error)} (`{command} --help`)", BAD_INPUT, "--json" in words)
+        _refuse(f"{_said(error)} (`{command} --help`)", words)
+
+
+def _refuse(said: str, words: Sequence[str]) -> None:
+    from mld_ff.cli.console import BAD_INPUT, refuse
+
+    refuse(f"error: {said}", BAD_INPUT, "--json" in words)
 
 
 def _said(error: CycloptsError) -> str:
@@ -92,7 +107,27 @@ def _said(error: CycloptsError) -> str:
         return f"{error.argument.name} is missing: {usage}"
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         return f"not expected here: {' '.join(error.unused_tokens)}: {usage}"
+    if isinstance(error, CoercionError) and error.token and error.target_type is float:
+        return f"{error.token.keyword} takes a number; found {error.token.value!r}"
     return str(error)
+
+
+def spread_list(words: Sequence[str]) -> str:
+    """What to say of a list whose numbers stand apart, as `--hot 350 400`: the second would be
+    taken for something else. Empty if there is none, or a file is called so.
+    """
+    for at, option in enumerate(words):
+        numbers = [*takewhile(NUMBER.fullmatch, words[at + 1 :])]
+        if not option.startswith("--") or len(numbers) < 2 or any(map(os.path.exists, numbers)):
+            continue
+        try:
+            arguments = app[words[0]].assemble_argument_collection()
+        except (CycloptsError, KeyError):
+            return ""  # no such verb
+        if any(option in a.names and "," in (a.parameter.metavar or "") for a in arguments):
+            given = f"{option} {' '.join(numbers)}"
+            return f"{given}: lists are written with commas, {option} {','.join(numbers)}"
+    return ""
 
 
 def with_ranks(arguments: list[str]) -> list[str]:

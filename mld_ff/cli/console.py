@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from signal import SIGHUP, SIGTERM
@@ -78,7 +78,10 @@ def verb(function: Callable[..., Answer]) -> Callable[..., None]:
             if "progress" in own:
                 values["progress"] = progress
             name = function.__name__
-            place = results(values["output"], name, kind, overwrite) if kind else nullcontext()
+            place: AbstractContextManager[None] = nullcontext()
+            if kind:
+                output = values.get("output", own["output"].default)
+                place = results(output, name, kind, overwrite)
             with place:
                 answer = function(*arguments, **values)
             if as_json:

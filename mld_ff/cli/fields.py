@@ -118,10 +118,16 @@ def option(name: str, type_: Any, default: Any, text: str, unit: str = "") -> in
     annotation: Any = Whole if type_ is int else type_
     if text:
         annotation = Annotated[annotation, Parameter(help=text)]
-    if unit:
+    if unit and not any(mark.metavar for mark in _marks(annotation)):
         annotation = Annotated[annotation, Parameter(metavar=unit)]
     kind = inspect.Parameter.KEYWORD_ONLY
     return with_default(inspect.Parameter(name, kind, default=default, annotation=annotation))
+
+
+def _marks(annotation: Any) -> list[Parameter]:
+    """What an annotation already says of an option."""
+    every = getattr(annotation, "__metadata__", ())
+    return [mark for mark in every if isinstance(mark, Parameter)]
 
 
 def with_default(parameter: inspect.Parameter) -> inspect.Parameter:

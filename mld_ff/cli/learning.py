@@ -55,7 +55,7 @@ def inspect(
     """Tell what a CP2K run holds and how good its forces are."""
     source = reading.open(cp2k_dir, require_forces=False)
     inspection = survey.inspect(source, cutoff, progress, basis.topology)
-    examination = examine(source)
+    examination = examine(source, progress)
     against = contradictions([examination])
     data = {
         **inspection.to_dict(),
@@ -100,7 +100,9 @@ def fit(
         notes = notes_of(sources)
     loss.save(output)
     data = {**loss.provenance, "notes": notes, "model": str(output)}
-    return Answer(data, fits.fit_text(loss.provenance, output, notes))
+    beside = "CP2K_DIR" if shards else runs[0]
+    check = f"check it in both engines: mld-ff verify {output} {beside}"
+    return Answer(data, text.lines(fits.fit_text(loss.provenance, output, notes), check))
 
 
 @verb
@@ -140,7 +142,7 @@ def accumulate(
     before = inference.read_shard(like) if like else None
     layout = functions.terms if before is None else before
     sources = [reading.open(run) for run in runs]
-    against = contradictions([examine(source) for source in sources])
+    against = contradictions([examine(source, progress) for source in sources])
     refuse(against, force)
     dataset = Dataset.of(sources, progress, processes, functions.topology)
     stress = functions.stress == LEARN if before is None else before.virials is not None
@@ -167,7 +169,7 @@ def scan(
     *,
     output: NewDirectory,
     exponents: Annotated[
-        str, Parameter(metavar="LIST", help="START:STOP:STEP, or a list with commas.")
+        str, Parameter(metavar="N,N", help="A list, or START:STOP:STEP.")
     ] = ",".join(f"{n:g}" for n in EXPONENTS),
     basis: Annotated[Basis, basis_options(Basis(), ("bond_degree", "cutoff_A"))],
     reading: Annotated[Reading, READING],

@@ -169,12 +169,20 @@ def three_counts(type_: Any, tokens: tuple[Token, ...]) -> tuple[int, int, int]:
     return counts[0], counts[1], counts[2]
 
 
+def _names(_: Any, tokens: tuple[Token, ...]) -> tuple[str, ...]:
+    """Of molecules; a file may have a comma in its name."""
+    words = [token.value for token in tokens]
+    return tuple(n for w in words for n in ([w] if Path(w).exists() else w.split(",")))
+
+
 @dataclass(frozen=True)
 class Mixture:
     """A box filled with molecules."""
 
-    molecule: tuple[str, ...] = ("H2O",)
-    """H2O, CH3OH, … (names of ase.build.molecule) or a file; repeat for a mixture."""
+    molecule: Annotated[tuple[str, ...], Parameter(converter=_names, metavar="NAME,NAME")] = (
+        "H2O",
+    )
+    """H2O, CH3OH, … (names of ase.build.molecule) or files; several make a mixture."""
     count: Annotated[
         tuple[int, ...],
         Parameter(
@@ -259,7 +267,9 @@ def basis_options(default: Basis, only: tuple[str, ...] = ()) -> Options:
     channels = Annotated[tuple[int, ...], numbers]
     powers = Parameter(converter=_exponents, metavar="N,N")
     exponents = Annotated[tuple[float, ...], powers]
+    charges = Annotated[str, Parameter(metavar="WORD")]
     types = {"kind": kind, "exponents": exponents, "collective": rank, "channels": channels}
+    types["charges"] = charges
     return Options(default, only, names, types)
 
 

@@ -33,6 +33,25 @@ from mld_ff.sources.cp2k.run.inputs import Reference, write_labels, write_refere
 from mld_ff.sources.cp2k.run.resume import prepare
 from mld_ff.trajectory import FrameSource, Trajectory, spread_frames
 
+HOW = Options(
+    Reference(),
+    only=(
+        "method",
+        "temperature_K",
+        "steps",
+        "timestep_fs",
+        "damping_fs",
+        "every",
+        "seed",
+        "functional",
+        "basis",
+        "cutoff_Ry",
+        "rel_cutoff_Ry",
+        "charge",
+    ),
+    names={"basis": "dft_basis", "cutoff_Ry": "grid_cutoff"},
+)
+
 
 @verb
 def box(
@@ -75,26 +94,7 @@ def box(
 def reference(
     *,
     output: Output,
-    settings: Annotated[
-        Reference,
-        Options(
-            Reference(),
-            only=(
-                "method",
-                "temperature_K",
-                "steps",
-                "timestep_fs",
-                "damping_fs",
-                "every",
-                "seed",
-                "functional",
-                "basis",
-                "cutoff_Ry",
-                "rel_cutoff_Ry",
-                "charge",
-            ),
-        ),
-    ],
+    settings: Annotated[Reference, HOW],
     relax: Annotated[
         Whole | None,
         Parameter(
@@ -122,15 +122,19 @@ def reference(
     progress: Progress,
 ) -> Answer:
     """Write CP2K input that makes reference data; check it and run it where CP2K is installed."""
+    said = ""
     if not resume and label:
-        write_labels(output, settings, _frames_to_label(label, frames, beginning.file))
+        frame = _frames_to_label(label, frames, beginning.file)
+        write_labels(output, settings, frame)
+        said = text.labels_planned(settings, frame)
     elif not resume:
         frame = beginning.read() if beginning.given else mixture.pack(settings.seed, progress)
         if relax is not None or beginning.given:
             settings = replace(settings, relax_steps=relax or 0)
         write_reference(output, settings, frame)
+        said = text.dynamics_planned(settings, frame)
     prepared = prepare(output, run or resume, progress)
-    return Answer(prepared.to_dict(), text.reference_text(prepared))
+    return Answer(prepared.to_dict(), text.reference_text(prepared, said))
 
 
 def _frames_to_label(where: Path, number: int | None, files: tuple[str, ...]) -> Trajectory:

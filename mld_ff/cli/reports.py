@@ -15,9 +15,9 @@ from mld_ff.cli.options import READING, Cp2kDir, Force, NewDirectory, Reading
 from mld_ff.configuration import proposal
 from mld_ff.configuration import schema as schemas
 from mld_ff.configuration.toml import read_config
-from mld_ff.errors import InputError
 from mld_ff.files import to_json, write_atomically
 from mld_ff.inference.words import parse_charges
+from mld_ff.outputs import Results
 from mld_ff.progress import Progress
 from mld_ff.report import compare_runs, load_scan, write_report
 
@@ -83,14 +83,12 @@ def init(
     /,
     *,
     output: Annotated[
-        Path, Parameter(alias="-o", help="Configuration to write, a new file.")
+        Path, Parameter(alias="-o", help="Configuration to write."), Results(b"#")
     ] = Path("build.toml"),
     reading: Annotated[Reading, READING],
     progress: Progress,
 ) -> Answer:
     """Look at the data and write a configuration for `build`, with the reason of every choice."""
-    if output.exists():
-        raise InputError("there is one already: choose another name with -o, or remove it", output)
     source = reading.open(cp2k_dir)
     content = proposal.propose(source, cp2k_dir, output.parent, progress)
     write_atomically(output, content)

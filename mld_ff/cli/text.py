@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from mld_ff.pipeline import Step
     from mld_ff.production.results import RunOutcome
     from mld_ff.report.study import Study
+    from mld_ff.sources.cp2k.run.inputs import Reference
     from mld_ff.sources.cp2k.run.resume import Prepared
     from mld_ff.sources.source import FileSource
     from mld_ff.survey import Inspection
+    from mld_ff.trajectory import Trajectory
     from mld_ff.verification import EngineResult, Verification
     from mld_ff.workflows.agents import Learning
     from mld_ff.workflows.matching.loop import Matching
@@ -32,8 +34,25 @@ if TYPE_CHECKING:
     from mld_ff.workflows.refining.round import RunSeen
 
 
-def reference_text(prepared: Prepared) -> str:
-    return lines(str(prepared.input), *noted(prepared.notes))
+def dynamics_planned(settings: Reference, frame: Trajectory) -> str:
+    """What an input of molecular dynamics asks of CP2K."""
+    time_ps = settings.steps * settings.timestep_fs * FS_TO_PS
+    return (
+        f"{counted(Counter(frame.symbols))} by {settings.method}: {time_ps:g} ps at"
+        f" {settings.temperature_K:g} K in {settings.steps} steps, every {settings.every} a frame"
+    )
+
+
+def labels_planned(settings: Reference, frames: Trajectory) -> str:
+    """What an input of labels asks of CP2K."""
+    atoms = counted(Counter(frames.symbols))
+    return f"energy and forces of {frames.n_frames} frames of {atoms} by {settings.method}"
+
+
+def reference_text(prepared: Prepared, planned: str) -> str:
+    """planned: by the command itself; empty where it goes on with an input that lies there."""
+    input = f"{prepared.input}: {planned}" if planned else str(prepared.input)
+    return lines(input, *noted(prepared.notes))
 
 
 def inspection_text(
@@ -103,7 +122,8 @@ def run_text(outcome: RunOutcome) -> str:
             f"densities outside their sampled range: at most {100 * outside[worst]:.3g} % of one"
             f" channel's ({worst})"
         )
-    return lines(*told, *noted(outcome.notes))
+    beside = f"mld-ff report --reference CP2K_DIR --trajectory {outcome.directory} -o report"
+    return lines(*told, *noted(outcome.notes), f"compare it with CP2K: {beside}")
 
 
 def scan_text(scan: ExponentScan, files: Sequence[str]) -> str:

@@ -67,7 +67,8 @@ def _read_toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file) from None
+        made = "write one with `mld-ff init CP2K_DIR -o build.toml`"
+        raise InputError(f"cannot be read: {error.strerror}; {made}", file) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise InputError("is not UTF-8, which TOML is: save it as UTF-8", file, line) from None

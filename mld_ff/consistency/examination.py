@@ -10,6 +10,7 @@ import numpy as np
 from mld_ff.consistency import boundary, words
 from mld_ff.consistency.mechanics import Comparison, Mechanics
 from mld_ff.consistency.repeats import Prints, told_of
+from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import FrameSource, Trajectory
 
 STRETCH = 128
@@ -42,7 +43,7 @@ class Examination:
         return why if len(why) == len(FORCE_CHECKS) else []
 
 
-def examine(source: FrameSource) -> Examination:
+def examine(source: FrameSource, progress: Progress = no_progress) -> Examination:
     """Compare forces with energies and accelerations, velocities with motion, and the cell with
     distances across its faces.
 
@@ -52,7 +53,10 @@ def examine(source: FrameSource) -> Examination:
     found, unchecked = list[str](), list[str]()
     for_cell, prints = list[Trajectory](), list[Prints]()
     each = -(-FRAMES_FOR_CELL * STRETCH // max(source.n_frames, 1))
+    seen = 0
     for frames in source.chunks(STRETCH):
+        progress("examination", seen, source.n_frames)
+        seen += frames.n_frames
         if not _is_sane(frames):
             continue  # who reads them next says what and where
         mechanics = Mechanics(frames)
@@ -60,6 +64,7 @@ def examine(source: FrameSource) -> Examination:
         unchecked = unchecked or _unchecked(mechanics)
         for_cell += _spread(frames, each)
         prints.append(Prints.of(frames))
+    progress("examination", source.n_frames, source.n_frames)
     if not for_cell:
         return Examination((), (), Prints.joined([]), source.origin.method)
     every = max(1, len(for_cell) // FRAMES_FOR_CELL)

@@ -74,6 +74,11 @@ class MD:
                 f"damping_fs is {self.damping_fs:g}, shorter than a step of {self.timestep_fs:g}"
                 " fs: is it in fs? Liquids take 50 to 100"
             )
+        if self.pressure_bar != MD.pressure_bar and self.ensemble != "npt":
+            raise InputError(
+                f"pressure_bar is {self.pressure_bar:g}, which {self.ensemble} does not hold:"
+                " choose the ensemble npt, or leave it out"
+            )
         lengths_fs = {
             "time_ps": self.time_ps / FS_TO_PS,
             "checkpoint_ps": self.checkpoint_ps / FS_TO_PS,

@@ -94,7 +94,7 @@ class Basis:
     """
     collective: int = 0
     """Channels for each species of a loss quadratic in sums over neighbours, without angles and
-    instead of them: a number, or AUTO (auto, or no number) for those that pay, by error against
+    instead of them: a number, or auto (AUTO in Python) for those that pay, by error against
     cost; 0 for none.
     """
     collective_cutoff_A: float | None = None

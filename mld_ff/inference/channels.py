@@ -32,6 +32,7 @@ from mld_ff.inference.design import ChargeForm, DensityForm, Form
 from mld_ff.inference.normal_equations import Indices
 from mld_ff.inference.problem import RIDGE_SLACK, RIDGES
 from mld_ff.loss.provenance import ErrorsTold
+from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats
 
 OPTIONS = {"maxiter": 1500, "maxfun": 3000, "maxcor": 30, "ftol": 1e-9, "gtol": 1e-9}
@@ -128,6 +129,8 @@ class OfForm:
 class ChannelsProblem(CollectiveProblem):
     """Forms of densities of several orders beside the terms of a Problem."""
 
+    progress: Progress = no_progress
+
     @cached_property
     def ridge(self) -> float:
         """Of pairs and whole forms: the strongest of RIDGES that cross-validation does not tell
@@ -136,7 +139,10 @@ class ChannelsProblem(CollectiveProblem):
         train = self.pairs.train
         if len(train) < 2:
             return RIDGES[-1]
-        errors = [self.cross_validated(ridge)[0].sum() for ridge in RIDGES]
+        errors = []
+        for k, ridge in enumerate(RIDGES, 1):
+            errors.append(self.cross_validated(ridge)[0].sum())
+            self.progress("ridge of channels", k, len(RIDGES))
         return max(r for r, e in zip(RIDGES, errors, strict=True) if e <= RIDGE_SLACK * min(errors))
 
     def left_out(self, block: int, ridge: float) -> Floats:

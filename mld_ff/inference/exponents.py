@@ -126,7 +126,7 @@ class ExponentScan:
     def load(cls, file: Path | str) -> ExponentScan:
         """Read what `to_dict` wrote as JSON. Raises InputError if the file does not hold it."""
         try:
-            data = read_json(Path(file), "a scan")
+            data = read_json(Path(file), "a scan", "mld-ff scan")
             return cls(
                 tuple(data["species"]),
                 tuple(data["exponents"]),
@@ -135,7 +135,7 @@ class ExponentScan:
                 tuple(Sensitivity(**s) for s in data["sensitivities"]),
                 data["source"],
             )
-        except (InputError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"holds no scan ({type(error).__name__}); make one with `mld-ff scan`", file
             ) from None

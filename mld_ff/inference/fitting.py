@@ -105,7 +105,8 @@ def fit(
     """
     basis = basis or Basis()
     dataset = Dataset.of(source, progress, processes, basis.topology)
-    examined, n_tested = [examine(one) for one in dataset.sources], len(dataset.tested)
+    examined = [examine(one, dataset.progress) for one in dataset.sources]
+    n_tested = len(dataset.tested)
     against = contradictions(examined[:n_tested], labels=examined[n_tested:])
     refuse(against, force)
     data = data or gather(dataset, basis)
@@ -117,7 +118,10 @@ def fit(
     if data.forms:
         if not basis.collective:
             numbers = basis.channel_numbers or NO_CHANNELS
-            collective = ChannelsProblem.of(data, problem).minimised(numbers)
+            wanted = replace(ChannelsProblem.of(data, problem), progress=dataset.progress)
+            dataset.progress("channels", 0, 1)
+            collective = wanted.minimised(numbers)
+            dataset.progress("channels", 1, 1)
         else:
             collective = CollectiveProblem.of(data, problem).fit(basis.collective)
         charges = Charges.of(collective, dataset)

@@ -59,8 +59,11 @@ def _ladder(problem: ChannelsProblem, fit: CollectiveFit) -> list[StepTold]:
     rows: list[StepTold] = [{"channels": list(NO_CHANNELS), "cost": 1.0, **pairs}]
     own, orders = _by_order(fit), {form.term.order for form, _ in fit.densities}
     steps = [n for n in LADDER if n != own and {k for k, few in enumerate(n) if few} <= orders]
-    fits: dict[tuple[int, ...], CollectiveFit] = {n: problem.minimised(n) for n in steps}
-    fits[own] = fit
+    fits: dict[tuple[int, ...], CollectiveFit] = {own: fit}
+    for k, step in enumerate(steps):
+        problem.progress("other numbers of channels", k, len(steps))
+        fits[step] = problem.minimised(step)
+    problem.progress("other numbers of channels", len(steps), len(steps))
     for numbers, one in fits.items():
         errors = problem.errors(problem.coefficients(one.refit))
         rows.append({"channels": list(numbers), "cost": _cost(one), **errors})

@@ -104,10 +104,10 @@ def read_shard(file: Path | str) -> Accumulated:
         raise error if error.file else InputError(str(error), file) from None
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", file) from None
-    except (
-        Exception
-    ) as error:  # damaged bytes can make zipfile, zlib, tokenize and numpy raise anything
-        raise InputError(f"is not a complete file of `mld-ff accumulate`: {error}", file) from None
+    except Exception as error:  # damaged bytes: zipfile, zlib, tokenize, numpy may raise anything
+        # that of numpy where there is no archive advises to load what could run commands
+        what = "it is no .npz" if "allow_pickle" in str(error) else error
+        raise InputError(f"is not a complete file of `mld-ff accumulate`: {what}", file) from None
 
 
 def _from_stored(head: dict[str, Any], stored: Any) -> Accumulated:

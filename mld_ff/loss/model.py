@@ -292,7 +292,7 @@ class AgentLoss:
         """Read a model file. Raises InputError if it is not one, or is of an unknown version or
         kind of term.
         """
-        data = read_json(FilePath(file), "a model file")
+        data = read_json(FilePath(file), "a model file", "mld-ff fit")
         try:
             return cls._from_data(data)
         except InputError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 from mld_ff.errors import InputError
@@ -18,7 +19,7 @@ def kind_of(path: Path | str) -> SourceKind:
     """The kind of source that lies there. Raises InputError if there is none, or nothing."""
     path = Path(path)
     if not path.exists():
-        raise InputError("no such file or directory", path)
+        raise InputError(f"no such file or directory{_meant(path)}", path)
     for kind in SOURCES:
         if kind.recognises(path):
             return kind
@@ -48,6 +49,17 @@ def open_source(
         if role not in kind.roles:
             raise InputError(_no_such_role(role, kind), path)
     return kind.open(Path(path), require_forces=require_forces, skip_fs=skip_fs, **files)
+
+
+def _meant(path: Path) -> str:
+    """What lies beside it by nearly its name, or else what to give."""
+    try:
+        beside = [each.name for each in path.parent.iterdir()]
+    except OSError:
+        return f": there is no directory {path.parent} either"
+    if near := get_close_matches(path.name, beside, 1):
+        return f"; did you mean {path.with_name(near[0])}?"
+    return ": give a directory of CP2K, or extended XYZ; `mld-ff reference` makes one"
 
 
 def _no_such_role(role: str, kind: SourceKind) -> str:

@@ -236,7 +236,11 @@ def _ase(file: Path) -> _Content:
     try:
         atoms = ase.io.read(str(file))
     except Exception as error:  # ASE's parsers raise whatever their parsing hits
-        raise InputError(f"ASE cannot read it: {type(error).__name__}: {error}", file) from None
+        raise InputError(
+            f"ASE cannot read it: {type(error).__name__}: {error}; give PDB, mmCIF, GRO, LAMMPS"
+            " data, extended XYZ or CIF with a cell (`mld-ff box` writes some)",
+            file,
+        ) from None
     if atoms.cell.rank < 3:
         raise InputError(
             'frames need a cell: write extended XYZ, with Lattice="ax ay az bx …" in Å', file

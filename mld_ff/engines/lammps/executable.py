@@ -22,6 +22,8 @@ HARMLESS = re.compile("Triclinic box skew is large|Restart file used different #
 """The first is said of reduced cells too (tilt xy beyond half of *b*), about speed only; the second
 where a run goes on with more or fewer processes, about the last digits of sums.
 """
+PATIENCE_s = 60.0
+"""For several processes to print their help, which takes half a second of an idle machine."""
 GRID = re.compile(r"\s*(\d+) by (\d+) by (\d+) MPI processor grid\s*")
 """Said by LAMMPS of the processes that share its work."""
 
@@ -55,9 +57,11 @@ def find_mpiexec(lmp: str) -> str:
 
 def find_device(device: Device) -> dict[str, str]:
     """The number of processes, and what LAMMPS computes in. Raises InputError if it, or what starts
-    several processes of it, is missing.
+    several processes of it, is missing, EngineError if that hangs.
     """
-    _command(find_lmp(), device.processes)
+    command, environment = _command(find_lmp(), device.processes)
+    if device.processes > 1:
+        _check_mpiexec(command, environment)
     return {"device": _processes(device.processes), "precision": "double"}
 
 
@@ -127,6 +131,19 @@ def _command(lmp: str, processes: int) -> tuple[list[str], dict[str, str]]:
     program = Path(package.origin).with_name("lmp")
     libraries = f"{Path(lmp).parent.with_name('lib')}:{os.environ.get('LD_LIBRARY_PATH', '')}"
     return [*start, str(program)], {"LD_LIBRARY_PATH": libraries.rstrip(":")}
+
+
+def _check_mpiexec(command: list[str], environment: dict[str, str]) -> None:
+    """An MPI that cannot start processes (a name of this machine that no server knows, a part of it
+    that is missing) waits for them for ever, and says nothing.
+    """
+    try:
+        stream([*command, "-h"], Path(), environment=environment, within_s=PATIENCE_s)
+    except EngineError as error:
+        raise EngineError(
+            f"{error}: does `{command[0]} -n 2 hostname` print two lines? Without --processes one"
+            " process does all"
+        ) from None
 
 
 def _check_processes(asked: int, found: int) -> None:

@@ -124,29 +124,26 @@ class RunFiles:
         """What to say where there are none."""
         names = [file.name for file in self.present]
         there = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-        runs = self._directories_with_runs()
+        if runs := self._directories_with_runs():
+            said = f"no positions of CP2K here, but in {', '.join(runs[:10])}: give one of them"
+            return InputError(said, self.where)
         return InputError(
             f"no positions of CP2K found: sought {SOUGHT} (each also .gz, .bz2, .xz; positions also"
-            f" .dcd, .pdb); there is {there or 'nothing'}. "
-            + (
-                f"But there are in {', '.join(runs[:10])}: give one of them"
-                if runs
-                else "CP2K prints positions with &MOTION / &PRINT / &TRAJECTORY; name a file with"
-                " another name with --file positions=FILE"
-            ),
+            f" .dcd, .pdb); there is {there or 'nothing'}. CP2K prints positions with &MOTION /"
+            " &PRINT / &TRAJECTORY; name a file with another name with --file positions=FILE",
             self.where,
         )
 
     def _directories_with_runs(self) -> list[str]:
-        """Those one level below that hold positions."""
+        """Those one or two levels below that hold positions."""
         if self.where is None or not self.where.is_dir():
             return []
-        found = list[str]()
-        for place in sorted(place for place in self.where.iterdir() if place.is_dir()):
+        found = set[str]()
+        for pattern in ("*/*", "*/*/*"):
             with suppress(OSError):  # not ours to read, or gone by now
-                if any(role_of(file) == "positions" for file in place.iterdir()):
-                    found.append(str(place))
-        return found
+                files = self.where.glob(pattern)
+                found |= {str(f.parent) for f in files if role_of(f) == "positions"}
+        return sorted(found)
 
 
 def _recognised(present: list[Path], named: Mapping[str, Path]) -> dict[str, list[Path]]:
@@ -197,7 +194,7 @@ def _present(
 ) -> tuple[Path | None, list[Path]]:
     """The place that was looked at and the files there, all of which exist."""
     for role, file in named.items():
-        _must_exist(file, f"{role}=")
+        _must_exist(file, f" of {role}")
     if path is None:
         return next((file.parent for file in named.values()), None), []
     if isinstance(path, Path):
@@ -218,7 +215,7 @@ def _present(
 
 def _must_exist(file: Path, option: str) -> None:
     if file.is_dir():
-        raise InputError(f"{option}this is a directory, expected a file", file)
+        raise InputError(f"this is a directory, expected a file{option}", file)
     if not file.exists():
-        raise InputError(f"{option}no such file or directory", file)
+        raise InputError(f"no such file{option or ' or directory'}", file)
     check_readable(file)

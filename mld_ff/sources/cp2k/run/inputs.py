@@ -188,6 +188,8 @@ def _describable(reference: Reference, frame: Trajectory) -> None:
 
 def _write(directory: Path, files: Mapping[str, str]) -> list[Path]:
     """Write what is not there yet; nothing at all if the directory holds something else."""
+    if directory.is_file():
+        raise InputError("is a file: give a directory to write to", directory)
     present = sorted(f for f in directory.iterdir() if f.is_file()) if directory.is_dir() else []
     ours = {f.name for f in present} & files.keys()
     foreign = [f.name for f in present if role_of(f) and f.name not in files]
