@@ -86,6 +86,10 @@ highlight_language = "none"
 default_role = "code"  # docstrings mark code as Markdown does
 nitpicky = False
 
+ARRAYS = {
+    "Floats": "ndarray[tuple[Any, ...], dtype[float64]]",
+    "Ints": "ndarray[tuple[Any, ...], dtype[int64]]",
+}
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
@@ -126,24 +130,23 @@ class BuildSchema(SphinxDirective):
 def schema_lines() -> Iterator[str]:
     keys: dict[str, Any] = schema()["properties"]
     sections = {name: key for name, key in keys.items() if key.get("type") == "object"}
-    yield from keys_table({name: key for name, key in keys.items() if name not in sections})
+    yield from keys_list({name: key for name, key in keys.items() if name not in sections})
     for name, section in sections.items():
         yield from (f"[{name}]", "-" * (len(name) + 2), "", section["description"], "")
-        yield from keys_table(section["properties"])
+        yield from keys_list(section["properties"])
 
 
-def keys_table(keys: dict[str, Any]) -> Iterator[str]:
-    yield from (".. list-table::", "   :header-rows: 1", "")
-    yield from ("   * - key", "     - values", "     - meaning")
+def keys_list(keys: dict[str, Any]) -> Iterator[str]:
+    """Names with what they may be, and below them what they mean: a table is too wide for a
+    phone.
+    """
     for name, key in keys.items():
         default = (
             f" Default: `{json.dumps(key['default'])}`"
             if key.get("default") not in (None, [])
             else ""
         )
-        yield from (f"   * - `{name}`", f"     - {values(key)}")
-        yield f"     - {key.get('description', '')}{default}"
-    yield ""
+        yield from (f"`{name}`: {values(key)}", f"   {key.get('description', '')}{default}", "")
 
 
 def values(key: dict[str, Any]) -> str:
@@ -155,6 +158,24 @@ def values(key: dict[str, Any]) -> str:
     if "const" in key:
         return f"`{json.dumps(key['const'])}`"
     return f"list of {values(key['items'])}" if key["type"] == "array" else str(key["type"])
+
+
+def shorten_types(
+    _: Sphinx,
+    what: str,
+    name: str,
+    obj: Any,
+    options: object,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str, str] | None:
+    """Types without the modules that they come from, arrays by the names that the code has."""
+    if signature is None:
+        return None
+    short = [re.sub(r"~(?:\w+\.)+(?=\w)", "", text or "") for text in (signature, returns)]
+    for alias, array in ARRAYS.items():
+        short = [text.replace(array, alias) for text in short]
+    return short[0], short[1]
 
 
 def list_parameters(
@@ -186,4 +207,5 @@ def setup(app: Sphinx) -> None:
     app.connect("source-read", add_navigation)
     app.connect("source-read", add_plots)
     app.connect("autodoc-process-docstring", list_parameters)
+    app.connect("autodoc-process-signature", shorten_types)
     app.connect("build-finished", finish)

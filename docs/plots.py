@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).parents[1]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart by all (Okabe and Ito)."""
+MODELS = ("pairs", "collective", "fast", "balanced", "best", "uf3")
+"""Whose times are recorded."""
 
 
 def recorded_table(page: str, heading: str, corner: str) -> dict[str, dict[str, str]]:
@@ -29,23 +31,58 @@ def recorded_table(page: str, heading: str, corner: str) -> dict[str, dict[str, 
     return {row[0].strip("*"): dict(zip(columns, row[1:], strict=True)) for row in rows[2:]}
 
 
+def speed_tables() -> dict[str, dict[str, dict[str, str]]]:
+    """Recorded times, and errors, of both engines."""
+    page, heading = "tests/benchmarks/README", "Accuracy against speed"
+    return {name: recorded_table(page, heading, name) for name in ("LAMMPS", "OpenMM, CPU")}
+
+
 def draw_speed() -> Figure:
     """CPU time per step and atom over the number of atoms, both engines."""
-    figure = Figure(figsize=(8.0, 3.4), layout="constrained")
+    figure = Figure(figsize=(8.0, 3.8), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
-    page, heading = "tests/benchmarks/README", "Accuracy against speed"
-    for axis, corner in zip(axes, ("LAMMPS", "OpenMM, CPU"), strict=True):
-        models = ("pairs", "collective", "fast", "balanced", "best", "uf3")
-        table = recorded_table(page, heading, corner)
-        for name, color in zip(models, COLOURS, strict=False):
-            cells = {size: cell for size, cell in table.get(name, {}).items() if cell[:1].isdigit()}
-            atoms = [int(size.split()[0].replace(",", "")) for size in cells]
-            times = [float(cell) for cell in cells.values()]
-            axis.plot(atoms, times, "o-", color=color, label=name, markersize=4)
-        axis.set(xscale="log", yscale="log", xlabel="atoms", title=corner)
+    for axis, (engine, table) in zip(axes, speed_tables().items(), strict=True):
+        for name, color in zip(MODELS, COLOURS, strict=False):
+            cells = {
+                int(size.split()[0].replace(",", "")): float(cell)
+                for size, cell in table.get(name, {}).items()
+                if size.endswith("atoms") and cell[:1].isdigit()
+            }
+            axis.plot([*cells], [*cells.values()], "o-", color=color, label=name, markersize=4)
+        axis.set(xscale="log", yscale="log", xlabel="atoms", title=engine)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("CPU time per step and atom [µs]")
-    axes[0].legend(frameon=False, ncols=2, fontsize=8)
+    lines = axes[0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside lower center", ncols=len(MODELS), frameon=False)
+    return figure
+
+
+def draw_accuracy() -> Figure:
+    """Error of unseen forces over CPU time per step and atom, of 1,536 atoms; native water as a
+    line.
+    """
+    figure = Figure(figsize=(8.0, 4.2), layout="constrained")
+    axis = figure.subplots()
+    tables, size = speed_tables(), "1,536 atoms"
+    errors = {name: float(tables["LAMMPS"][name]["unseen forces [meV/Å]"]) for name in MODELS}
+    for (engine, table), color, right in zip(tables.items(), COLOURS, (True, False), strict=False):
+        times = {name: float(table[name][size]) for name in MODELS if name in table}
+        points = [errors[name] for name in times]
+        axis.plot([*times.values()], points, "o", color=color, label=engine)
+        native = float(table["native water, 6.2 Å \\| 9 Å"][size].split("|")[1])
+        axis.axvline(native, color=color, lw=0.9, ls=":", label=f"{engine}, native water, 9 Å")
+        for name, time_us in times.items():
+            axis.annotate(
+                name,
+                (time_us, errors[name]),
+                (6, 5) if right else (-6, -11),
+                textcoords="offset points",
+                ha="left" if right else "right",
+                color=color,
+            )
+    axis.set(xscale="log", xlim=(0.4, 150), xlabel="CPU time per step and atom [µs]")
+    axis.set(ylim=(0, 220), ylabel="error of unseen forces [meV/Å]")
+    axis.legend(frameon=False)
     return figure
 
 
@@ -79,12 +116,19 @@ def draw_water() -> Figure:
     return figure
 
 
+ACCURACY = (
+    "accuracy",
+    draw_accuracy,
+    "Error of unseen forces over CPU time per step and atom, in LAMMPS and OpenMM",
+)
 PLOTS: Mapping[tuple[str, str], tuple[str, Callable[[], Figure], str]] = {
     ("tests/benchmarks/README", "Accuracy against speed"): (
         "speed",
         draw_speed,
         "CPU time per step and atom over the number of atoms, in LAMMPS and OpenMM",
     ),
+    ("docs/tutorials/accuracy", "Which to take"): ACCURACY,
+    ("docs/results", "Speed"): ACCURACY,
     ("docs/credibility", "Diatomics"): (
         "diatomics",
         draw_diatomics,

@@ -61,6 +61,8 @@ def test_what_is_drawn_and_run(site: Path) -> None:
     credibility = (site / "docs/credibility.html").read_text(encoding="utf-8")
     assert all(f"{name}.svg" in credibility for name in ("diatomics", "water"))
     assert "speed.svg" in (site / "tests/benchmarks/README.html").read_text(encoding="utf-8")
+    for page in ("docs/tutorials/accuracy", "docs/results"):
+        assert "accuracy.svg" in (site / f"{page}.html").read_text(encoding="utf-8")
     notebook = (site / "docs/notebook.html").read_text(encoding="utf-8")
     assert "<iframe srcdoc" in notebook and ">True\n" in notebook
 
