@@ -107,7 +107,9 @@ def draw_water() -> Figure:
     record = json.loads((ROOT / "docs" / "credibility.json").read_text(encoding="utf-8"))
     figure = Figure(figsize=(8.0, 3.4), layout="constrained")
     axis = figure.subplots()
-    axis.plot(*record["experiment"].values(), color="0.6", lw=4, label="experiment (Soper 2013)")
+    for (name, measured), style in zip(record["experiments"].items(), ("-", ":"), strict=True):
+        label = f"experiment, {name}"
+        axis.plot(*measured.values(), color="0.6", lw=4, ls=style, label=label)
     for (name, run), color in zip(record["runs"].items(), COLOURS, strict=False):
         axis.plot(run["r_A"], run["g"], color=color, lw=1.2, label=name)
     axis.set(xlim=(2.2, 10), xlabel="r [Å]", ylabel="$g_{OO}$")

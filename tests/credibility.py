@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mlipaudit import experiment, first_drift, first_explosion, stability_score, water_score
+from mlipaudit import (
+    EXPERIMENTS,
+    experiment,
+    first_drift,
+    first_explosion,
+    stability_score,
+    water_score,
+)
 from physicality import GRID_A, diatomic, largest_influence, not_extensive
 
 import mld_ff
@@ -39,7 +46,7 @@ def measured(loss: AgentLoss, runs: dict[str, Path]) -> dict[str, Any]:
         *((a, b, False) for a, b in combinations_with_replacement(loss.species[::-1], 2)),
         ("O", "H", True),
     ]
-    r, g = experiment()
+    experiments = {name: experiment(name) for name in EXPERIMENTS}
     return {
         "written_by": f"mld_ff {__version__}",
         "grid_A": rounded(GRID_A, 4),
@@ -49,7 +56,9 @@ def measured(loss: AgentLoss, runs: dict[str, Path]) -> dict[str, Any]:
         },
         "locality_eV_per_A": {s: largest_influence(loss, "H2O", s) for s in loss.species},
         "not_extensive_eV": not_extensive(loss, frame.symbols, whole, cell),
-        "experiment": {"r_A": rounded(r, 2), "g": rounded(g, 4)},
+        "experiments": {
+            name: {"r_A": rounded(r, 2), "g": rounded(g, 4)} for name, (r, g) in experiments.items()
+        },
         "runs": {name: of_run(path) for name, path in runs.items()},
     }
 
@@ -83,7 +92,7 @@ def of_run(path: Path) -> dict[str, Any]:
         "time_ps": round(float(frames.time[-1] - frames.time[0]) / 1000),
         "peak_A": round(water.peak_A, 2),
         "peak": round(float(water.g.max()), 2),
-        "rmse": round(water.rmse, 3),
+        "rmse": {name: round(water.rmse(name), 3) for name in EXPERIMENTS},
         "end_A": round(water.end_A, 1),
         "score": round(water.score, 3),
         "r_A": rounded(water.r_A, 2),
@@ -111,13 +120,18 @@ def tables(record: dict[str, Any]) -> Iterator[str]:
         ranks = ["–" if one[k] is None else f"{one[k]:.3f}" for k in ("falls", "rises")]
         yield f"| {pair} | {' | '.join(map(str, [*numbers, *ranks, one['deepest_A']]))} |"
     yield ""
-    yield "| run | waters | ps | first peak [Å] | height | RMSE | up to [Å] | score | stability |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+    against = " | ".join(f"RMSE to {name}" for name in EXPERIMENTS)
+    head = (
+        f"run | waters | ps | first peak [Å] | height | {against} | up to [Å] | score | stability"
+    )
+    yield f"| {head} |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
     for name, one in record["runs"].items():
         stable = one.get("stability", "–")
+        errors = " | ".join(f"{one['rmse'][e]:.3f}" for e in EXPERIMENTS)
         yield (
             f"| {name} | {one['n_waters']} | {one['time_ps']} | {one['peak_A']:.2f} |"
-            f" {one['peak']:.2f} | {one['rmse']:.3f} | {one['end_A']} | {one['score']:.3f} |"
+            f" {one['peak']:.2f} | {errors} | {one['end_A']} | {one['score']:.3f} |"
             f" {stable} |"
         )
 

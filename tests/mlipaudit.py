@@ -1,8 +1,7 @@
 """Scores of MLIPAudit for runs of water (github.com/instadeepai/mlipaudit, `scoring.py` and
 `benchmarks`; read in November 2026).
 
-The experiment is Soper's (data/goo-soper2013.txt): the benchmark's own, Skinner's of 2013, is
-not at hand as text.
+The experiment is the benchmark's own, Skinner's of 2013, or another: Soper's, of the same year.
 """
 
 from __future__ import annotations
@@ -17,7 +16,9 @@ from MDAnalysis.lib.distances import capped_distance, self_capped_distance
 
 from mld_ff.trajectory import Floats, Trajectory
 
-EXPERIMENT = Path(__file__).parent / "data" / "goo-soper2013.txt"
+DATA = Path(__file__).parent / "data"
+OWN = "Skinner 2013"
+EXPERIMENTS = {OWN: "goo-skinner2013.txt", "Soper 2013": "goo-soper2013.txt"}
 STEEPNESS = 3.0
 FIRST_PEAK_A, MOST_RMSE = 2.80, 0.1
 RANGE_A = (2.5, 10.0)
@@ -33,9 +34,15 @@ class WaterScore:
     r_A: Floats
     g: Floats
     """O–O, (R,) at `r_A`, centres of bins."""
-    rmse: float
-    """Against experiment, from 2.5 Å to 10 Å or as far as the box goes, on Soper's grid."""
     end_A: float
+    """As far as the box goes, or 10 Å."""
+
+    def rmse(self, name: str = OWN) -> float:
+        """Against an experiment, from 2.5 Å."""
+        grid, measured = experiment(name)
+        inside = grid < self.end_A - BIN_A
+        error = np.interp(grid[inside], self.r_A, self.g) - measured[inside]
+        return float(np.sqrt((error**2).mean()))
 
     @property
     def peak_A(self) -> float:
@@ -43,9 +50,14 @@ class WaterScore:
 
     @property
     def score(self) -> float:
-        """Mean of what the place of the first peak and the curve get, 0 to 1."""
-        place = exp(-STEEPNESS * abs(self.peak_A - FIRST_PEAK_A) / FIRST_PEAK_A)
-        return (place + soft(self.rmse, MOST_RMSE)) / 2
+        """As the benchmark has it, 0 to 1."""
+        return score_of(self.peak_A, self.rmse())
+
+
+def score_of(peak_A: float, rmse: float) -> float:
+    """Mean of what the place of the first peak and the curve get, 0 to 1."""
+    place = exp(-STEEPNESS * abs(peak_A - FIRST_PEAK_A) / FIRST_PEAK_A)
+    return (place + soft(rmse, MOST_RMSE)) / 2
 
 
 def soft(value: float, threshold: float) -> float:
@@ -53,9 +65,9 @@ def soft(value: float, threshold: float) -> float:
     return 1.0 if value <= threshold else exp(-STEEPNESS * (value - threshold) / threshold)
 
 
-def experiment() -> tuple[Floats, Floats]:
+def experiment(name: str) -> tuple[Floats, Floats]:
     """Distances [Å] every 0.03 Å, and g_OO."""
-    r, g = np.loadtxt(EXPERIMENT, unpack=True)
+    r, g = np.loadtxt(DATA / EXPERIMENTS[name], unpack=True)
     grid = np.arange(2.52, RANGE_A[1], 0.03)
     return grid, np.interp(grid, r, g)
 
@@ -72,11 +84,7 @@ def water_score(frames: Trajectory) -> WaterScore:
     n = int(oxygens.sum())
     shells = 4 / 3 * np.pi * np.diff(edges**3)
     ideal = frames.n_frames * n * (n - 1) / 2 * shells / (volume / frames.n_frames)
-    r, g = (edges[1:] + edges[:-1]) / 2, counts / ideal
-    grid, measured = experiment()
-    inside = grid < end - BIN_A
-    error = np.interp(grid[inside], r, g) - measured[inside]
-    return WaterScore(r, g, float(np.sqrt((error**2).mean())), end)
+    return WaterScore((edges[1:] + edges[:-1]) / 2, counts / ideal, end)
 
 
 def box_of(cell: Floats) -> Floats:

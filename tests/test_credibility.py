@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 from conftest import CUBE, frame_of, liquid
 from credibility import FILE, tables
-from mlipaudit import WaterScore, first_drift, first_explosion, soft, stability_score, water_score
+from mlipaudit import (
+    EXPERIMENTS,
+    WaterScore,
+    experiment,
+    first_drift,
+    first_explosion,
+    score_of,
+    soft,
+    stability_score,
+    water_score,
+)
 
 from mld_ff.trajectory import concatenate
 
@@ -26,12 +36,19 @@ def test_page_shows_its_record() -> None:
 
 def test_water_score() -> None:
     """A peak in its place and an error of 0.1 are the whole score; neither is lost at once."""
-    flat = np.ones(3)
-    best = WaterScore(np.array([2.6, 2.8, 3.0]), np.array([1, 2.5, 1]), 0.1, 6.0)
-    assert best.score == 1
-    assert replace(best, rmse=0.2).score == pytest.approx((1 + np.exp(-3)) / 2)
-    assert replace(best, g=flat).peak_A == 2.6 and replace(best, g=flat).score < 1
-    assert soft(0.0, 0.1) == 1
+    assert score_of(2.8, 0.1) == 1 and soft(0.0, 0.1) == 1
+    assert score_of(2.8, 0.2) == pytest.approx((1 + np.exp(-3)) / 2)
+    assert score_of(2.6, 0.1) == pytest.approx(score_of(3.0, 0.1)) == pytest.approx(0.9, abs=0.01)
+
+
+def test_experiments() -> None:
+    """Two of one year: alike beyond the first peak, 0.08 apart in its height."""
+    (r, g), (_, other) = (experiment(name) for name in EXPERIMENTS)
+    own = WaterScore(r, g, 10.0)
+    assert own.rmse() < 1e-3 and own.score > 0.99 and own.peak_A == pytest.approx(2.8, abs=0.02)
+    assert 0.05 < own.rmse("Soper 2013") < 0.06
+    assert np.abs(g - other)[r > 3.5].max() < 0.03
+    assert g.max() - other.max() == pytest.approx(0.08, abs=0.01)
 
 
 def test_random_water_has_no_structure() -> None:
@@ -43,7 +60,7 @@ def test_random_water_has_no_structure() -> None:
     water = water_score(concatenate(frames))
     beyond = water.r_A > 3
     assert water.g[beyond].mean() == pytest.approx(1, abs=0.01)
-    assert 0.25 < water.rmse < 0.5 and water.end_A == 6
+    assert 0.25 < water.rmse() < 0.5 and water.end_A == 6
 
 
 def test_stability() -> None:
