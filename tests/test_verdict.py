@@ -17,7 +17,7 @@ from mld_ff.report.forces import seen_by_fit
 from mld_ff.report.methods import Simulated, citations, methods_paragraph
 from mld_ff.report.statistics import UNKNOWN, Statistic
 from mld_ff.report.summary import observables_table
-from mld_ff.report.symbols import symbol_of
+from mld_ff.report.symbols import formula_of, symbol_of
 from mld_ff.report.verdict import Verdict, verdicts
 from mld_ff.sources.cp2k import open_cp2k
 from mld_ff.trajectory import Trajectory
@@ -73,7 +73,7 @@ def test_verdict(power_water: AgentLoss) -> None:
         ("bonded:H-O-H mean_A", "⟨r_HOH⟩ in molecules [Å]"),
         ("angle:H-C-H std_deg", "σ(∠HCH) [°]"),
         ("spectrum:H stretch_per_cm", "stretching band of H [cm⁻¹]"),
-        ("diffusion_A2_per_ps CH4O", "D of CH4O [Å²/ps]"),
+        ("diffusion_A2_per_ps CH4O", "D of CH₄O [Å²/ps]"),
         ("of_another_version", "of_another_version"),
     ],
 )
@@ -112,3 +112,8 @@ def test_frames_that_the_fit_has_seen(power_water: AgentLoss, water: Trajectory)
     assert elsewhere is not None and not elsewhere.any()
     assert seen_by_fit(loss, replace(frames, origin=replace(source.origin, sha256=None))) is None
     assert seen_by_fit(replace(power_water, provenance={}), frames) is None
+
+
+def test_formulas_as_they_are_printed() -> None:
+    for name, said in {"H2O": "H₂O", "C2H6O": "C₂H₆O", "NaCl": "NaCl", "run-2": "run-2"}.items():
+        assert formula_of(name) == said

@@ -34,6 +34,14 @@ if TYPE_CHECKING:
     from mld_ff.workflows.refining.round import RunSeen
 
 
+DIFFERENCES = (
+    *("forces [eV/Å]", "  on", "of one term alone", "  of", "  allowed"),
+    *("energy, relative", "  allowed", "forces in walls, relative", "  of", "  allowed"),
+    "verdict",
+)
+"""Rows of what `verify` found of an engine."""
+
+
 def dynamics_planned(settings: Reference, frame: Trajectory) -> str:
     """What an input of molecular dynamics asks of CP2K."""
     time_ps = settings.steps * settings.timestep_fs * FS_TO_PS
@@ -241,23 +249,34 @@ def verify_text(verification: Verification) -> str:
     rows = [[name, *(number(x, ".6f") for x in values)] for name, values in energies.items()]
     return lines(
         Table(["energy [eV]", "numpy", *engines], rows).text,
-        *(_verdict(name, result) for name, result in engines.items()),
+        "",
+        _differences(engines).text,
         *noted(_not_visited(verification)),
     )
 
 
-def _verdict(engine: str, result: EngineResult) -> str:
+def _differences(engines: Mapping[str, EngineResult]) -> Table:
+    """The largest differences of every engine, where they are, and what is allowed."""
+    columns = zip(DIFFERENCES, *map(_differences_of, engines.values()), strict=True)
+    return Table(["largest difference from numpy", *engines], [*columns])
+
+
+def _differences_of(result: EngineResult) -> list[str]:
     terms = result.terms_force_difference_eV_per_A
     worst = max(terms, key=terms.__getitem__, default="")
-    alone = f", of one term alone {terms[worst]:.1e} ({worst})" if terms else ""
-    return (
-        f"{engine}: largest force difference {result.max_force_difference_eV_per_A:.1e} eV/Å on"
-        f" {result.worst_atom}{alone} (tolerance {result.force_tolerance_eV_per_A:.0e}),"
-        f" energy {result.relative_energy_difference:.1e} relative (tolerance"
-        f" {result.energy_tolerance:.0e}), forces in walls {result.walls_force_difference:.1e}"
-        f" relative ({result.worst_in_walls}; tolerance {result.walls_tolerance:.0e}):"
-        f" {'passed' if result.passed else 'FAILED'}"
-    )
+    return [
+        f"{result.max_force_difference_eV_per_A:.1e}",
+        result.worst_atom,
+        number(terms.get(worst), ".1e"),
+        worst or "–",
+        f"{result.force_tolerance_eV_per_A:.0e}",
+        f"{result.relative_energy_difference:.1e}",
+        f"{result.energy_tolerance:.0e}",
+        f"{result.walls_force_difference:.1e}",
+        result.worst_in_walls or "–",
+        f"{result.walls_tolerance:.0e}",
+        "passed" if result.passed else "FAILED",
+    ]
 
 
 def _not_visited(verification: Verification) -> list[str]:

@@ -17,6 +17,7 @@ from mld_ff.loss.model import AgentLoss
 from mld_ff.report.runs import EQUILIBRATION
 from mld_ff.report.structure import LEAST_ANGLE_DEG, LONGEST_BOND_A
 from mld_ff.report.style import REFERENCE, label_of
+from mld_ff.report.symbols import formula_of
 from mld_ff.tables import Table
 from mld_ff.trajectory import Trajectory
 from mld_ff.units import FS_TO_PS
@@ -85,7 +86,7 @@ def describe_model(loss: AgentLoss) -> str:
 
 
 def _listed(molecules: Mapping[str, int]) -> str:
-    return ", ".join(f"{n} {formula}" for formula, n in molecules.items())
+    return ", ".join(f"{n} {formula_of(formula)}" for formula, n in molecules.items())
 
 
 def _told(study: Study, simulated: Simulated) -> str:

@@ -19,6 +19,7 @@ from mld_ff.report.style import (
     style_of,
     wide_panels,
 )
+from mld_ff.report.symbols import formula_of
 from mld_ff.survey import Inspection
 from mld_ff.trajectory import Floats
 from mld_ff.units import KB_EV_PER_K
@@ -146,7 +147,7 @@ def plot_lines(
             axis.plot(x, y, **style, label=label_of(label))
             for e in error:
                 axis.fill_between(x, y - e, y + e, color=style["color"], alpha=0.2, lw=0)
-        axis.set(title=title, xlabel=axes[0], ylabel=axes[1])
+        axis.set(title=formula_of(title), xlabel=axes[0], ylabel=axes[1])
         axis.ticklabel_format(axis="y", scilimits=(-3, 4))
     legend_above(figure, panel[0])
     return figure

@@ -35,6 +35,8 @@ PATTERNS = {
     r"diffusion_A2_per_ps (\S+)": "D of {} [Å²/ps]",
 }
 """Of keys that say species, which follow without their dashes."""
+FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*)+")
+BELOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 MATCHED = re.compile(r"free:|any:|bonded:|angle:|goo_|oh_|hoh_")
 """Observables that a model learns whose distances are matched to the reference's; an angle follows
 from three of them.
@@ -49,8 +51,13 @@ def symbol_of(key: str) -> str:
         return SYMBOLS[key]
     for pattern, symbol in PATTERNS.items():
         if found := re.fullmatch(pattern, key):
-            return symbol.format(found[1].replace("-", ""))
+            return symbol.format(formula_of(found[1].replace("-", "")))
     return key
+
+
+def formula_of(name: str) -> str:
+    """A chemical formula as it is printed, H₂O for H2O; what is none stays."""
+    return name.translate(BELOW) if FORMULA.fullmatch(name) else name
 
 
 def is_matched(key: str) -> bool:
