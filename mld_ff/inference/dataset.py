@@ -195,6 +195,7 @@ class Dataset:
         """
         groups = (group for one in ranges for group in self._groups(*one, n_blocks))
         done, total = 0, sum(stop - start for _, start, stop in ranges)
+        self.progress(what, done, total)
         state = work, shared, self.topologies
         for block, seen, result in spread(_on_group, state, groups, self.processes):
             done += seen

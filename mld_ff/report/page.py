@@ -83,8 +83,9 @@ def write_report(out: Path | str, study: Study, progress: Progress = no_progress
     drawings = _drawings(study)
     images = {}
     for k, (name, drawing) in enumerate(drawings.items()):
+        progress("report", k, len(drawings) + 1)
         images[name] = _drawn(out / FIGURES, name, drawing)
-        progress("report", k + 1, len(drawings) + 1)
+    progress("report", len(drawings), len(drawings) + 1)
     write_atomically(out / LIGHT, _render(study, images))
     figures = {name: drawing.figure for name, drawing in drawings.items() if name != FRAMES}
     script, panels = embed(figures)

@@ -211,8 +211,11 @@ def compare_runs(
     else:
         charges_e = charges_e or (loss.charges.charges_e if loss.charges else None)
         _add_dynamics(study, source, reference, runs, seed, charges_e, progress)
+    progress("frames and forces", 0, 2)
     study.add(compare_frames(loss, frames, source.origin.is_dynamics))
+    progress("frames and forces", 1, 2)
     study.add(compare_forces_of_loss(loss, reference))
+    progress("frames and forces", 2, 2)
     return study
 
 
@@ -226,12 +229,14 @@ def _add_dynamics(
     progress: Progress,
 ) -> None:
     """What only consecutive frames tell; how fast atoms move, only where masses are the same."""
+    progress("dynamics", 0, 3)
     frames = {REFERENCE: reference} | {run.name: run.settled for run in runs}
     study.add(compare_heat(reference, source.logged_temperature, runs))
     kind = study.loss.topology_kind
     study.add(compare_partners(frames) if kind == "none" else compare_bonds(frames, kind))
     if different := _different_masses(reference, runs):
         study.notes.append(different)
+        progress("dynamics", 3, 3)
         return
     study.add(compare_same_start(reference, runs, kind, seed))
     progress("dynamics", 1, 3)
