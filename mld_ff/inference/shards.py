@@ -106,7 +106,7 @@ def read_shard(file: Path | str) -> Accumulated:
         raise InputError(f"cannot be read: {error.strerror or error}", file) from None
     except Exception as error:  # damaged bytes: zipfile, zlib, tokenize, numpy may raise anything
         # that of numpy where there is no archive advises to load what could run commands
-        what = "it is no .npz" if "allow_pickle" in str(error) else error
+        what = "it is no .npz" if "contains pickled" in str(error) else error
         raise InputError(f"is not a complete file of `mld-ff accumulate`: {what}", file) from None
 
 

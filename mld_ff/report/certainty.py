@@ -89,7 +89,7 @@ def _noise_of_grid(loss: AgentLoss, reference: str) -> list[list[str]]:
         rows.append(
             [
                 f"noise of the forces of {reference} on {s} that this means",
-                f"{noise:.2g} meV/Å, {share:.1%} of the squared error of the fit on {s}",
+                f"{noise:.2g} meV/Å, {100 * share:.1f} % of the squared error of the fit on {s}",
             ]
         )
     return rows
@@ -103,7 +103,7 @@ def _changed_forces(loss: AgentLoss, name: str, again: RecomputedForces) -> list
         rows.append(
             [
                 f"change of the forces on {s} in {again.frames} frames computed again ({name})",
-                f"{changed:.2g} meV/Å, {share:.1%} of the squared error of the fit on {s}",
+                f"{changed:.2g} meV/Å, {100 * share:.1f} % of the squared error of the fit on {s}",
             ]
         )
     return rows

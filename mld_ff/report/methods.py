@@ -133,10 +133,10 @@ def methods_paragraph(study: Study) -> str:
                 + "."
             )
     sentences.append(
-        f"The first {EQUILIBRATION:.0%} of each run was left out. Standard errors are those of a"
-        " jack-knife over five contiguous blocks. Hydrogen bonds have a donor–acceptor distance"
-        f" below {LONGEST_BOND_A:g} Å and an angle at the hydrogen above {LEAST_ANGLE_DEG:g}°"
-        f"{number['analysis']}."
+        f"The first {100 * EQUILIBRATION:.0f} % of each run was left out. Standard errors are those"
+        " of a jack-knife over five contiguous blocks. Hydrogen bonds have a donor–acceptor"
+        f" distance below {LONGEST_BOND_A:g} Å and an angle at the hydrogen above"
+        f" {LEAST_ANGLE_DEG:g}°{number['analysis']}."
     )
     return " ".join(sentences)
 
