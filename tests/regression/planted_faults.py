@@ -40,7 +40,7 @@ from conftest import (  # noqa: E402
     with_angles,
     with_channels,
 )
-from test_charges import charged  # noqa: E402
+from engine_cases import charged  # noqa: E402
 from test_new_density import GaussianTerm, of_gaussians  # noqa: E402
 from test_new_term import ExponentialTerm  # noqa: E402
 from test_slabs import model, slab  # noqa: E402
