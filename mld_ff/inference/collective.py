@@ -35,12 +35,10 @@ TOWARDS_STAGED = 1e-2
 """Ridge of the last stage, in units of the normalised Gram matrix."""
 RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 COST = 1.3
-"""Time that one channel of every species adds to a step of LAMMPS, in units of that of the pairs.
-"""
+"""Time that one channel of every species adds to a step of LAMMPS, in units of that of pairs."""
 RANK_SLACK = 1.02
 """The smallest rank is chosen whose cross-validated error is within this factor of the least one:
-cost grows with every channel, the error hardly falls any more.
-"""
+cost grows with every channel, the error hardly falls any more."""
 HARDLY_VARIES = 1e-6
 """Combinations of sums whose variance is below this part of the largest make no channel: a few
 contacts alone move them, and elsewhere they would be far outside their range.
