@@ -155,9 +155,9 @@ if arguments.ensemble == "nve":
 if arguments.ensemble == "npt":
     if any(force.getName().endswith(" of a slab") for force in system.getForces()):
         sys.exit("charges of a slab: a barostat would close its vacuum; choose nvt or nve")
-    system.addForce(
-        openmm.MonteCarloBarostat(arguments.pressure * unit.bar, integrator.getTemperature())
-    )
+    barostat = openmm.MonteCarloBarostat(arguments.pressure * unit.bar, integrator.getTemperature())
+    barostat.setRandomNumberSeed(1)  # of the clock otherwise, so that no run could be repeated
+    system.addForce(barostat)
 
 present = [openmm.Platform.getPlatform(k) for k in range(openmm.Platform.getNumPlatforms())]
 fastest = max(present, key=lambda p: p.getSpeed())
