@@ -144,6 +144,7 @@ def test_export_from_a_structure_file_and_run_it(
             ("export", DFT / "dft.inp", "--engine", "lammps", "--cp2k", DFT, "-o", "x"),
             "is not a model file",
         ),
+        (("build", CP2K), "is a directory, no configuration: `mld-ff init "),
         (("build", "nothing.toml"), "write one with `mld-ff init CP2K_DIR -o build.toml`"),
     ],
 )

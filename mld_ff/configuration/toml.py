@@ -63,6 +63,9 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
+    if file.is_dir():
+        made = f"`mld-ff init {file} -o build.toml` writes one for the data there"
+        raise InputError(f"is a directory, no configuration: {made}", file)
     check_readable(file)
     try:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
