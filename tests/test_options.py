@@ -315,13 +315,30 @@ def test_lists_are_written_with_commas_or_by_repeating(verb: str, option: str) -
         ("scan", "--exponents", "-1 2.5 3"),
         ("refine", "--hot", "350 400"),
         ("box", "--replicate", "2 2 1"),
+        ("box", "--count", "64, 8"),
     ],
 )
 def test_lists_with_spaces_are_told_of_commas(verb: str, option: str, numbers: str) -> None:
     done = invoke(verb, "x", "-o", "y", option, *numbers.split())
-    meant = f"{option} {numbers.replace(' ', ',')}"
+    meant = f"{option} {numbers.replace(',', '').replace(' ', ',')}"
     said = f"error: {option} {numbers}: lists are written with commas, {meant}\n"
     assert (done.exit_code, done.stdout, done.stderr) == (2, "", said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--basis SZV -o y", "--basis is called --dft-basis now: mld-ff reference --dft-basis SZV"),
+        (
+            "--cutoff=300 -o y",
+            "--cutoff is called --grid-cutoff now: mld-ff reference --grid-cutoff=300",
+        ),
+    ],
+)
+def test_options_of_earlier_versions_are_told_by_their_names(words: str, said: str) -> None:
+    done = invoke("reference", *words.split())
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == f"error: {said} -o y (`mld-ff reference --help`)\n"
 
 
 def test_molecules_are_a_list_too(tmp_path: Path) -> None:

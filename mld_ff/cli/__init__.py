@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from itertools import pairwise, takewhile
@@ -17,6 +18,7 @@ from cyclopts import (
     CycloptsError,
     MissingArgumentError,
     Parameter,
+    UnknownOptionError,
     UnusedCliTokensError,
 )
 
@@ -27,6 +29,11 @@ ROOMS = ("learning", "running", "reports", "workflows", "preparing")
 """Modules whose functions are verbs, in the order of `mld-ff --help`."""
 
 NUMBER = re.compile(r"-?\d+(\.\d*)?,?")
+RENAMED = {
+    ("reference", "--basis"): "--dft-basis",
+    ("reference", "--cutoff"): "--grid-cutoff",
+}
+"""Options of 0.1.0 by what they are called now; the most similar name is that of another."""
 Shell = Literal["bash", "zsh", "fish", "powershell"]
 
 
@@ -89,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         command = " ".join((app.name[0], *(error.command_chain or ())))
-        _refuse(f"{_said(error)} (`{command} --help`)", words)
+        said = _renamed(error, words) or _said(error)
+        _refuse(f"{said} (`{command} --help`)", words)
 
 
 def _refuse(said: str, words: Sequence[str]) -> None:
@@ -112,6 +120,18 @@ def _said(error: CycloptsError) -> str:
     return str(error)
 
 
+def _renamed(error: CycloptsError, words: Sequence[str]) -> str:
+    """What to say of an option that an earlier version had; empty if it had none of that name."""
+    if not isinstance(error, UnknownOptionError) or not words:
+        return ""
+    option = str(error.token.keyword or error.token.value).partition("=")[0]
+    now = RENAMED.get((words[0], option))
+    if not now:
+        return ""
+    meant = [now + w[len(option) :] if w.partition("=")[0] == option else w for w in words]
+    return f"{option} is called {now} now: {shlex.join([app.name[0], *meant])}"
+
+
 def spread_list(words: Sequence[str]) -> str:
     """What to say of a list whose numbers stand apart, as `--hot 350 400`: the second would be
     taken for something else. Empty if there is none, or a file is called so.
@@ -125,8 +145,8 @@ def spread_list(words: Sequence[str]) -> str:
         except (CycloptsError, KeyError):
             return ""  # no such verb
         if any(option in a.names and "," in (a.parameter.metavar or "") for a in arguments):
-            given = f"{option} {' '.join(numbers)}"
-            return f"{given}: lists are written with commas, {option} {','.join(numbers)}"
+            given, meant = " ".join(numbers), ",".join(n.rstrip(",") for n in numbers)
+            return f"{option} {given}: lists are written with commas, {option} {meant}"
     return ""
 
 
