@@ -13,6 +13,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mld_ff.errors import EngineError, InputError
@@ -49,7 +50,7 @@ def stream(
 ) -> tuple[int, list[str]]:
     """Run a command in `directory`; returns its exit code and the lines it printed (of a long run
     only the `last`), each also passed to `on_line`. environment: variables beside our own.
-    within_s: it is ended if it takes longer, and EngineError is raised.
+    within_s: it is ended, with all that it started, if it takes longer, and EngineError is raised.
 
     The process is ended if anything is raised meanwhile (an interrupt, say): asked first, since
     `mpiexec` then ends those that it started, and killed if it stays. On Linux it is asked, too, if
@@ -57,23 +58,26 @@ def stream(
     """
     if not directory.is_dir():  # Popen would name it as the command that is missing
         raise EngineError(f"{directory} has vanished")
+    end = _end_group if within_s else _end
     lines: deque[str] = deque(maxlen=last)
     with subprocess.Popen(
         command,
         cwd=directory,
         env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,  # a group in the background that reads a terminal is stopped
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
         preexec_fn=end_with_us,
+        process_group=0 if within_s else None,
     ) as process:
         assert process.stdout is not None
         late = threading.Event()
 
         def give_up() -> None:
             late.set()
-            _end(process)
+            end(process)
 
         timer = threading.Timer(within_s or 0, give_up)
         if within_s:
@@ -84,7 +88,7 @@ def stream(
                 if on_line:
                     on_line(line)
         except BaseException:
-            _end(process)
+            end(process)
             raise
         finally:
             timer.cancel()
@@ -99,6 +103,17 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.wait(PATIENCE_s)
     except subprocess.TimeoutExpired:
         process.kill()
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    """Of a process that leads a group: where `mpiexec` is a script, what it started would stay, and
+    hold the pipe that we read to its end.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(OSError):  # all have ended
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE_s)
 
 
 def end_with_us() -> None:

@@ -121,7 +121,7 @@ def test_what_two_processes_need(
         f"LAMMPS runs as 1 process where 2 were asked for: {lmp} was built without MPI, or with"
         " another than the mpiexec beside it"
     )
-    mpiexec.write_text("#!/bin/sh\nexec sleep 60\n")  # as one that cannot start what it should
+    mpiexec.write_text("#!/bin/sh\nsleep 60\n")  # as a script that cannot start what it should
     monkeypatch.setattr(executable, "PATIENCE_s", 0.1)
     with pytest.raises(
         EngineError, match=r"-h did not end within 0.1 s: does `.*mpiexec -n 2 host"
