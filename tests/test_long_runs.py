@@ -5,6 +5,7 @@ meanwhile.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +21,8 @@ from mld_ff.engines.settings import MD, Device
 from mld_ff.errors import CheckFailed, EngineError, InputError
 from mld_ff.geometry.system import System
 from mld_ff.loss.model import AgentLoss
-from mld_ff.production.results import read_log, read_run
+from mld_ff.production.record import read_record
+from mld_ff.production.results import check_whole, read_log, read_run
 from mld_ff.production.sessions import SESSION, newest_checkpoint
 from mld_ff.production.simulation import run
 from mld_ff.trajectory import Trajectory
@@ -138,6 +140,34 @@ def test_finished_run_is_made_longer(
     first = {"openmm": 1, "lammps": 0}[engine]
     assert longer.step.tolist() == [4 * k for k in range(first, 11)]
     assert json.loads((tmp_path / "run.json").read_text())["settings"]["time_ps"] == 0.02
+
+
+def test_runs_that_look_otherwise_go_on(frame: Trajectory, loss: AgentLoss, tmp_path: Path) -> None:
+    """Those of earlier versions told less of where they started and of their model. Where
+    checkpoints are more frequent than frames, LAMMPS logs a row between frames, and OpenMM may have
+    logged none.
+    """
+    settings = MD(time_ps=0.02, timestep_fs=0.5, every_fs=2.0)
+    whole = run(loss, frame, "lammps", tmp_path, settings)
+    record, model = (json.loads((tmp_path / f"{k}.json").read_text()) for k in ("run", "model"))
+    del record["started_from"]["step"], model["domain"]
+    for name, content in (("run", record), ("model", model)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    assert (tmp_path / "model.json").read_text() != loss.dumps()
+    assert run(loss, frame, "lammps", tmp_path, settings, resume=True).n_frames == whole.n_frames
+
+    log = tmp_path / "log.lammps"
+    more = re.sub(r"(\n +0 .*\n)", r"\1 2 0.001 300 0 0 0 0 1 0\n", log.read_text(), count=1)
+    log.write_text(more)
+    assert len(read_log(tmp_path)["step"]) == whole.n_frames + 1
+    assert read_run(tmp_path).n_frames == whole.n_frames
+
+    for file in (log, tmp_path / "trajectory.dcd"):
+        file.write_bytes(b"")
+    often = MD(time_ps=0.02, every_fs=2.0, checkpoint_ps=0.001)
+    check_whole(tmp_path, replace(read_record(tmp_path), settings=often))
+    with pytest.raises(InputError, match="holds no thermodynamic output"):
+        check_whole(tmp_path, read_record(tmp_path))
 
 
 def test_only_the_same_run_goes_on(frame: Trajectory, loss: AgentLoss, tmp_path: Path) -> None:

@@ -192,16 +192,17 @@ def _earlier_run(out: Path, now: RunRecord, loss: AgentLoss, resume: bool) -> Ru
     before = read_record(out)
     old, new = _identity(before), _identity(now)
     for key in new:
-        if key not in MAY_CHANGE and old.get(key) != new[key]:
+        # earlier versions told less of a start
+        if key in old and key not in MAY_CHANGE and old[key] != new[key]:
             raise InputError(
-                f"another run lies here: its {key} is {old.get(key)!r}, now it is {new[key]!r};"
+                f"another run lies here: its {key} is {old[key]!r}, now it is {new[key]!r};"
                 f" only {', '.join(MAY_CHANGE)} may change when a run goes on",
                 out,
             )
     model = out / MODEL
     if not model.is_file():
         raise InputError("is missing: the run that lies here is not whole", model)
-    if model.read_bytes() != loss.dumps().encode():
+    if AgentLoss.load(model).dumps() != loss.dumps():  # earlier versions wrote less of a model
         raise InputError("the run that lies here was made with another model", model)
     return before
 
