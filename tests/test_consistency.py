@@ -92,6 +92,10 @@ def test_nothing_is_said_of_a_part(name: str, start: int, every: int, length: in
     assert told(read(name)[start::every][:length]) == []
 
 
+def test_nothing_is_said_of_a_few_frames_of_brine() -> None:
+    assert told(read_cp2k(DATA / "brine")[84:95]) == []  # a correlation of 0.18, by chance
+
+
 @few
 @given(SYSTEMS, st.integers(0, 100))
 def test_images_do_not_matter(name: str, seed: int) -> None:
