@@ -42,6 +42,9 @@ def test_init_looks_at_the_data_and_says_why(tmp_path: Path) -> None:
     assert (config.basis.accuracy, config.basis.cutoff_A) == ("balanced", 5.5)
     again = invoke("init", EXAMPLE, "-o", file)
     assert again.exit_code == 2 and "or replace it (--overwrite)" in again.stderr
+    (tmp_path / "run.sh").write_text("#!/bin/sh\n")  # begins with # too
+    other = invoke("init", EXAMPLE, "-o", tmp_path / "run.sh", "--overwrite")
+    assert other.exit_code == 2 and "is a file of another kind, and stays" in other.stderr
 
 
 def test_what_has_not_settled_is_left_out(few: Trajectory, tmp_path: Path) -> None:

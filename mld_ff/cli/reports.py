@@ -83,7 +83,9 @@ def init(
     /,
     *,
     output: Annotated[
-        Path, Parameter(alias="-o", help="Configuration to write."), Results(b"#")
+        Path,
+        Parameter(alias="-o", help="Configuration to write."),
+        Results(b"# written by mld_ff "),
     ] = Path("build.toml"),
     reading: Annotated[Reading, READING],
     progress: Progress,
