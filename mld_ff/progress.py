@@ -12,3 +12,8 @@ there are.
 
 def no_progress(what: str, done: int, total: int) -> None:
     """Says nothing."""
+
+
+def within(stage: str, progress: Progress) -> Progress:
+    """Tells of parts of a stage, each as a stage of its own."""
+    return lambda what, done, total: progress(f"{stage} {what}", done, total)

@@ -14,6 +14,7 @@ from ase import Atoms
 from conftest import invent, topology_of
 
 from mld_ff.calculator import Calculator
+from mld_ff.consistency import examine_all
 from mld_ff.engines.registry import ENGINES
 from mld_ff.engines.settings import MD, Device
 from mld_ff.engines.start import start_from
@@ -192,3 +193,11 @@ def test_the_warning_stands_in_every_file(
     for name in texts:
         assert f"WARNING: {warning}" in (out / name).read_text(), name
     assert verify(power_water, frame, 1, {engine: out}, per_term=False).passed
+
+
+def test_the_examination_of_several_runs_is_one_stage(few: Trajectory) -> None:
+    told = list[tuple[str, int, int]]()
+    examine_all([few, few[:2]], lambda *what: told.append(what))
+    total = few.n_frames + 2
+    assert {(what, n) for what, _, n in told} == {("examination", total)}
+    assert [done for _, done, _ in told] == [0, few.n_frames, few.n_frames, total]

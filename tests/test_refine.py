@@ -17,6 +17,7 @@ from mld_ff.engines.settings import MD
 from mld_ff.errors import CheckFailed, InputError
 from mld_ff.loss.model import AgentLoss
 from mld_ff.origin import UNCONVERGED, Origin
+from mld_ff.progress import Progress
 from mld_ff.sources.cp2k.run.launch import CP2K_VARIABLE
 from mld_ff.trajectory import Trajectory
 from mld_ff.units import HARTREE_PER_BOHR_TO_EV_PER_A
@@ -29,11 +30,34 @@ SETTINGS = Settings(
 
 
 @pytest.fixture(scope="module")
+def told() -> list[tuple[str, int, int]]:
+    """The progress of `refined`."""
+    return []
+
+
+@pytest.fixture(scope="module")
 def refined(
-    cold_water: Trajectory, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory
+    cold_water: Trajectory,
+    teacher: Teacher,
+    tmp_path_factory: pytest.TempPathFactory,
+    told: list[tuple[str, int, int]],
 ) -> tuple[Path, Refinement]:
     out = tmp_path_factory.mktemp("refine")
-    return out, refine(cold_water, out, SETTINGS, rounds=1, label=teacher)
+    progress: Progress = lambda *what: told.append(what)  # noqa: E731
+    return out, refine(cold_water, out, SETTINGS, 1, teacher, progress=progress)
+
+
+@pytest.mark.usefixtures("refined")
+def test_every_part_of_a_round_is_a_stage_of_its_own(
+    told: list[tuple[str, int, int]],
+) -> None:
+    stages: dict[str, list[tuple[int, int]]] = {}
+    for what, done, total in told:
+        stages.setdefault(what.partition(":")[0], []).append((done, total))
+    assert {"round 1 examination", f"round 1 run-{HOT_K:g}K openmm"} <= stages.keys()
+    for name, steps in stages.items():
+        assert steps == sorted(steps) and len({total for _, total in steps}) == 1, name
+        assert "run-" in name or steps[-1][0] == steps[-1][1], name  # runs may be stopped
 
 
 def number_labelled(refined: tuple[Path, Refinement]) -> int:

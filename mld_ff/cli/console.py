@@ -186,7 +186,7 @@ def progress_bars() -> Iterator[Progress]:
             stage = what.partition(":")[0]
             if stage not in tasks:
                 tasks[stage] = bars.add_task(what, total=total)
-            bars.update(tasks[stage], description=what, completed=done)
+            bars.update(tasks[stage], description=what, completed=done, total=total)
 
         yield bar
 

@@ -24,7 +24,7 @@ from mld_ff.cli.options import (
     basis_options,
     notes_of,
 )
-from mld_ff.consistency import contradictions, examine
+from mld_ff.consistency import contradictions, examine, examine_all
 from mld_ff.errors import InputError
 from mld_ff.geometry.pairs import LONGEST_A
 from mld_ff.inference import SUFFIX, Basis, Dataset, Part
@@ -142,7 +142,7 @@ def accumulate(
     before = inference.read_shard(like) if like else None
     layout = functions.terms if before is None else before
     sources = [reading.open(run) for run in runs]
-    against = contradictions([examine(source, progress) for source in sources])
+    against = contradictions(examine_all(sources, progress))
     refuse(against, force)
     dataset = Dataset.of(sources, progress, processes, functions.topology)
     stress = functions.stress == LEARN if before is None else before.virials is not None

@@ -1,5 +1,5 @@
 """Whether positions, forces, velocities, energies, times and cell of frames belong together."""
 
-from mld_ff.consistency.examination import Examination, contradictions, examine
+from mld_ff.consistency.examination import Examination, contradictions, examine, examine_all
 
-__all__ = ["Examination", "contradictions", "examine"]
+__all__ = ["Examination", "contradictions", "examine", "examine_all"]

@@ -43,6 +43,21 @@ class Examination:
         return why if len(why) == len(FORCE_CHECKS) else []
 
 
+def examine_all(
+    sources: Sequence[FrameSource], progress: Progress = no_progress
+) -> list[Examination]:
+    """`examine` each, told as one stage."""
+    total, before, examined = sum(source.n_frames for source in sources), 0, list[Examination]()
+    for source in sources:
+
+        def tell(what: str, done: int, _: int, before: int = before) -> None:
+            progress(what, before + done, total)
+
+        examined.append(examine(source, tell))
+        before += source.n_frames
+    return examined
+
+
 def examine(source: FrameSource, progress: Progress = no_progress) -> Examination:
     """Compare forces with energies and accelerations, velocities with motion, and the cell with
     distances across its faces.

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from mld_ff.consistency import contradictions, examine
+from mld_ff.consistency import contradictions, examine_all
 from mld_ff.geometry.histogram import Coverage, Histogram
 from mld_ff.inference.accumulation import Accumulated, accumulate
 from mld_ff.inference.basis import NO_CHANNELS, Basis
@@ -105,7 +105,7 @@ def fit(
     """
     basis = basis or Basis()
     dataset = Dataset.of(source, progress, processes, basis.topology)
-    examined = [examine(one, dataset.progress) for one in dataset.sources]
+    examined = examine_all(dataset.sources, dataset.progress)
     n_tested = len(dataset.tested)
     against = contradictions(examined[:n_tested], labels=examined[n_tested:])
     refuse(against, force)

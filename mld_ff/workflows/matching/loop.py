@@ -29,7 +29,7 @@ from mld_ff.inference.fitting import Fit
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.provenance import MatchedTold, Provenance
 from mld_ff.outputs import held
-from mld_ff.progress import Progress, no_progress
+from mld_ff.progress import Progress, no_progress, within
 from mld_ff.trajectory import Floats, FrameSource, Trajectory
 from mld_ff.units import EV_PER_A3_TO_BAR, FS_TO_PS
 from mld_ff.workflows.matching.averages import pair_coefficients, with_pair_coefficients
@@ -208,10 +208,7 @@ def _round(
     k: int, loss: AgentLoss, where: Path, work: _Work
 ) -> tuple[MatchingRound, AgentLoss | None]:
     """What the round of a model says, and the model that follows unless no step is worth taking."""
-
-    def tell(what: str, done: int, total: int) -> None:
-        work.progress(f"round {k} {what}", done, total)
-
+    tell = within(f"round {k}", work.progress)
     _run_model(k, loss, where, work, tell)
     for j in range(1, k + 1):
         if j not in work.responses:

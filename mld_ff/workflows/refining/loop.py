@@ -36,7 +36,7 @@ from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import FreeTerm
 from mld_ff.loss.walls import LEAST_STIFFNESS
 from mld_ff.outputs import held
-from mld_ff.progress import Progress, no_progress
+from mld_ff.progress import Progress, no_progress, within
 from mld_ff.sources.cp2k.run.inputs import Reference
 from mld_ff.sources.cp2k.run.labels import label_with_cp2k
 from mld_ff.trajectory import FrameSource, Trajectory, concatenate, spread_frames
@@ -189,9 +189,7 @@ def _round(
     progress: Progress,
     force: bool,
 ) -> RefinementRound:
-    def tell(what: str, done: int, total: int) -> None:
-        progress(f"round {k}: {what}", done, total)
-
+    tell = within(f"round {k}", progress)
     # after a kill the same fit is made again: equal frames give equal numbers
     fitted = fit(_dataset(source, labels, settings, tell), settings.basis, force=force)
     loss = fitted.loss
@@ -210,7 +208,7 @@ def _round(
                 frame,
                 replace(nvt, temperature_K=t),
                 settings.engine,
-                tell,
+                within(_name(t), tell),
                 force=force,
             )
             looks[_name(t)] = look(judge, frames_of_run(there, frame), stopped)
