@@ -279,6 +279,11 @@ def test_input_and_energies_of_another_run(run: Callable[[str], Path]) -> None:
     source = open_cp2k(directory)
     assert "argon-1.ener: not used, its energies are not those of the frames." in source.notes
     assert source.seconds_per_step is None
+    own = (directory / "argon.inp").read_text()
+    fragment = "&FORCE_EVAL\n&SUBSYS\n&COORD\nAr 1 1 1\n&END\n&END\n&END\n"
+    (directory / "argon.inp").write_text(fragment + own)  # by FORCE_EVAL_ORDER any may be the first
+    assert open_cp2k(directory).n_frames == source.n_frames
+    (directory / "argon.inp").write_text(own)
     edit(directory / "argon.inp", "    &END COORD", "      Ar 6 6 6\n    &END COORD")
     assert message(directory) == (
         f"{directory}/argon.inp: is the input of 4 atoms, and argon-pos-1.xyz has 3: name the run's"

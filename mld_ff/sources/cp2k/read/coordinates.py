@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +18,30 @@ Coordinates = tuple[list[bytes], Floats]
 """Labels (N,) and positions (N, 3) [Å]."""
 
 
-def coordinates_of_input(file: Path) -> Coordinates | None:
+def coordinates_of_input(file: Path, n_atoms: int | None = None) -> Coordinates | None:
     """Of &COORD, or of the XYZ file that &TOPOLOGY names; None where the input has neither, or
     repeats the atoms it names. Raises InputError for atoms without three numbers.
+
+    n_atoms: of several FORCE_EVAL, of which some may be fragments in any order, the first with so
+    many is taken where one has.
     """
-    root = parse_input(file)
+    found = list(_coordinates(parse_input(file)))
+    return next((c for c in found if c and len(c[0]) == n_atoms), next(iter(found), None))
+
+
+def _coordinates(root: Section) -> Iterator[Coordinates | None]:
+    """Of every FORCE_EVAL that tells; None of one that repeats its atoms."""
     for subsystem in root.all("FORCE_EVAL", "SUBSYS"):
         repeats = subsystem.get("TOPOLOGY", "MULTIPLE_UNIT_CELL")
         if repeats and any(n != 1 for n in repeats.numbers(NUMBER, "")):
-            return None
-        for section in subsystem.all("COORD"):
-            if section.rows:
-                return _of_section(section, root)
+            yield None
+            continue
+        if sections := [section for section in subsystem.all("COORD") if section.rows]:
+            yield _of_section(sections[0], root)
+            continue
         name = subsystem.get("TOPOLOGY", "COORD_FILE_NAME|COORD_FILE")
         if name is not None and (xyz := name.file.parent / name.text).is_file():
-            return _of_xyz(xyz)
-    return None
+            yield _of_xyz(xyz)
 
 
 def _of_section(section: Section, root: Section) -> Coordinates:

@@ -92,7 +92,7 @@ def _check_input(files: RunFiles, positions: FrameIndex) -> None:
     run."""
     for file in files.inputs:
         try:
-            found = coordinates_of_input(file)
+            found = coordinates_of_input(file, positions.n_atoms)
         except InputError:  # they are not asked for otherwise
             continue
         if found and len(found[0]) != positions.n_atoms:
@@ -144,7 +144,7 @@ def _with_steps_and_atoms(
             if len(labels) == index.n_atoms:
                 return replace(index, labels=labels)
     for file in files.inputs:
-        found = coordinates_of_input(file)
+        found = coordinates_of_input(file, index.n_atoms)
         if found and len(found[0]) == index.n_atoms:
             return replace(index, labels=found[0])
     fitting = {
