@@ -170,6 +170,21 @@ def test_runs_that_look_otherwise_go_on(frame: Trajectory, loss: AgentLoss, tmp_
         check_whole(tmp_path, read_record(tmp_path))
 
 
+LOGS = {
+    "lammps": "Step Time Temp PotEng TotEng Density Press\n 0 0 300 1 2 1 3\n"
+    "Step Time Temp PotEng TotEng Density Press Econserve\n 4 2e-3 301 1 2 1 3 4\n",
+    "openmm": "#Step\n4,0.002,1,2,3,300,1\n#Step\n8,0.004,1,2,3,301,1,5\n",
+}
+"""The second session is that of a later version, which logs what is conserved."""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_log_of_several_versions(engine: str, tmp_path: Path) -> None:
+    (tmp_path / ENGINES[engine].files.log).write_text(LOGS[engine])
+    log = read_log(tmp_path)
+    assert log["temperature_K"].tolist() == [300.0, 301.0] and "conserved_eV" not in log
+
+
 def test_only_the_same_run_goes_on(frame: Trajectory, loss: AgentLoss, tmp_path: Path) -> None:
     settings = MD(time_ps=0.01, every_fs=2.0)
     run(loss, frame, "lammps", tmp_path, settings)

@@ -42,9 +42,18 @@ def read_log(log: Path) -> dict[str, Floats]:
         tables = list(thermo(text))
     except ValueError as error:
         raise InputError(f"is damaged: {error}", log) from None
-    names = tables[0][0] if tables else []
-    rows = [row for _, of_table in tables for row in of_table if len(row) == len(names)]
+    rows = [
+        dict(zip(names, row, strict=True))
+        for names, of_table in tables
+        for row in of_table
+        if len(row) == len(names)
+    ]
     if not rows:
         raise InputError("holds no thermodynamic output", log)
-    columns = dict(zip(names, np.array(rows).T, strict=True))
-    return {name: columns[theirs] for name, theirs in COLUMNS.items() if theirs in columns}
+    # a run that an earlier version began has fewer columns there
+    common = set.intersection(*(set(row) for row in rows))
+    return {
+        name: np.array([row[theirs] for row in rows])
+        for name, theirs in COLUMNS.items()
+        if theirs in common
+    }

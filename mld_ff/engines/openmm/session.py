@@ -95,7 +95,9 @@ def read_log(log: Path) -> dict[str, Floats]:
         rows = [
             [float(x) for x in line.split(",")] for line in complete if not line.startswith("#")
         ]
-        columns = dict(zip(COLUMNS, np.array(rows).T, strict=False))
+        # a run that an earlier version began has fewer columns there
+        fewest = min(map(len, rows), default=0)
+        columns = dict(zip(COLUMNS, np.array([row[:fewest] for row in rows]).T, strict=False))
     except ValueError as error:
         raise InputError(f"is damaged: {error}", log) from None
     if len(columns) < LEAST_COLUMNS:
