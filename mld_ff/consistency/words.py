@@ -65,8 +65,8 @@ def _of(what: str, comparison: Comparison, units: dict[str, float]) -> str:
         assert comparison.proportion is not None
         return (
             f"{what} are not those of these positions (a correlation of"
-            f" {comparison.proportion.correlation:.2f}: of other frames, atoms in another order, or"
-            " axes exchanged?)"
+            f" {comparison.proportion.correlation:.2f} with the energy: of other frames, atoms in"
+            " another order, axes exchanged? Or is the energy not the potential energy?)"
         )
     sign = " and have the wrong sign" if comparison.is_reversed else ""
     if comparison.shift:
