@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -101,7 +102,7 @@ def fit(
     loss.save(output)
     data = {**loss.provenance, "notes": notes, "model": str(output)}
     beside = "CP2K_DIR" if shards else runs[0]
-    check = f"check it in both engines: mld-ff verify {output} {beside}"
+    check = f"check it in both engines: mld-ff verify {quote(str(output))} {quote(str(beside))}"
     return Answer(data, text.lines(fits.fit_text(loss.provenance, output, notes), check))
 
 

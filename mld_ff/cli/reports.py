@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -94,7 +95,7 @@ def init(
     source = reading.open(cp2k_dir)
     content = proposal.propose(source, cp2k_dir, output.parent, progress)
     write_atomically(output, content)
-    said = f"{content}\n{output}: `mld-ff build {output}` runs it"
+    said = f"{content}\n{output}: `mld-ff build {quote(str(output))}` runs it"
     return Answer({"file": str(output), "text": content}, said)
 
 

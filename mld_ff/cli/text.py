@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -130,7 +131,9 @@ def run_text(outcome: RunOutcome) -> str:
             f"densities outside their sampled range: at most {100 * outside[worst]:.3g} % of one"
             f" channel's ({worst})"
         )
-    beside = f"mld-ff report --reference CP2K_DIR --trajectory {outcome.directory} -o report"
+    beside = (
+        f"mld-ff report --reference CP2K_DIR --trajectory {quote(str(outcome.directory))} -o report"
+    )
     return lines(*told, *noted(outcome.notes), f"compare it with CP2K: {beside}")
 
 
@@ -342,7 +345,7 @@ def export_text(engine: str, files: Sequence[Path], start: Start, warnings: Sequ
     return lines(
         Table([str(directory), "size"], rows).text,
         f"{counted(start.topology.formulas())}, {start.frame.n_atoms} atoms",
-        f"check them: mld-ff verify MODEL CP2K_DIR --{engine} {directory}",
+        f"check them: mld-ff verify MODEL CP2K_DIR --{engine} {quote(str(directory))}",
         *warned(warnings),
     )
 
@@ -354,7 +357,8 @@ def box_text(file: Path, start: Start) -> str:
         f"{file}: {counted(start.topology.formulas())}",
         f"{start.frame.n_atoms} atoms, {' × '.join(f'{a:.2f}' for a in lengths)} Å,"
         f" {density_of(start.frame):.3f} g/cm³",
-        f"run a model in it: mld-ff run MODEL --engine lammps --structure {file} -o run",
+        f"run a model in it: mld-ff run MODEL --engine lammps --structure {quote(str(file))}"
+        " -o run",
     )
 
 

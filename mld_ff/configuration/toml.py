@@ -7,6 +7,7 @@ import tomllib
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 from typing import Any, get_args, get_type_hints
 
 from mld_ff.configuration.config import Config, Match
@@ -64,7 +65,7 @@ def read_config(file: Path | str, output: Path | str | None = None) -> Config:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     if file.is_dir():
-        made = f"`mld-ff init {file} -o build.toml` writes one for the data there"
+        made = f"`mld-ff init {quote(str(file))} -o build.toml` writes one for the data there"
         raise InputError(f"is a directory, no configuration: {made}", file)
     check_readable(file)
     try:

@@ -6,6 +6,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from mld_ff.errors import InputError
@@ -76,7 +77,7 @@ def prepare(directory: Path | str, run: bool, progress: Progress = no_progress) 
             raise
         notes, checked = [f"The input was not checked: {error}."], False
     if not run:
-        notes.append(f"To run it: `mld-ff reference -o {out} --resume`.")
+        notes.append(f"To run it: `mld-ff reference -o {quote(str(out))} --resume`.")
         return Prepared(out, file, checked, tuple(notes))
     outcome = run_reference(out, progress)
     source = open_cp2k(out)
