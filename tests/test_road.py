@@ -12,10 +12,10 @@ from conftest import CUBE, frame_of, invent, liquid
 
 from mld_ff.engines.registry import ENGINES
 from mld_ff.engines.settings import MD, Device
-from mld_ff.errors import CheckFailed
+from mld_ff.errors import CheckFailed, EngineError
 from mld_ff.loss.escapes import Escape
 from mld_ff.production.results import read_log
-from mld_ff.production.road import REMEDY, departures
+from mld_ff.production.road import FROM_A_LARGER_BOX, REMEDY, advised, departures
 from mld_ff.production.simulation import run
 from mld_ff.trajectory import Floats
 
@@ -114,6 +114,24 @@ def test_a_box_that_evaporates() -> None:
         "the mean density of the second half is 0.19 g/cm³, where the run began at 0.993 g/cm³"
     )
     assert off(MD(ensemble="nvt"), **gas) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        ("ERROR: Lost atoms: original 192 current 191 (src/thermo.cpp:494)", REMEDY),
+        ("openmm.OpenMMException: Particle coordinate is NaN.", REMEDY),
+        (
+            "openmm.OpenMMException: The periodic box size has decreased to less than twice the"
+            " nonbonded cutoff.",
+            FROM_A_LARGER_BOX,
+        ),
+    ],
+)
+def test_what_to_do_follows_engines_words(words: str, advice: str) -> None:
+    assert str(advised(EngineError(words))) == f"{words}: {advice}"
+    other = EngineError("LAMMPS stopped")
+    assert advised(other) is other
 
 
 def test_escapes_of_a_healthy_run_are_none() -> None:

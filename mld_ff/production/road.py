@@ -30,11 +30,6 @@ DENSITY_OFF = 2.0
 """By this factor may the density depart from that of the start: beyond it is another phase."""
 LONG_PS = 1.0
 """A run that ends is hot by RUNAWAY after this time, however slow its thermostat."""
-FLOWN_APART = re.compile(
-    r"lost atoms|out of range atoms|neighbor bins|\bnan\b|inner cutoff|bond atoms? .*missing",
-    re.IGNORECASE,
-)
-"""Engines' words."""
 LEAST_ROWS = 10
 """Of a log, before energies are compared."""
 REMEDY = (
@@ -42,6 +37,17 @@ REMEDY = (
     " without contacts (--minimize), try half the --timestep, or learn frames of what went wrong"
     " (`mld-ff refine`)"
 )
+FROM_A_LARGER_BOX = (
+    "the barostat made the box narrower than twice the model's cutoff, which OpenMM cannot compute:"
+    " start from a larger one (`mld-ff box --cp2k CP2K_DIR --replicate 2,2,2 -o box.pdb`, then"
+    " --structure box.pdb), or run in LAMMPS"
+)
+ADVICE = {
+    r"lost atoms|out of range atoms|neighbor bins|inner cutoff": REMEDY,
+    r"\bnan\b|bond atoms? .*missing": REMEDY,
+    r"less than twice the nonbonded cutoff": FROM_A_LARGER_BOX,
+}
+"""By engines' words."""
 
 
 def departures(
@@ -62,9 +68,12 @@ def departures(
     return [sentence for sentence in found if sentence]
 
 
-def flown_apart(error: EngineError) -> EngineError | None:
-    """With what to do, where an engine's words say that atoms went anywhere."""
-    return EngineError(f"{error}: {REMEDY}") if FLOWN_APART.search(str(error)) else None
+def advised(error: EngineError) -> EngineError:
+    """With what to do, where an engine's words say what happened."""
+    for words, advice in ADVICE.items():
+        if re.search(words, str(error), re.IGNORECASE):
+            return EngineError(f"{error}: {advice}")
+    return error
 
 
 def _runaway(log: Mapping[str, Floats], settings: MD, n_atoms: int, ended: bool) -> str:

@@ -20,7 +20,7 @@ from mld_ff.policy import objections_to_temperature, refuse
 from mld_ff.production.preparation import start_at
 from mld_ff.production.record import RECORD, RunRecord, read_record, sha256
 from mld_ff.production.results import check_whole, read_log, read_run
-from mld_ff.production.road import departures, flown_apart
+from mld_ff.production.road import advised, departures
 from mld_ff.production.sessions import SESSION, join, newest_checkpoint
 from mld_ff.production.watch import Watch
 from mld_ff.progress import Progress, no_progress
@@ -220,4 +220,4 @@ def _compute(engine: Engine, session: Session, watch: Watch) -> None:
         engine.run(session)
     except EngineError as error:
         watch.check_place()  # without a disk to write to, the engine's own words mislead
-        raise flown_apart(error) or error from None
+        raise advised(error) from None
