@@ -19,6 +19,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 from ase.geometry import cellpar_to_cell
+from hypothesis import settings
 
 from mld_ff.engines.settings import MD
 from mld_ff.geometry.pairs import Pairs
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENMM_CPU_THREADS"):
     # tests already run in a process per core, which inherits this before it loads anything
     os.environ.setdefault(variable, "1")
+settings.register_profile("any machine", deadline=None)  # 0.2 s are over where others work too
+settings.load_profile("any machine")
 os.environ.pop("COLUMNS", None)  # the console keeps what it finds when it is made: tests set it
 
 LONGEST = (
