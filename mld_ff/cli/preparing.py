@@ -33,7 +33,7 @@ from mld_ff.sources.cp2k.run.inputs import Reference, write_labels, write_refere
 from mld_ff.sources.cp2k.run.resume import prepare
 from mld_ff.trajectory import FrameSource, Trajectory, spread_frames
 
-HOW = Options(
+REFERENCE = Options(
     Reference(),
     only=(
         "method",
@@ -94,7 +94,7 @@ def box(
 def reference(
     *,
     output: Output,
-    settings: Annotated[Reference, HOW],
+    settings: Annotated[Reference, REFERENCE],
     relax: Annotated[
         Whole | None,
         Parameter(

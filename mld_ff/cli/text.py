@@ -60,8 +60,8 @@ def labels_planned(settings: Reference, frames: Trajectory) -> str:
 
 def reference_text(prepared: Prepared, planned: str) -> str:
     """planned: by the command itself; empty where it goes on with an input that lies there."""
-    input = f"{prepared.input}: {planned}" if planned else str(prepared.input)
-    return lines(input, *noted(prepared.notes))
+    said = f"{prepared.input}: {planned}" if planned else str(prepared.input)
+    return lines(said, *noted(prepared.notes))
 
 
 def inspection_text(
