@@ -158,7 +158,8 @@ def verify(
 
 def _ways(engine: Engine, loss: AgentLoss, device: Device) -> dict[str, Device]:
     """What to check of an engine, by the name of the result."""
-    if not loss.channels or not engine.many_body_ways or device.many_body:
+    sums = loss.channels or loss.charges
+    if not sums or not engine.many_body_ways or device.many_body:
         return {engine.name: device}
     ways = [replace(device, many_body=way) for way in engine.many_body_ways(device)]
     return {f"{engine.name} {d.many_body}" if k else engine.name: d for k, d in enumerate(ways)}

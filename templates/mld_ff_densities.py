@@ -1,59 +1,17 @@
-"""Densities summed over neighbours, of orders 0, 1 and 2, in place of OpenMM's own forces.
-
-On a CPU this takes a small part of the time. run.py imports it where numba and vesin are
-installed; it needs no mld_ff. What it computes with is read from densities.npz, which holds
-numbers only. Lengths here are in angstrom, energies in eV.
+"""Densities of orders 0, 1 and 2 summed over neighbours: energy and forces of their channels, for
+`mld_ff_neighbours.py`. Lengths here are in angstrom, energies in eV.
 """
 
 import math
 from functools import cache
 
 import numpy as np
+from mld_ff_neighbours import FAST, Sums
 from numba import njit
-from openmm import PythonForce
-from vesin import NeighborList
-
-NM_TO_A, EV_TO_KJ_PER_MOL = 10.0, 96.48533212331
-SKIN_A = 0.8
-"""Neighbours are listed so far beyond the cutoff, until an atom has moved by half of it: in water
-every 19 steps of 0.5 fs. From 0.6 to 1.0 a step takes the same time.
-"""
-FAST = {"contract", "reassoc", "arcp", "nsz"}
-"""Of floating-point arithmetic, what may be rearranged: sums and products, but no NaN is lost."""
 
 
-def replace_forces(system, file):
-    """Let this module compute what `file` names, instead of the forces of those names.
-
-    file: densities.npz. Raises ValueError if it does not belong to the system.
-    """
-    names, every = read_densities(file)
-    places = {force.getName(): k for k, force in enumerate(system.getForces())}
-    n_atoms = system.getNumParticles()
-    if set(names) - set(places) or any(len(d.kind) != n_atoms for d in every):
-        raise ValueError("it belongs to another system.xml; export both again")
-    for k in sorted((places[name] for name in names), reverse=True):
-        system.removeForce(k)
-    for densities in every:
-        force = PythonForce(densities)
-        force.setName(" ".join(names))
-        force.setUsesPeriodicBoundaryConditions(True)
-        system.addForce(force)
-
-
-def read_densities(file):
-    """Names of the forces that are replaced, and what replaces them."""
-    with np.load(file, allow_pickle=False) as file_of_arrays:
-        arrays = dict(file_of_arrays)
-    names, grids = arrays.pop("forces").tolist(), {}
-    for name, array in arrays.items():
-        number, argument = name.split(".")
-        grids.setdefault(number, {})[argument] = array
-    return names, [Densities(**of_grid) for of_grid in grids.values()]
-
-
-class Densities:
-    """Energy and forces of channels that share their knots, as a function of an OpenMM State.
+class Densities(Sums):
+    """Channels that share their knots.
 
     kind (N,): species of every atom, of S. grid (2,): spacing of knots, and cutoff. numbers (3,):
     channels of order 0 at every atom, of order 1, of order 2: n0, n1, n2. table
@@ -77,38 +35,12 @@ class Densities:
         )
         if not fits:
             raise ValueError("its arrays do not belong together; export it again")
-        self.kind, self.reach = kind, float(grid[1]) + SKIN_A
+        super().__init__(kind, grid[1])
         self.parameters = kind, tuple(map(float, grid)), table, embedding, strength
-        self.compute = _compiled(n0, n1, n2)
-        self._listed = None
+        self._compiled = _compiled(n0, n1, n2)
 
-    def __call__(self, state):
-        positions = state.getPositions(asNumpy=True)._value * NM_TO_A
-        cell = np.array(state.getPeriodicBoxVectors(asNumpy=True)._value) * NM_TO_A
-        energy, forces = self.evaluate(positions, cell)
-        return energy * EV_TO_KJ_PER_MOL, forces * (EV_TO_KJ_PER_MOL * NM_TO_A)
-
-    def evaluate(self, positions, cell):
-        """Energy [eV] and forces (N, 3) [eV/angstrom]."""
-        if not np.isfinite(positions).all():
-            return np.nan, np.full_like(positions, np.nan)
-        return self.compute(positions, self._pairs(positions, cell), *self.parameters)
-
-    def _pairs(self, positions, cell):
-        """Every pair once: where those of each atom begin, (N + 1,), the other atom, and what to
-        add to its position.
-        """
-        if self._listed is not None:
-            then, old_cell, pairs = self._listed
-            moved = ((positions - then) ** 2).sum(axis=1).max()
-            if moved < (SKIN_A / 2) ** 2 and (cell == old_cell).all():
-                return pairs
-        search = NeighborList(cutoff=self.reach, full_list=False, sorted=True)
-        i, j, shift = search.compute(points=positions, box=cell, periodic=True, quantities="ijS")
-        first = np.searchsorted(i, np.arange(len(positions) + 1))
-        pairs = first, j.astype(np.int64), shift @ cell
-        self._listed = positions.copy(), cell.copy(), pairs
-        return pairs
+    def compute(self, positions, listed):
+        return self._compiled(positions, listed, *self.parameters)
 
 
 @cache
@@ -136,7 +68,7 @@ def _summing(n0, n1, n2):
         """Densities of all atoms, (N, n_sums), and the pairs within the cutoff: where those of each
         atom begin, (N + 1,), the other atom, direction and length.
         """
-        first, other, offset = listed
+        first, other, image, offsets = listed
         begin, near = np.empty(len(first), np.int64), np.empty(len(other), np.int64)
         towards, lengths = np.empty((len(other), 3)), np.empty(len(other))
         sums = np.zeros((len(positions), n_sums))
@@ -145,9 +77,9 @@ def _summing(n0, n1, n2):
             begin[i] = found
             for p in range(first[i], first[i + 1]):
                 j = other[p]
-                x = positions[j, 0] - positions[i, 0] + offset[p, 0]
-                y = positions[j, 1] - positions[i, 1] + offset[p, 1]
-                z = positions[j, 2] - positions[i, 2] + offset[p, 2]
+                x = positions[j, 0] - positions[i, 0] + offsets[image[p], 0]
+                y = positions[j, 1] - positions[i, 1] + offsets[image[p], 1]
+                z = positions[j, 2] - positions[i, 2] + offsets[image[p], 2]
                 r = np.sqrt(x * x + y * y + z * z)
                 if not r < grid[1]:
                     continue

@@ -28,8 +28,9 @@ parser.add_argument(
 parser.add_argument(
     "--many-body",
     choices=["python", "native"],
-    help="densities of neighbours by mld_ff_densities.py (numba and vesin, one core of the CPU), or"
-    " by OpenMM's own forces (default: python on CPU and Reference)",
+    help="sums over neighbours (densities, and pairs beside charges) by mld_ff_neighbours.py (numba"
+    " and vesin, one core of the CPU), or by OpenMM's own forces (default: python on CPU and"
+    " Reference, for pairs with up to two threads)",
 )
 parser.add_argument("--temperature", type=float, default=None, help="K (default: as exported)")
 parser.add_argument("--pressure", type=float, default=1.0, help="bar, of npt")
@@ -125,15 +126,17 @@ def read(name):
 
 
 def compute_in_python(system, platform):
-    """Let mld_ff_densities.py compute what it can, if that is asked for or faster; whether so."""
-    numbers, asked = here / "densities.npz", arguments.many_body
+    """Let mld_ff_neighbours.py compute what it can, if that is asked for or faster; whether so."""
+    numbers, asked = here / "neighbours.npz", arguments.many_body
     own = asked == "native" or (not asked and platform.getName() not in ("CPU", "Reference"))
     if own or not numbers.exists():
         return False
     try:
-        import mld_ff_densities
+        import mld_ff_neighbours
 
-        mld_ff_densities.replace_forces(system, numbers)
+        told = platform.getName() == "CPU" and not asked
+        threads = int(platform.getPropertyDefaultValue("Threads")) if told else 1
+        return mld_ff_neighbours.replace_forces(system, numbers, threads)
     except ImportError as error:
         if asked:
             sys.exit(f"--many-body python: {error}; pip install numba vesin 'openmm>=8.5'")
@@ -141,7 +144,6 @@ def compute_in_python(system, platform):
         return False
     except (OSError, ValueError, KeyError, TypeError) as error:
         sys.exit(f"{numbers} cannot be used: {error}")
-    return True
 
 
 here, out = Path(__file__).parent, Path(arguments.output)
@@ -212,7 +214,7 @@ name = ", ".join(
 at = simulation.currentStep
 print(
     f"{system.getNumParticles()} atoms, step {at} to {steps} of {1000 * timestep:g} fs on {name}"
-    + ", densities in Python" * in_python,
+    + ", sums over neighbours in Python" * in_python,
     flush=True,
 )
 simulation.step(steps - at)

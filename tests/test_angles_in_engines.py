@@ -28,7 +28,7 @@ from mld_ff.engines.lammps.angular_densities import instances
 from mld_ff.engines.lammps.export import export_lammps
 from mld_ff.engines.openmm.evaluation import evaluate
 from mld_ff.engines.openmm.export import export_openmm
-from mld_ff.engines.openmm.many_body import densities_file, densities_module
+from mld_ff.engines.openmm.neighbours import neighbours_file, neighbours_module
 from mld_ff.engines.openmm.session import read_log
 from mld_ff.engines.registry import find_engine
 from mld_ff.engines.settings import Device
@@ -81,28 +81,29 @@ def test_one_instance_of_adp_takes_a_channel_of_each_order(frame: Trajectory) ->
 
 def of_grid(loss: AgentLoss, topology: Topology) -> Any:
     """What computes the channels with angles; the others have another grid."""
-    numbers = densities_file(loss, topology)
+    numbers = neighbours_file(loss, topology)
     assert numbers is not None
-    _, (_, angular) = densities_module().read_densities(BytesIO(numbers))
+    [(_, (_, angular))] = neighbours_module().read_sums(BytesIO(numbers))
     return angular
 
 
 def test_pairs_are_listed_anew_when_atoms_have_moved(frame: Trajectory) -> None:
-    """Small steps keep the list, and give what a new one gives."""
+    """Small steps, and a cell that grows, keep the list, and give what a new one gives."""
     loss, topology = everything(frame), topology_of(frame)
     kept_list, anew_list = (of_grid(loss, topology) for _ in range(2))
     rng = np.random.default_rng(0)
-    x, cell, kept = frame.positions[0].copy(), frame.cell[0], 0
+    x, cell = frame.positions[0].copy(), frame.cell[0].copy()
+    kept, kept_far, lists = 0, 0, kept_list.neighbours
     for _ in range(12):
-        x = x + 0.05 * rng.normal(size=x.shape)
-        before = kept_list._listed
+        x, cell = 1.001 * (x + 0.02 * rng.normal(size=x.shape)), 1.001 * cell
+        near, far = lists._near, lists._far
         energy, forces = kept_list.evaluate(x, cell)
-        kept += kept_list._listed is before
-        anew_list._listed = None
+        kept, kept_far = kept + (lists._near is near), kept_far + (lists._far is far)
+        anew_list.neighbours._far = None
         anew = anew_list.evaluate(x, cell)
         assert energy == pytest.approx(anew[0])
         assert forces == pytest.approx(anew[1], abs=1e-10)
-    assert 0 < kept < 12
+    assert 0 < kept < kept_far < 12
 
 
 def test_exported_files_run_without_mld_ff(tmp_path: Path) -> None:
@@ -111,7 +112,9 @@ def test_exported_files_run_without_mld_ff(tmp_path: Path) -> None:
     loss = with_angles(invent(frame, cutoff=3.9), rank=1, cutoff=3.9)
     loss = replace(loss, terms=tuple(replace_strength(t) for t in loss.terms))
     files = export_openmm(loss, start, tmp_path)
-    assert {"mld_ff_densities.py", "densities.npz"} < {file.name for file in files}
+    assert {"mld_ff_neighbours.py", "mld_ff_densities.py", "neighbours.npz"} < {
+        file.name for file in files
+    }
     system = openmm.XmlSerializer.deserialize((tmp_path / "system.xml").read_text())
     assert openmm.PythonForce not in map(type, system.getForces())
     energies, interpreted = [], {**os.environ, "NUMBA_DISABLE_JIT": "1"}  # two steps
@@ -125,7 +128,7 @@ def test_exported_files_run_without_mld_ff(tmp_path: Path) -> None:
             command, cwd=tmp_path, env=interpreted, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
-        assert ("densities in Python" in done.stdout) == (way == "python")
+        assert ("neighbours in Python" in done.stdout) == (way == "python")
         energies.append(read_log(tmp_path / "log.csv")["potential_eV"])
     assert energies[0] == pytest.approx(energies[1], abs=1e-4)
 
@@ -134,14 +137,14 @@ def test_verify_looks_at_the_numbers_that_python_reads(tmp_path: Path) -> None:
     frame = liquid(LIQUID, 0.72 * CUBE, seed=5, jitter=0.05)
     loss, start = everything(frame), start_from(frame)
     export_openmm(loss, start, tmp_path)
-    with np.load(tmp_path / "densities.npz") as file:
+    with np.load(tmp_path / "neighbours.npz") as file:
         arrays = dict(file)
     arrays["1.strength"] = 1.001 * arrays["1.strength"]
-    np.savez(tmp_path / "densities.npz", **arrays)
+    np.savez(tmp_path / "neighbours.npz", **arrays)
     result = verify(loss, frame, directories={"openmm": tmp_path}, per_term=False)
     assert [engine.passed for engine in result.engines.values()] == [False, True]
     arrays["1.kind"] = arrays["1.kind"] + 10
-    np.savez(tmp_path / "densities.npz", **arrays)
+    np.savez(tmp_path / "neighbours.npz", **arrays)
     with pytest.raises(InputError, match="its arrays do not belong together; export it again"):
         evaluate(tmp_path, start.frame)
     with pytest.raises(InputError, match="--many-body is a choice of OpenMM; LAMMPS has one way"):
@@ -154,7 +157,7 @@ def test_numbers_of_another_system_are_refused(tmp_path: Path) -> None:
     start, loss = start_from(frame), invent(frame, cutoff=3.9)
     export_openmm(with_angles(loss, rank=1, cutoff=3.9), start, tmp_path)
     export_openmm(loss, start, tmp_path)
-    with pytest.raises(InputError, match=r"densities.npz: cannot be used: it belongs to another"):
+    with pytest.raises(InputError, match=r"neighbours.npz: cannot be used: it belongs to another"):
         evaluate(tmp_path, start.frame)
     command = [sys.executable, "run.py", "--platform", "CPU", "--time", "0.001"]
     interpreted = {**os.environ, "NUMBA_DISABLE_JIT": "1"}

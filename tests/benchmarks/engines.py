@@ -40,7 +40,7 @@ import openmm
 from mld_ff import AgentLoss, Basis, export_lammps, fit, open_cp2k, start_from
 from mld_ff.engines.lammps.data import atom_style
 from mld_ff.engines.lammps.executable import find_lmp, find_mpiexec
-from mld_ff.engines.openmm.many_body import system_on
+from mld_ff.engines.openmm.neighbours import system_on
 from mld_ff.engines.openmm.system import openmm_system
 from mld_ff.engines.settings import Device
 from mld_ff.engines.start import Start

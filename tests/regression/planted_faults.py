@@ -53,7 +53,7 @@ from mld_ff.trajectory import Trajectory  # noqa: E402
 PACKAGE = TESTS.parent / "mld_ff"
 MODULES = (
     *(f"engines/openmm/{m}" for m in ("free_pairs", "bonds", "densities", "angles", "charges")),
-    *(f"engines/openmm/{m}" for m in ("expressions", "system", "topology", "many_body", "export")),
+    *(f"engines/openmm/{m}" for m in ("expressions", "system", "topology", "neighbours", "export")),
     *(f"engines/lammps/{m}" for m in ("tables", "embedded_atoms", "angular_densities", "export")),
     "engines/lammps/data",
 )

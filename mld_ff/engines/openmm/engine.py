@@ -33,7 +33,7 @@ OPENMM = Engine(
     balanced_us_per_atom=3.6,
     color="#0072b2",
     device_options=("platform", "precision", "many_body"),
-    many_body_ways=lazily(f"{HERE}.many_body", "many_body_ways"),
+    many_body_ways=lazily(f"{HERE}.neighbours", "many_body_ways"),
     version=lazily(f"{HERE}.platforms", "version"),
     devices=lazily(f"{HERE}.platforms", "devices"),
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import openmm
 
-from mld_ff.engines.openmm.many_body import NUMBERS, compute_in_python, many_body_on
+from mld_ff.engines.openmm.neighbours import NUMBERS, compute_in_python, many_body_on
 from mld_ff.engines.openmm.platforms import context_of
 from mld_ff.engines.settings import Device
 from mld_ff.errors import EngineError, InputError
@@ -59,7 +59,7 @@ def evaluate(
             Path(directory) / "system.xml",
         )
     if numbers.exists() and many_body_on(device) == "python":
-        compute_in_python(system, numbers)
+        compute_in_python(system, numbers, device)
     energies, forces = [], []
     try:
         context = context_of(system, device)

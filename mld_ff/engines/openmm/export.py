@@ -8,7 +8,7 @@ import openmm
 from openmm import app, unit
 
 from mld_ff.engines.openmm.forcefield import forcefield_xml
-from mld_ff.engines.openmm.many_body import MODULE, NUMBERS, densities_file
+from mld_ff.engines.openmm.neighbours import MODULES, NUMBERS, neighbours_file
 from mld_ff.engines.openmm.system import box_vectors, openmm_system
 from mld_ff.engines.openmm.topology import structure_text
 from mld_ff.engines.settings import DEFAULT_MD, MD
@@ -26,7 +26,7 @@ def export_openmm(
     settings: MD = DEFAULT_MD,
 ) -> list[Path]:
     """Write system.xml, topology.pdb, state.xml, integrator.xml, run.py and forcefield.xml; for a
-    loss of densities densities.npz and mld_ff_densities.py too.
+    loss of densities or charges mostly neighbours.npz and two modules that compute with it.
 
     state.xml holds positions, box, and the velocities of half a timestep before, as a leap-frog
     wants them.
@@ -48,8 +48,8 @@ def export_openmm(
         "topology.pdb": structure_text(start, app.PDBFile),
         "run.py": read_template("run.py"),
     }
-    if numbers := densities_file(loss, start.topology):
-        contents |= {NUMBERS: numbers, MODULE: read_template(MODULE)}
+    if numbers := neighbours_file(loss, start.topology):
+        contents |= {NUMBERS: numbers, **{module: read_template(module) for module in MODULES}}
     if _has_one_mass_per_element(start):
         # its charges are those of OpenMM alone: boxes without a period have no waves
         plain = openmm_system(loss, start, near_in_pairs=False) if loss.charges else system

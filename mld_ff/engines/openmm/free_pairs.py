@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import openmm
@@ -17,6 +18,7 @@ from mld_ff.engines.openmm.expressions import (
 )
 from mld_ff.geometry.topology import Topology
 from mld_ff.loss.free_pairs import PowerTerm, SplineTerm
+from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import FreeTerm, Term
 from mld_ff.trajectory import Floats
 from mld_ff.units import A_TO_NM, EV_TO_KJ_PER_MOL
@@ -41,6 +43,15 @@ TABLE_SPACING_A = 0.005
 """Cubic splines through exp(-r / 0.5 Å) this far apart miss its slope by less than 1e-6 of it."""
 KNOTS_BEYOND_EDGE = 12
 """OpenMM's splines have no curvature at their ends; a quarter of that error is left a knot on."""
+
+
+def free_sets(loss: AgentLoss, topology: Topology) -> list[list[FreeTerm]]:
+    """Free terms of the system's species, those of one kind and layout together."""
+    alike: dict[tuple[Any, ...], list[FreeTerm]] = {}
+    for term in loss.free_terms:
+        if set(term.species) <= set(topology.species):
+            alike.setdefault((type(term), term.layout), []).append(term)
+    return list(alike.values())
 
 
 def free_force(

@@ -8,7 +8,7 @@ import numpy as np
 import openmm
 
 from mld_ff.engines.openmm.evaluation import forces_in, set_frame
-from mld_ff.engines.openmm.many_body import system_on
+from mld_ff.engines.openmm.neighbours import system_on
 from mld_ff.engines.openmm.platforms import context_of
 from mld_ff.engines.settings import Device
 from mld_ff.engines.start import Start

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mld_ff.engines.engine import Session
-from mld_ff.engines.openmm.many_body import MODULE
+from mld_ff.engines.openmm.neighbours import MODULES
 from mld_ff.engines.openmm.platforms import platform_named
 from mld_ff.errors import EngineError, InputError
 from mld_ff.files import template_path
@@ -55,7 +55,7 @@ def _own_modules() -> dict[str, str]:
     """With `python -P`, which leaves out the directory of run.py, its module of densities comes
     from our templates: numba compiles it once, and not, for 4 s, in the directory of every run.
     """
-    places = [str(template_path(MODULE).parent), os.environ.get("PYTHONPATH", "")]
+    places = [str(template_path(MODULES[0]).parent), os.environ.get("PYTHONPATH", "")]
     return {"PYTHONPATH": os.pathsep.join(filter(None, places))}
 
 

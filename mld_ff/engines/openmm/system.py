@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import openmm
 
 from mld_ff.engines.openmm.angles import angular_forces, angular_sets
@@ -15,12 +13,11 @@ from mld_ff.engines.openmm.charges import (
     slab_force,
 )
 from mld_ff.engines.openmm.densities import density_force, density_sets
-from mld_ff.engines.openmm.free_pairs import free_force
+from mld_ff.engines.openmm.free_pairs import free_force, free_sets
 from mld_ff.engines.start import Start
 from mld_ff.geometry.topology import Topology
 from mld_ff.loss.bonds import BondTerm
 from mld_ff.loss.model import AgentLoss
-from mld_ff.loss.terms import FreeTerm
 from mld_ff.units import A_TO_NM
 
 CENTRE_OF_MASS_EVERY = 100
@@ -79,11 +76,7 @@ def forces_of(loss: AgentLoss, topology: Topology) -> list[openmm.Force]:
         term = terms[name]
         assert isinstance(term, BondTerm)
         forces.append(bond_force(term, topology.bonded[path]))
-    alike: dict[tuple[Any, ...], list[FreeTerm]] = {}
-    for term in loss.free_terms:
-        if set(term.species) <= set(topology.species):
-            alike.setdefault((type(term), term.layout), []).append(term)
-    forces += [free_force(kind, members, topology) for (kind, _), members in alike.items()]
+    forces += [free_force(type(alike[0]), alike, topology) for alike in free_sets(loss, topology)]
     forces += [density_force(*alike, topology) for alike in density_sets(loss, topology)]
     for channels in angular_sets(loss, topology):
         forces += angular_forces(channels, topology)

@@ -1,0 +1,217 @@
+"""Sums over neighbours in place of OpenMM's own forces: pairs with what is near of charges, and
+densities (`mld_ff_densities.py`).
+
+On a CPU this takes a small part of the time. run.py imports it where numba and vesin are
+installed; it needs no mld_ff. What it computes with is read from neighbours.npz, which holds
+numbers only. Lengths here are in angstrom, energies in eV.
+"""
+
+import numpy as np
+from numba import njit
+from openmm import PythonForce
+from vesin import NeighborList
+
+NM_TO_A, EV_TO_KJ_PER_MOL = 10.0, 96.48533212331
+FAR_SKIN_A, NEAR_SKIN_A = 2.0, 0.4
+"""So far beyond the cutoff pairs are listed, and picked of these, until atoms have moved so far."""
+MOST_THREADS = 1
+"""One computes pairs here; OpenMM's own share them."""
+FAST = {"contract", "reassoc", "arcp", "nsz"}
+"""Of floating-point arithmetic, what may be rearranged: sums and products, but no NaN is lost."""
+
+
+def replace_forces(system, file, threads=1):
+    """Let this module compute what `file` names, instead of the forces of those names.
+
+    file: neighbours.npz. threads: of OpenMM, whose own pairs are faster with more than
+    MOST_THREADS. Returns whether it computes anything. Raises ValueError if the file does not
+    belong to the system.
+    """
+    replaced = False
+    for names, every in read_sums(file):
+        present = {force.getName(): k for k, force in enumerate(system.getForces())}
+        n_atoms = system.getNumParticles()
+        if set(names) - set(present) or any(len(sums.kind) != n_atoms for sums in every):
+            raise ValueError("it belongs to another system.xml; export both again")
+        if threads > MOST_THREADS and isinstance(every[0], Pairs):
+            continue
+        for k in sorted((present[name] for name in names), reverse=True):
+            system.removeForce(k)
+        for sums in every:
+            force = PythonForce(sums)
+            force.setName(" ".join(names))
+            force.setUsesPeriodicBoundaryConditions(True)
+            system.addForce(force)
+        replaced = True
+    return replaced
+
+
+def read_sums(file):
+    """Names of forces, and what replaces these: `Densities`, one for every grid, and `Pairs`."""
+    with np.load(file, allow_pickle=False) as file_of_arrays:
+        arrays = dict(file_of_arrays)
+    of_densities, of_pairs = (arrays.pop(f"forces_of_{n}").tolist() for n in ("densities", "pairs"))
+    groups = {}
+    for name, array in arrays.items():
+        group, argument = name.split(".")
+        groups.setdefault(group, {})[argument] = array
+    pairs = [Pairs(**groups.pop("pairs"))] if of_pairs else []
+    if groups:
+        from mld_ff_densities import Densities
+    densities = [Densities(**group) for group in groups.values()]
+    return [(n, e) for n, e in ((of_densities, densities), (of_pairs, pairs)) if n and e]
+
+
+class Neighbours:
+    """Lists every pair within a cutoff, and few beyond it, once.
+
+    vesin lists seldom, to far beyond the cutoff; of these pairs the near ones are picked often.
+    """
+
+    def __init__(self, cutoff, bonded, n_atoms):
+        self.cutoff = cutoff
+        apart = {i * n_atoms + j for pair in bonded for i, j in (pair, pair[::-1])}
+        self.bonded = np.array(sorted(apart), np.int64)
+        self._far = self._near = None
+
+    def find(self, positions, cell):
+        """Places of atoms (N, 3) in any cell, and pairs of them that are not bonded: where those of
+        each atom begin, (N + 1,), the other atom, and which of the offsets (K, 3) to add to its
+        place.
+        """
+        if not self._holds(self._far, positions, cell, FAR_SKIN_A - NEAR_SKIN_A):
+            self._list(positions, cell)
+        if not self._holds(self._near, positions, cell, NEAR_SKIN_A):
+            places, offsets = positions - self._cells @ cell, self._shifts @ cell
+            pairs = _within(self.cutoff + NEAR_SKIN_A, places, offsets, self.bonded, *self._far[2])
+            self._near = places, cell.copy(), pairs
+        return positions - self._cells @ cell, (*self._near[2], self._shifts @ cell)
+
+    def _holds(self, listed, positions, cell, skin):
+        """Whether no pair can have come nearer by so much since they were listed."""
+        if listed is None:
+            return False
+        then, old_cell, _ = listed
+        moved = ((positions - self._cells @ cell - then) ** 2).sum(axis=1).max()
+        stretched = ((self._shifts @ (cell - old_cell)) ** 2).sum(axis=1).max()
+        return 2 * np.sqrt(moved) + np.sqrt(stretched) < skin
+
+    def _list(self, positions, cell):
+        self._cells = np.floor(positions @ np.linalg.inv(cell))
+        places = positions - self._cells @ cell
+        search = NeighborList(cutoff=self.cutoff + FAR_SKIN_A, full_list=False, sorted=True)
+        i, j, shift = search.compute(points=places, box=cell, periodic=True, quantities="ijS")
+        most = np.abs(shift).max(initial=0)
+        n = 2 * most + 1
+        self._shifts = np.indices((n, n, n)).reshape(3, -1).T - float(most)
+        first = np.searchsorted(i, np.arange(len(places) + 1))
+        image = (shift + most) @ np.array([n * n, n, 1])
+        self._far = places, cell.copy(), (first, j.astype(np.int32), image.astype(np.int32))
+        self._near = None
+
+
+class Sums:
+    """Energy and forces of a sum over neighbours, as a function of an OpenMM State."""
+
+    def __init__(self, kind, cutoff, bonded=()):
+        self.kind, self.neighbours = kind, Neighbours(float(cutoff), bonded, len(kind))
+
+    def compute(self, places, listed):
+        """Energy [eV] and forces (N, 3) [eV/angstrom] of what `Neighbours.find` returns."""
+        raise NotImplementedError
+
+    def __call__(self, state):
+        positions = state.getPositions(asNumpy=True)._value * NM_TO_A
+        cell = np.array(state.getPeriodicBoxVectors(asNumpy=True)._value) * NM_TO_A
+        energy, forces = self.evaluate(positions, cell)
+        return energy * EV_TO_KJ_PER_MOL, forces * (EV_TO_KJ_PER_MOL * NM_TO_A)
+
+    def evaluate(self, positions, cell):
+        """Energy [eV] and forces (N, 3) [eV/angstrom]."""
+        if not np.isfinite(positions).all():
+            return np.nan, np.full_like(positions, np.nan)
+        return self.compute(*self.neighbours.find(positions, cell))
+
+
+class Pairs(Sums):
+    """Functions of pairs, with what is near of charges.
+
+    kind (N,): of every atom, of K; those of a kind have one species and one charge. bonded (B, 2):
+    atoms that do nothing to each other here. grid (3,): spacing of squares of distances, the least
+    of them, and cutoff. table (K, K, M, 4): energy of a pair of two kinds, polynomials of t in
+    interval m, where m + t = (r**2 - least) / spacing.
+    """
+
+    def __init__(self, kind, bonded, grid, table):
+        n_kinds, intervals = len(table), table.shape[2]
+        fits = (
+            # the compiled loop does not look whether an index is inside
+            table.shape == (n_kinds, n_kinds, intervals, 4)
+            and intervals > 0
+            and ((kind >= 0) & (kind < n_kinds)).all()
+            and bonded.shape == (len(bonded), 2)
+            and ((bonded >= 0) & (bonded < len(kind))).all()
+            and grid.shape == (3,)
+            and (grid > 0).all()
+            and np.isfinite(grid).all()
+        )
+        if not fits:
+            raise ValueError("its arrays do not belong together; export it again")
+        super().__init__(kind, grid[2], bonded.tolist())
+        self.parameters = kind, tuple(map(float, grid)), table
+
+    def compute(self, places, listed):
+        return _pair_forces(places, *listed, *self.parameters)
+
+
+@njit(cache=True)
+def _within(reach, places, offsets, bonded, first, other, image):
+    """Of listed pairs those within reach that are not among the bonded ones, sorted i * N + j."""
+    n_atoms, found = len(places), 0
+    begin, near, of_near = np.empty_like(first), np.empty_like(other), np.empty_like(image)
+    of_atom = np.searchsorted(bonded, n_atoms * np.arange(n_atoms + 1))
+    for i in range(n_atoms):
+        begin[i] = found
+        for p in range(first[i], first[i + 1]):
+            j, square, free = other[p], 0.0, True
+            for d in range(3):
+                square += (places[j, d] - places[i, d] + offsets[image[p], d]) ** 2
+            for b in range(of_atom[i], of_atom[i + 1]):
+                free = free and bonded[b] != i * n_atoms + j
+            if free and square < reach * reach:
+                near[found], of_near[found] = j, image[p]
+                found += 1
+    begin[n_atoms] = found
+    return begin, near[:found].copy(), of_near[:found].copy()
+
+
+@njit(cache=True, fastmath=FAST)
+def _pair_forces(places, first, other, image, offsets, kind, grid, table):
+    """Energy and forces (N, 3). Tables of squares spare the roots."""
+    spacing, least, cutoff = grid
+    forces, energy = np.zeros((len(places), 3)), 0.0
+    for i in range(len(places)):
+        x_i, y_i, z_i = places[i, 0], places[i, 1], places[i, 2]
+        force_x = force_y = force_z = 0.0
+        for p in range(first[i], first[i + 1]):
+            j = other[p]
+            x = places[j, 0] - x_i + offsets[image[p], 0]
+            y = places[j, 1] - y_i + offsets[image[p], 1]
+            z = places[j, 2] - z_i + offsets[image[p], 2]
+            square = x * x + y * y + z * z
+            if not square < cutoff * cutoff:
+                continue
+            place = (square - least) / spacing
+            m = min(max(int(place), 0), table.shape[2] - 1)
+            t, c = place - m, table[kind[i], kind[j], m]
+            c0, c1, c2, c3 = c[0], c[1], c[2], c[3]
+            energy += c0 + t * (c1 + t * (c2 + t * c3))
+            pull = 2 / spacing * (c1 + t * (2 * c2 + t * (3 * c3)))
+            force_x, force_y, force_z = force_x + pull * x, force_y + pull * y, force_z + pull * z
+            forces[j, 0] -= pull * x
+            forces[j, 1] -= pull * y
+            forces[j, 2] -= pull * z
+        forces[i, 0] += force_x
+        forces[i, 1] += force_y
+        forces[i, 2] += force_z
+    return energy, forces
