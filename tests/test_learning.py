@@ -18,7 +18,7 @@ from conftest import CUBE, TRICLINIC, evaluate, invent, liquid, named_pairs, top
 
 from mld_ff.calculator import Calculator
 from mld_ff.engines.settings import MD
-from mld_ff.errors import InputError
+from mld_ff.errors import CheckFailed, InputError
 from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology
 from mld_ff.loss.model import AgentLoss
@@ -285,6 +285,27 @@ def test_results_are_written_once(
     assert (directory / "learning.png").stat().st_size > 10_000
     with pytest.raises(InputError, match="a result lies here already"):
         learn(spline_water, few[20], directory)
+
+
+def test_runs_that_cannot_be_are_refused(
+    spline_water: AgentLoss, few: Trajectory, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="2000 K are asked for"):
+        learn(spline_water, few[20], tmp_path / "x", MD(2000.0, 0.01))
+    with pytest.raises(
+        CheckFailed, match=r"NVT: the atoms fly apart .* --timestep shorter than 40"
+    ):
+        learn(spline_water, few[20], tmp_path / "x", MD(time_ps=0.2, timestep_fs=40.0))
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_frame_far_hotter_than_the_thermostat_runs_on(
+    spline_water: AgentLoss, few: Trajectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mld_ff.workflows.agents._draw", lambda *_: None)
+    settings = MD(20.0, 0.001, every_fs=0.5)
+    for run in learn(spline_water, few[20], tmp_path / "x", settings).runs.values():
+        assert len(run.time_ps) == 3
 
 
 def test_any_molecules(tmp_path: Path) -> None:

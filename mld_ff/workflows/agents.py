@@ -25,12 +25,13 @@ from ase.md.verlet import VelocityVerlet
 from mld_ff.calculator import Calculator
 from mld_ff.engines.settings import MD
 from mld_ff.engines.start import Start, start_from
-from mld_ff.errors import InputError
+from mld_ff.errors import CheckFailed, InputError
 from mld_ff.files import write_atomically
 from mld_ff.geometry.system import System
 from mld_ff.geometry.topology import Topology
 from mld_ff.loss.model import AgentLoss
 from mld_ff.outputs import held, others
+from mld_ff.policy import objections_to_temperature, refuse
 from mld_ff.progress import Progress, no_progress
 from mld_ff.trajectory import Floats, Trajectory
 from mld_ff.units import (
@@ -47,7 +48,8 @@ DYNAMICS = ("reciprocal", "agents")
 ENSEMBLES = ("NVE", "NVT")
 SETTINGS = MD(time_ps=1.0)
 RUNAWAY = 10.0
-"""A run ends where its kinetic energy is this many times what the temperature asked for means."""
+"""A run ends where its kinetic energy is this many times what the temperature asked for means, or
+what it began with, if that is more."""
 
 
 # --- forces for ASE -------------------------------------------------------------------------------
@@ -236,9 +238,10 @@ def learn(
     up beyond RUNAWAY ends early.
 
     directory: gets learning.json, with every series and its summary, and learning.png. Raises
-    InputError if the model has no agent fit or does not cover the system, or the directory holds
-    another result.
+    InputError if the model has no agent fit, does not cover the system or is not to run so hot, or
+    the directory holds another result; CheckFailed if a time step is too long.
     """
+    refuse(objections_to_temperature(loss, settings.temperature_K), force=False)
     start = start_from(frame, settings.temperature_K, settings.seed, loss.topology_kind)
     start.check(loss)
     for species in start.topology.species:  # what is missing is said before anything runs
@@ -294,14 +297,26 @@ def _run(
 ) -> Series:
     atoms = _atoms(start, CALCULATORS[dynamics](loss, start.topology))
     rows: list[dict[str, Any]] = []
-    limit = RUNAWAY * 1.5 * len(atoms) * KB_EV_PER_K * settings.temperature_K
-    for step, work in _steps(atoms, _integrator(atoms, ensemble, settings), settings.steps):
-        if step % settings.every == 0:
-            rows.append({"time_ps": step * settings.timestep_fs * FS_TO_PS, "work_eV": work})
-            rows[-1] |= _moment(atoms, loss, start.topology)
-            progress(f"{dynamics} {ensemble}", step, settings.steps)
-            if not rows[-1]["kinetic_eV"] < limit:
-                break
+    limit = max(
+        RUNAWAY * 1.5 * len(atoms) * KB_EV_PER_K * settings.temperature_K,
+        RUNAWAY * atoms.get_kinetic_energy(),
+    )
+    steps = _steps(atoms, _integrator(atoms, ensemble, settings), settings.steps)
+    with np.errstate(over="ignore", invalid="ignore"):  # ASE's thermostat warns before we can tell
+        for step, work in steps:
+            if step % settings.every == 0:
+                rows.append({"time_ps": step * settings.timestep_fs * FS_TO_PS, "work_eV": work})
+                rows[-1] |= _moment(atoms, loss, start.topology)
+                progress(f"{dynamics} {ensemble}", step, settings.steps)
+                if not rows[-1]["kinetic_eV"] < limit:
+                    break
+    if not np.isfinite(rows[-1]["kinetic_eV"]):
+        raise CheckFailed(
+            f"{dynamics} {ensemble}: the atoms fly apart within {rows[-1]['time_ps']:g} ps: give a"
+            f" --timestep shorter than {settings.timestep_fs:g} fs"
+            + f", or a --damping longer than {settings.damping_fs:g} fs"
+            * (ensemble == "NVT")
+        )
     progress(f"{dynamics} {ensemble}", settings.steps, settings.steps)
     return Series(**_stacked(rows))
 
