@@ -21,7 +21,10 @@ from mld_ff.progress import Progress
 from mld_ff.sources.cp2k.run.launch import CP2K_VARIABLE
 from mld_ff.trajectory import Trajectory
 from mld_ff.units import HARTREE_PER_BOHR_TO_EV_PER_A
+from mld_ff.workflows.refining.labels import check_labels
 from mld_ff.workflows.refining.loop import Refinement, Settings, refine
+from mld_ff.workflows.refining.round import Picked, RefinementRound
+from mld_ff.workflows.rounds import begin
 
 HOT_K = 450.0
 SETTINGS = Settings(
@@ -298,3 +301,76 @@ def test_labels_of_monstrous_forces_and_without_convergence_are_not_learned(
     assert labels.labelled == number_labelled(refined) - 2
     assert labels.left_out[0].endswith("ps: its self-consistent field did not converge")
     assert "a force of 86.6 eV/Å" in labels.left_out[1]
+
+
+# --- files that were edited between two commands --------------------------------------------------
+
+
+def edited(file: Path, keys: tuple[str | int, ...], value: object) -> None:
+    """Put a value into a file of JSON."""
+    data = json.loads(file.read_text())
+    inner = data
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    file.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "said"),
+    [
+        (("rounds", 0, "runs"), [], "'list' object has no attribute 'items'"),
+        (("rounds", 0), "x", "dictionary update sequence"),
+        (("rounds", 0, "rmse_meV_per_A"), "9", "rmse_meV_per_A should be a finite number"),
+        (("rounds", 0, "quiet"), "false", "does not hold what its rounds did"),
+        (("rounds", 0, "round"), 2, "its rounds one after the other"),
+        (("settings",), [], "is not the state of a refinement"),
+    ],
+)
+def test_an_edited_state_is_refused(
+    refined: tuple[Path, Refinement],
+    tmp_path: Path,
+    keys: tuple[str | int, ...],
+    value: object,
+    said: str,
+) -> None:
+    for name in ("refine.json", "model.json"):
+        shutil.copy(refined[0] / name, tmp_path)
+    state = tmp_path / "refine.json"
+    head = {k: v for k, v in json.loads(state.read_text()).items() if k != "rounds"}
+    assert len(begin(state, head, RefinementRound).rounds) == 1
+    edited(state, keys, value)
+    with pytest.raises(InputError, match=rf"refine\.json: .*{said}"):
+        begin(state, head, RefinementRound)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "said"),
+    [
+        (("runs",), 1, "does not hold what was picked"),
+        (("threshold",), None, "threshold should be a finite number"),
+        (("frames", 0, "frame"), -1, "frame -1 of .* is none of the runs"),
+        (("frames", 0, "frame"), 10**6, "is none of the runs"),
+        (("frames", 0, "run"), "../elsewhere", "of '../elsewhere' is none of the runs"),
+    ],
+)
+def test_an_edited_choice_is_refused(
+    refined: tuple[Path, Refinement],
+    tmp_path: Path,
+    keys: tuple[str | int, ...],
+    value: object,
+    said: str,
+) -> None:
+    shutil.copy(refined[0] / "round-1/picked.json", tmp_path)
+    edited(tmp_path / "picked.json", keys, value)
+    with pytest.raises(InputError, match=rf"picked\.json: .*{said}"):
+        Picked.read(tmp_path / "picked.json")
+
+
+def test_labels_of_other_atoms_are_refused(cold_water: Trajectory) -> None:
+    fewer = cold_water.select_atoms(np.arange(3))
+    labels = replace(fewer, step=np.arange(1, fewer.n_frames + 1))
+    with pytest.raises(InputError, match="labels of other frames"):
+        check_labels(Path("labels"), cold_water, labels, cold_water)
+    with pytest.raises(InputError, match="give this command again: it goes on"):
+        check_labels(Path("labels"), cold_water, labels[:2], cold_water)

@@ -7,7 +7,7 @@ can be written by hand; `check_record` sees to it that what is there can be show
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -200,21 +200,21 @@ def tells_of_a_fit(provenance: Provenance, species: Sequence[str]) -> bool:
 
 
 def check_record(what: str, value: Any, kind: Any) -> None:
-    """Raise InputError unless a value of JSON is of a kind: a TypedDict, a list or a table of
-    kinds, several kinds, or text, number and the like; keys that a TypedDict does not name may
+    """Raise InputError unless a value of JSON is of a kind: a TypedDict, a dataclass, a list or a
+    table of kinds, several kinds, or text, number and the like; keys that these do not name may
     hold anything."""
-    if is_typeddict(kind):
+    if is_typeddict(kind) or is_dataclass(kind):
         _check(what, value, isinstance(value, Mapping), "a table")
         for key, own in get_type_hints(kind).items():
             if key in value:
                 check_record(f"{what}: {key}", value[key], own)
         return
     origin, arguments = get_origin(kind), get_args(kind)
-    if origin is dict:
+    if origin in (dict, Mapping):
         _check(what, value, isinstance(value, Mapping), "a table")
         for key, own in value.items():
             check_record(f"{what}: {shown(key)}", own, arguments[1])
-    elif origin in (list, Sequence):
+    elif origin in (list, tuple, Sequence):
         _check(what, value, isinstance(value, (list, tuple)), "a list")
         for own in value:
             check_record(what, own, arguments[0])

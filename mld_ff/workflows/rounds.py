@@ -24,16 +24,24 @@ from mld_ff.production.simulation import run
 from mld_ff.progress import Progress
 from mld_ff.trajectory import Trajectory
 
+NO_RECORD = (KeyError, TypeError, ValueError, AttributeError, InputError)
+"""What comes of making a record of something else."""
+REMOVE = "put back what it held, or begin in another directory"
+
 
 class Round(Protocol):
     """What is kept of a round that was done."""
+
+    @property
+    def round(self) -> int:
+        """Its number, from 1 on."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON keeps it."""
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Of what `to_dict` gave. Raises TypeError or KeyError if it is something else."""
+        """Of what `to_dict` gave. Raises one of NO_RECORD if it is something else."""
 
 
 AnyRound = TypeVar("AnyRound", bound=Round)
@@ -73,9 +81,12 @@ def begin(file: Path, head: Mapping[str, Any], kind: type[AnyRound]) -> State[An
         state.write()
         return state
     try:
-        return State(file, mine, [kind.from_dict(one) for one in kept["rounds"]])
-    except (KeyError, TypeError) as error:
-        raise InputError(f"does not hold what its rounds did: {error}", file) from None
+        rounds = [kind.from_dict(one) for one in kept["rounds"]]
+    except NO_RECORD as error:
+        raise InputError(f"does not hold what its rounds did ({error}): {REMOVE}", file) from None
+    if [one.round for one in rounds] != list(range(1, len(rounds) + 1)):
+        raise InputError(f"does not hold its rounds one after the other: {REMOVE}", file)
+    return State(file, mine, rounds)
 
 
 def kept_state(file: Path, mine: Mapping[str, Any]) -> Any:
@@ -95,8 +106,10 @@ def kept_state(file: Path, mine: Mapping[str, Any]) -> Any:
 
 def _check_same(kept: Any, mine: Mapping[str, Any], file: Path) -> None:
     """Raise InputError unless a state was begun as this one is."""
-    if not isinstance(kept, dict) or any(
-        kept.get(key) != mine[key] for key in ("format", "version")
+    if (
+        not isinstance(kept, dict)
+        or any(kept.get(key) != mine[key] for key in ("format", "version"))
+        or not isinstance(kept.get("settings"), dict)
     ):
         what = f"is not the state of a {mine['format'].split()[-1]}, or of another version"
         raise InputError(f"{what}: choose another directory", file)

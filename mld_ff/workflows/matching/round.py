@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from mld_ff.loss.provenance import check_record
+
 
 @dataclass(frozen=True, kw_only=True)
 class MatchingRound:
@@ -36,4 +38,6 @@ class MatchingRound:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        return cls(**data)
+        one = cls(**data)
+        check_record("a round", asdict(one), cls)
+        return one

@@ -37,10 +37,14 @@ def check_labels(where: Path, asked: Trajectory, labelled: Trajectory, known: Tr
     which = labelled.step - 1
     if labelled.forces is None or labelled.n_frames + lost != asked.n_frames or which[0] != 0:
         raise InputError(
-            f"holds {labelled.n_frames} frames with forces; {asked.n_frames} were to be labelled",
+            f"holds {labelled.n_frames} frames with forces; {asked.n_frames} were to be labelled."
+            " If CP2K was stopped, give this command again: it goes on with the others",
             where,
         )
-    if np.abs(labelled.positions - asked.positions[which]).max() > 1e-4:
+    if (
+        labelled.symbols != asked.symbols
+        or np.abs(labelled.positions - asked.positions[which]).max() > 1e-4
+    ):
         raise InputError(
             "holds labels of other frames than those asked for: remove it, or label them again",
             where,

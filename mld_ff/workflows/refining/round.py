@@ -7,7 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from mld_ff.errors import InputError
 from mld_ff.files import read_json, to_json, write_atomically
+from mld_ff.loss.provenance import check_record
+from mld_ff.names import shown
+from mld_ff.workflows.rounds import NO_RECORD, REMOVE
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,25 @@ class Picked:
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """What `write` wrote."""
+        """What `write` wrote. Raises InputError if it is something else."""
         data = read_json(file, "what was picked")
-        runs = {name: RunSeen(**run) for name, run in data["runs"].items()}
-        frames = tuple(PickedFrame(**frame) for frame in data["frames"])
-        return cls(**{**data, "runs": runs, "frames": frames})
+        try:
+            runs = {name: RunSeen(**run) for name, run in data["runs"].items()}
+            frames = tuple(PickedFrame(**frame) for frame in data["frames"])
+            picked = cls(**{**data, "runs": runs, "frames": frames})
+            check_record("it", asdict(picked), cls)
+        except NO_RECORD as error:
+            raise InputError(f"does not hold what was picked ({error}): {REMOVE}", file) from None
+        for one in frames:
+            name = one.run  # which is that of a directory beside the file
+            if (
+                name not in runs
+                or Path(name).name != name
+                or not 0 <= one.frame < runs[name].frames
+            ):
+                what = f"frame {one.frame} of {shown(name)} is none of the runs' frames"
+                raise InputError(f"{what}: {REMOVE}", file)
+        return picked
 
 
 @dataclass(frozen=True)
@@ -113,4 +131,6 @@ class RefinementRound:
         if not data["quiet"]:
             left_out, before = tuple(own.pop("left_out")), own.pop("rmse_on_new_meV_per_A")
             own["labels"] = Labelled(own.pop("labelled"), left_out, before)
-        return cls(**own)
+        one = cls(**own)
+        check_record("a round", asdict(one), cls)
+        return one
