@@ -10,7 +10,7 @@ import pytest
 from conftest import waters
 
 from mld_ff.errors import EngineError, InputError
-from mld_ff.sources.cp2k.run.inputs import Reference, write_reference
+from mld_ff.sources.cp2k.run.inputs import Reference, write_labels, write_reference
 from mld_ff.sources.cp2k.run.launch import (
     CP2K_VARIABLE,
     check,
@@ -82,4 +82,22 @@ def test_what_cp2k_says_when_it_stops(tmp_path: Path) -> None:
     text = (tmp_path / "xtb.inp").read_text()
     (tmp_path / "xtb.inp").write_text(text.replace("xTB_parameters", "no_such_file"))
     with pytest.raises(EngineError, match=r"CP2K stopped in .*md.out: .*no_such_file"):
+        run_reference(tmp_path)
+
+
+def test_a_command_with_half_a_quotation_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CP2K_VARIABLE, "mpirun 'cp2k")
+    with pytest.raises(InputError, match=rf"{CP2K_VARIABLE} is .*No closing quotation"):
+        find_cp2k()
+
+
+@pytest.mark.parametrize("words", ["garbage\n\nmore\n", "\n", "9" * 5000 + "\n", "\0\ufffd\n"])
+@pytest.mark.parametrize("name", ["label-pos-1.xyz", "label-1.ener"])
+def test_labels_do_not_go_on_from_garbage(tmp_path: Path, words: str, name: str) -> None:
+    """As an interruption leaves it on some disks, or another program."""
+    write_labels(tmp_path, Reference(), waters(8))
+    (tmp_path / name).write_text(words)
+    with pytest.raises(
+        InputError, match=rf"{name}:1: is not what CP2K writes: .* Remove the files"
+    ):
         run_reference(tmp_path)

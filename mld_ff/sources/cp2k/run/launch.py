@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mld_ff.errors import EngineError, InputError
+from mld_ff.names import shown
 from mld_ff.sources.cp2k.run.inputs import METHODS
 from mld_ff.subprocesses import end_with_us, stream
 
@@ -29,7 +30,10 @@ def find_cp2k() -> list[str]:
     Raises InputError if there is none.
     """
     for candidate in (os.environ.get(CP2K_VARIABLE, ""), *NAMES):
-        words = shlex.split(candidate)
+        try:
+            words = shlex.split(candidate)
+        except ValueError as error:
+            raise InputError(f"{CP2K_VARIABLE} is {shown(candidate)}: {error}") from None
         if words and (executable := shutil.which(words[0])):
             return [executable, *words[1:]]
     raise InputError(

@@ -10,6 +10,7 @@ from shlex import quote
 from typing import Any
 
 from mld_ff.errors import InputError
+from mld_ff.names import shown
 from mld_ff.outputs import held
 from mld_ff.progress import Progress, no_progress
 from mld_ff.sources.cp2k import open_cp2k
@@ -185,11 +186,27 @@ def _blocks(file: Path) -> list[tuple[int, str]]:
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
     if file.suffix != ".xyz":
-        return [(0 if line.startswith("#") else int(line.split()[0]), line) for line in lines]
-    height = int(lines[0]) + 2 if lines else 1
+        return [(_whole(line, file, n), line) for n, line in enumerate(lines, 1)]
+    height = _whole(lines[0], file, 1) + 2 if lines else 1
     frames = ["".join(lines[k : k + height]) for k in range(0, len(lines) - height + 1, height)]
     steps = [re.search(r"\bi\s*=\s*(\d+)", frame) for frame in frames]
     return [(int(step[1]), frame) for step, frame in zip(steps, frames, strict=True) if step]
+
+
+def _whole(line: str, file: Path, number: int) -> int:
+    """The whole number that a line begins with, 0 in a heading. Raises InputError."""
+    word = line.split(maxsplit=1)[0] if line.strip() else ""
+    if line.startswith("#"):
+        return 0
+    if not (word.isascii() and word.isdecimal() and len(word) < 20):
+        raise InputError(
+            f"is not what CP2K writes: expected a whole number, found {shown(word)}. Remove the"
+            f" files label-* in {file.parent} and give this command again: the frames are then"
+            " computed anew",
+            file,
+            number,
+        )
+    return int(word)
 
 
 def _last_step(table: Path) -> int:
