@@ -163,6 +163,15 @@ def test_what_is_done_is_not_done_again(
     assert match(few, out, SETTINGS, rounds=2) == matched[1]
 
 
+def test_a_model_that_did_not_run_is_refused(
+    matched: tuple[Path, Matching], few: Trajectory, tmp_path: Path
+) -> None:
+    shutil.copytree(matched[0], tmp_path / "again")
+    shutil.copy(matched[0] / "round-1/model.json", tmp_path / "again/round-2")
+    with pytest.raises(InputError, match=r"round-2/model\.json: is not the model that ran in "):
+        match(few, tmp_path / "again", SETTINGS, rounds=2)
+
+
 def test_bad_input_is_refused(
     matched: tuple[Path, Matching], few: Trajectory, tmp_path: Path
 ) -> None:

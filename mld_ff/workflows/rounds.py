@@ -20,7 +20,7 @@ from mld_ff.loss.model import AgentLoss
 from mld_ff.outputs import others
 from mld_ff.production.record import RECORD, read_record
 from mld_ff.production.results import read_run
-from mld_ff.production.simulation import run
+from mld_ff.production.simulation import MODEL, run
 from mld_ff.progress import Progress
 from mld_ff.trajectory import Trajectory
 
@@ -162,6 +162,14 @@ def run_once(
             raise error from None
         return str(error)
     return None
+
+
+def check_ran(file: Path, loss: AgentLoss, there: Path) -> None:
+    """Raise InputError if a run, where it still lies there, is of another model than that in
+    `file`."""
+    ran = there / MODEL
+    if ran.exists() and AgentLoss.load(ran).dumps() != loss.dumps():
+        raise InputError(f"is not the model that ran in {there}: {REMOVE}", file)
 
 
 def frames_of_run(there: Path, start: Trajectory) -> Trajectory:

@@ -38,7 +38,7 @@ from mld_ff.workflows.matching.response import Response, combined
 from mld_ff.workflows.matching.round import MatchingRound
 from mld_ff.workflows.matching.settings import EQUILIBRATION, Settings
 from mld_ff.workflows.matching.valley import Valley
-from mld_ff.workflows.rounds import begin, frames_of_run, run_once
+from mld_ff.workflows.rounds import begin, check_ran, frames_of_run, run_once
 
 STATE = "match.json"
 MODEL = "model.json"
@@ -116,7 +116,9 @@ def _match(work: _Work, out: Path, rounds: int) -> Matching:
         if state.rounds[k - 1].done:
             break
     last = state.rounds[-1]
-    loss = _told(AgentLoss.load(where / MODEL), work, last)
+    loss = AgentLoss.load(where / MODEL)
+    check_ran(where / MODEL, loss, where / "run")
+    loss = _told(loss, work, last)
     loss.save(out / MODEL)
     return Matching(loss, tuple(state.rounds), work.reference.noise, last.done)
 

@@ -44,7 +44,7 @@ from mld_ff.units import EV_TO_MEV, FS_TO_PS
 from mld_ff.workflows.refining.labels import FORCE_CAP, Labeller, check_labels
 from mld_ff.workflows.refining.novelty import Judge, Look, largest_force, look, pick
 from mld_ff.workflows.refining.round import Labelled, Picked, PickedFrame, RefinementRound
-from mld_ff.workflows.rounds import begin, frames_of_run, run_once
+from mld_ff.workflows.rounds import begin, check_ran, frames_of_run, run_once
 
 STATE = "refine.json"
 MODEL = "model.json"
@@ -171,6 +171,8 @@ def _refine(
     last, done = state.rounds[k - 1], tuple(state.rounds[:k])
     if last.quiet:
         loss, errors = AgentLoss.load(where / MODEL), (last.rmse_meV_per_A, last.relative_rmse)
+        for name in last.runs:
+            check_ran(where / MODEL, explorer(loss), where / name)
     else:
         fitted = fit(_dataset(source, labels, settings, progress), settings.basis, force=force)
         loss, of_fit = fitted.loss, fitted.errors
