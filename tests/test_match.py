@@ -7,7 +7,7 @@ import lzma
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,12 +15,14 @@ from command_line import invoke
 from conftest import EXAMPLE, present, topology_of
 
 from mld_ff.cli.options import Reading
+from mld_ff.cli.text import match_text
 from mld_ff.configuration.toml import read_config
 from mld_ff.engines.registry import ENGINES
 from mld_ff.engines.settings import MD
 from mld_ff.errors import InputError
 from mld_ff.inference import Basis, fit
 from mld_ff.loss.model import AgentLoss
+from mld_ff.loss.provenance import Provenance
 from mld_ff.origin import Origin
 from mld_ff.pipeline import build
 from mld_ff.production.results import read_log
@@ -170,6 +172,13 @@ def test_a_model_that_did_not_run_is_refused(
     shutil.copy(matched[0] / "round-1/model.json", tmp_path / "again/round-2")
     with pytest.raises(InputError, match=r"round-2/model\.json: is not the model that ran in "):
         match(few, tmp_path / "again", SETTINGS, rounds=2)
+
+
+def test_warnings_of_the_fit_are_told(matched: tuple[Path, Matching], tmp_path: Path) -> None:
+    told = {**matched[1].loss.provenance, "warnings": ["too few"], "unchecked": ["no energies"]}
+    loss = replace(matched[1].loss, provenance=cast(Provenance, told))
+    lines = match_text(replace(matched[1], loss=loss), tmp_path, []).splitlines()
+    assert lines[-2:] == ["not checked: no energies", "warning: too few"]
 
 
 def test_bad_input_is_refused(

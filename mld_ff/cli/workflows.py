@@ -86,7 +86,7 @@ def refine(
     source = reading.open(cp2k_dir)
     refinement = refining.refine(source, output, settings, rounds, progress=progress, force=force)
     model = output / refining.MODEL
-    data = {"model": str(model), **refinement.to_dict()}
+    data = {"model": str(model), **refinement.to_dict(), **_caveats(refinement.loss)}
     return Answer(data, text.refine_text(refinement, model))
 
 
@@ -136,8 +136,14 @@ def match(
     labelled = [Reading().open(directory) for directory in labels]
     matched = matching.match(sources, output, settings, rounds, labelled, progress, force)
     model, notes = output / matching.MODEL, notes_of(sources)
-    data = {"model": str(model), **matched.to_dict(), "notes": notes}
+    data = {"model": str(model), **matched.to_dict(), "notes": notes, **_caveats(matched.loss)}
     return Answer(data, text.match_text(matched, model, notes))
+
+
+def _caveats(loss: AgentLoss) -> dict[str, list[str]]:
+    """As the model file holds them, for `--json`."""
+    told = loss.provenance
+    return {"unchecked": told.get("unchecked", []), "warnings": told.get("warnings", [])}
 
 
 @verb
