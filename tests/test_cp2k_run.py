@@ -91,6 +91,13 @@ def test_a_command_with_half_a_quotation_is_told(monkeypatch: pytest.MonkeyPatch
         find_cp2k()
 
 
+def test_a_command_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CP2K_VARIABLE, "sh -c 'sleep 100'")
+    monkeypatch.setattr("mld_ff.sources.cp2k.run.launch.VERSION_SECONDS", 0.05)
+    with pytest.raises(EngineError, match=r"--version did not end within 0\.05 s"):
+        variables_of_release()
+
+
 @pytest.mark.parametrize("words", ["garbage\n\nmore\n", "\n", "9" * 5000 + "\n", "\0\ufffd\n"])
 @pytest.mark.parametrize("name", ["label-pos-1.xyz", "label-1.ener"])
 def test_labels_do_not_go_on_from_garbage(tmp_path: Path, words: str, name: str) -> None:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mld_ff.doctor import Finding
     from mld_ff.engines.start import Start
     from mld_ff.inference import ExponentScan
-    from mld_ff.loss.model import AgentLoss
     from mld_ff.pipeline import Step
     from mld_ff.production.results import RunOutcome
     from mld_ff.report.study import Study
@@ -202,7 +201,7 @@ def refine_text(refinement: Refinement, model: Path) -> str:
             for why in (r.labels.left_out if r.labels else ())
         ),
         f"{model}: {refinement.rmse_meV_per_A:.1f} meV/Å on unseen frames of the run; {end}",
-        *caveats_of(refinement.loss),
+        *warned(refinement.loss.provenance.get("warnings", ())),
     )
 
 
@@ -212,7 +211,7 @@ def _looked_at(name: str, run: RunSeen) -> str:
 
 
 def match_text(matching: Matching, model: Path, notes: Sequence[str]) -> str:
-    names = list(matching.noise)
+    names, told_of_fit = list(matching.noise), matching.loss.provenance
     told = any(r.pressure_bar is not None for r in matching.rounds)
     rows = [
         [
@@ -241,7 +240,8 @@ def match_text(matching: Matching, model: Path, notes: Sequence[str]) -> str:
         Table(head, rows, caption=caption).text,
         f"{model}: {matching.rounds[-1].rmse_meV_per_A:.1f} meV/Å on unseen frames; {end}",
         *noted(notes),
-        *caveats_of(matching.loss),
+        *(f"not checked: {text}" for text in told_of_fit.get("unchecked", ())),
+        *warned(told_of_fit.get("warnings", ())),
     )
 
 
@@ -339,13 +339,6 @@ def noted(notes: Sequence[str]) -> list[str]:
 def warned(warnings: Sequence[str]) -> list[str]:
     """Lines of warnings."""
     return [f"warning: {warning}" for warning in warnings]
-
-
-def caveats_of(loss: AgentLoss) -> list[str]:
-    """Lines of what its fit could not check, and warns of."""
-    told = loss.provenance
-    unchecked = [f"not checked: {text}" for text in told.get("unchecked", ())]
-    return unchecked + warned(told.get("warnings", ()))
 
 
 def export_text(engine: str, files: Sequence[Path], start: Start, warnings: Sequence[str]) -> str:

@@ -18,6 +18,8 @@ from mld_ff.subprocesses import end_with_us, stream
 CP2K_VARIABLE = "MLD_FF_CP2K"
 NAMES = ("cp2k.psmp", "cp2k.popt", "cp2k.ssmp", "cp2k")
 POLL_SECONDS = 0.5
+VERSION_SECONDS = 60.0
+"""In which CP2K tells its version; where MPI cannot start it, it never does."""
 FIRST_WITH_EVAL = (2023, 2)
 """Release that brought EVAL of &REFTRAJ (pull request 2981; 5401 dropped the words before)."""
 _RELEASE = re.compile(r"(\d+)(?:\.(\d+))?")
@@ -43,8 +45,9 @@ def find_cp2k() -> list[str]:
 
 
 def installed_version() -> str:
-    """As CP2K tells it, `2023.1`; empty where it does not. Raises InputError if there is none."""
-    _, lines = stream([*find_cp2k(), "--version"], Path())
+    """As CP2K tells it, `2023.1`; empty where it does not. Raises InputError if there is none,
+    EngineError if it does not end."""
+    _, lines = stream([*find_cp2k(), "--version"], Path(), within_s=VERSION_SECONDS)
     told = re.search(r"CP2K version ([\w.]+)", "".join(lines))
     return told[1] if told else ""
 
