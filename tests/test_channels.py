@@ -26,7 +26,7 @@ from mld_ff.loss.terms import Term
 from mld_ff.trajectory import Trajectory
 from mld_ff.workflows.refining.novelty import Judge
 
-BASIS = Basis(channels=(1, 1, 1), spacing_A=0.5, charges="none")
+BASIS = Basis(channels=(1, 1, 1), spacing_A=0.5, charges="none", collective_spacing_A=0.8)
 FRAMES = 24
 
 
