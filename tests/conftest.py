@@ -34,9 +34,10 @@ from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import FreeTerm, Term
 from mld_ff.production.record import read_record
 from mld_ff.production.simulation import run
-from mld_ff.sources.cp2k import read_cp2k
+from mld_ff.sources.cp2k import open_cp2k
 from mld_ff.sources.cp2k.run.inputs import Reference
 from mld_ff.sources.packing import Ingredient, find_molecule, pack
+from mld_ff.sources.source import FileSource
 from mld_ff.trajectory import Floats, Ints, Trajectory
 
 if TYPE_CHECKING:
@@ -79,9 +80,15 @@ def present(value: T | None) -> T:
 
 
 @pytest.fixture(scope="session")
-def water() -> Trajectory:
+def water_source() -> FileSource:
+    """The shipped example, which takes 1 s to open and 1 s to read."""
+    return open_cp2k(EXAMPLE)
+
+
+@pytest.fixture(scope="session")
+def water(water_source: FileSource) -> Trajectory:
     """The shipped example: 64 waters of a CP2K run at 300 K."""
-    return read_cp2k(EXAMPLE)
+    return water_source.read()
 
 
 @pytest.fixture(scope="session")

@@ -61,8 +61,8 @@ def ran(
 ) -> Path:
     out = tmp_path_factory.mktemp("report") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Watch, "_escapes", lambda *_: [])  # of 1,430 frames, which takes 4 s
-        run(power_water, water[600], "lammps", out, MD(time_ps=5.0, every_fs=3.5, velocities=True))
+        patch.setattr(Watch, "look", lambda _: None)  # at 1,286 frames, which takes 4 s
+        run(power_water, water[600], "lammps", out, MD(time_ps=4.5, every_fs=3.5, velocities=True))
     return out
 
 
@@ -100,15 +100,15 @@ def written(study: Study, out: Path) -> tuple[str, dict[str, Any]]:
 
 def test_report_of_a_run_from_a_frame_of_the_reference(
     ran: Path,
+    water_source: FileSource,
     water: Trajectory,
     explored: ExponentScan,
     undrawn: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    source = open_cp2k(EXAMPLE)
-    monkeypatch.setattr(source, "read", lambda: water[500:])
-    study = compare_runs(source, [ran], scan=explored)
+    monkeypatch.setattr(water_source, "read", lambda: water[500:])
+    study = compare_runs(water_source, [ran], scan=explored)
     page, data = written(study, tmp_path)
     names = {
         "oh_mean_A",
@@ -152,14 +152,13 @@ def test_report_of_a_run_from_a_frame_of_the_reference(
 
 
 @pytest.fixture
-def dense(ran: Path, monkeypatch: pytest.MonkeyPatch) -> FileSource:
+def dense(ran: Path, water_source: FileSource, monkeypatch: pytest.MonkeyPatch) -> FileSource:
     """A source like CP2K's with the frames of the run itself, all that it takes to compare
     everything.
     """
-    source = open_cp2k(EXAMPLE)
-    frames = replace(read_run(ran), origin=source.origin)
-    monkeypatch.setattr(source, "read", lambda: frames)
-    return source
+    frames = replace(read_run(ran), origin=water_source.origin)
+    monkeypatch.setattr(water_source, "read", lambda: frames)
+    return water_source
 
 
 def every_24th_step(frames: Trajectory, _: int) -> Trajectory:
@@ -202,7 +201,7 @@ def test_study_of_a_run_beside_itself(
 
 
 def test_report_of_little_and_of_molecules_other_than_water(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    water_source: FileSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ammonia with invented forces: nothing of water is said; too few frames for errors, or none of
     dynamics.
@@ -222,9 +221,8 @@ def test_report_of_little_and_of_molecules_other_than_water(
     loss = fit(replace(many, forces=np.array(forces)), Basis("power", (3.0,), bond_degree=2)).loss
     settings = MD(time_ps=0.009, every_fs=0.5)
     run(loss, many[-1], "lammps", tmp_path / "run", settings, force=True)  # no N comes near another
-    source = open_cp2k(EXAMPLE)
-    monkeypatch.setattr(source, "read", lambda: many)
-    page, data = written(compare_runs(source, [tmp_path / "run"]), tmp_path / "report")
+    monkeypatch.setattr(water_source, "read", lambda: many)
+    page, data = written(compare_runs(water_source, [tmp_path / "run"]), tmp_path / "report")
     names = set(data["observables"])
     assert {
         "bonded:N-H mean_A",
@@ -239,8 +237,10 @@ def test_report_of_little_and_of_molecules_other_than_water(
         " be said"
     )
     assert all(c["lammps"]["within"] is None for c in data["observables"].values())
-    source.origin = replace(source.origin, is_dynamics=False)
-    study = compare_runs(source, [tmp_path / "run"])
+    one_by_one = replace(water_source.origin, is_dynamics=False)
+    monkeypatch.setattr(water_source, "origin", one_by_one)
+    monkeypatch.setattr("mld_ff.report.movies.plot_atoms", lambda *_, **__: None)  # drawn above
+    study = compare_runs(water_source, [tmp_path / "run"])
     assert set(study.series) == {"rdf", "bonded", "angles", "hydrogen_bonds"}
     assert "CP2K computed its frames one by one (REFTRAJ), not as dynamics" in study.notes[-1]
 
