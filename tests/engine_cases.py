@@ -99,7 +99,7 @@ CASES: dict[str, Case] = {
     "single ions": molecules(SOLUTION, CUBE),
     "single ions, power": molecules(SOLUTION, CUBE, "power", (2.0,)),
     "many species": molecules(
-        ["H2O"] * 4 + ["NH3", "CH3OH", "CH3OH", "Cl", "Cl", "Na", "Ar", "Ar"], CUBE
+        ["H2O"] * 4 + ["NH3", "CH3OH", "CH3OH", "Cl", "Cl", "Ar", "Ar"], CUBE
     ),
     "triclinic": molecules(SOLUTION, TRICLINIC),
     "triclinic, power": molecules(SOLUTION, TRICLINIC, "power", (3.0,)),

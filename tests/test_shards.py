@@ -60,7 +60,7 @@ def assert_same_coefficients(loss: AgentLoss, expected: AgentLoss) -> None:
 
 @pytest.fixture(scope="module")
 def two(few: Trajectory) -> list[Trajectory]:
-    """Two runs of 16 molecules, told apart by their sources as runs in files are; with some stress."""
+    """Two runs of 16 molecules, told apart by their sources as those in files are; with stress."""
     few = few.select_atoms(np.concatenate(topology_of(few[0]).molecules[:16]))
     stress = 0.003 * np.random.default_rng(0).normal(size=(40, 3, 3))
     few = replace(few, stress=stress + stress.swapaxes(1, 2))
