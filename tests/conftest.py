@@ -5,6 +5,7 @@ functions.
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -62,6 +63,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "water" / "cp2k"
+SHORT = Path(__file__).parent / "data/cp2k/water64"
+"""Three frames of the same run."""
 CUBE = 12.0 * np.eye(3)
 TRICLINIC = cellpar_to_cell([12.5, 13.0, 12.8, 76, 97, 68])
 """Lower triangular, but with tilts that still have to be reduced."""
@@ -89,6 +92,19 @@ def water_source() -> FileSource:
 def water(water_source: FileSource) -> Trajectory:
     """The shipped example: 64 waters of a CP2K run at 300 K."""
     return water_source.read()
+
+
+@pytest.fixture(scope="session")
+def late_water(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of the example from 5.9 ps on, which are read in a tenth of the time."""
+    directory = tmp_path_factory.mktemp("late-water")
+    for file in EXAMPLE.iterdir():
+        if file.name.endswith(".xyz.xz"):
+            with lzma.open(file, "rt") as frames:
+                (directory / file.stem).write_text("".join(frames.readlines()[590 * 194 :]))
+        else:
+            shutil.copy(file, directory)
+    return directory
 
 
 @pytest.fixture(scope="session")

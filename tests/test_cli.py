@@ -64,8 +64,8 @@ def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_inspect_tells_what_is_there() -> None:
-    told = answer("inspect", CP2K, "--skip", 6)
+def test_inspect_tells_what_is_there(late_water: Path) -> None:
+    told = answer("inspect", late_water, "--skip", 0.1)
     assert told["frames"] == 87
     assert told["molecules"] == {"H2O": 64}
     assert told["time_fs"] == [6000, 6860]

@@ -27,23 +27,23 @@ SHIPPED = sorted(EXAMPLE.parents[1].glob("*/build.toml"))
 # --- proposed -------------------------------------------------------------------------------------
 
 
-def test_init_looks_at_the_data_and_says_why(tmp_path: Path) -> None:
+def test_init_looks_at_the_data_and_says_why(late_water: Path, tmp_path: Path) -> None:
     """What it writes is a configuration that can be read, with a reason on every line."""
     file = tmp_path / "build.toml"
-    done = invoke("init", EXAMPLE, "-o", file, "--skip", 6.0)
+    done = invoke("init", late_water, "-o", file, "--skip", 0.1)
     assert done.exit_code == 0, done.stderr
     text = file.read_text(encoding="utf-8")
     assert "64 H2O" in text and "0.993 g/cm³" in text
     keys = [line for line in text.splitlines() if line and line[0] not in "#["]
     assert len(keys) == 10 and all(" # " in line for line in keys)
     config = read_config(file)
-    assert config.cp2k.resolve() == EXAMPLE.resolve()
+    assert config.cp2k.resolve() == late_water.resolve()
     assert (config.md.temperature_K, config.md.timestep_fs) == (300.0, 0.5)
     assert (config.basis.accuracy, config.basis.cutoff_A) == ("balanced", 5.5)
-    again = invoke("init", EXAMPLE, "-o", file)
+    again = invoke("init", late_water, "-o", file)
     assert again.exit_code == 2 and "or replace it (--overwrite)" in again.stderr
     (tmp_path / "run.sh").write_text("#!/bin/sh\n")  # begins with # too
-    other = invoke("init", EXAMPLE, "-o", tmp_path / "run.sh", "--overwrite")
+    other = invoke("init", late_water, "-o", tmp_path / "run.sh", "--overwrite")
     assert other.exit_code == 2 and "is a file of another kind, and stays" in other.stderr
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from command_line import invoke
-from conftest import EXAMPLE, present, topology_of
+from conftest import SHORT, present, topology_of
 
 from mld_ff.cli.options import Reading
 from mld_ff.cli.text import match_text
@@ -224,7 +224,7 @@ def test_bad_input_is_refused(
 
 
 def test_a_build_matches_where_it_is_asked_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    late_water: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Asked(Exception):
         pass
@@ -242,7 +242,7 @@ def test_a_build_matches_where_it_is_asked_to(
         raise Asked
 
     (tmp_path / "c.toml").write_text(
-        f"cp2k = '{EXAMPLE}'\nskip_ps = 6.3\nplatform = 'CPU'\n[fit]\n"
+        f"cp2k = '{late_water}'\nskip_ps = 0.4\nplatform = 'CPU'\n[fit]\n"
         "accuracy = 'pairs'\ncutoff_A = 4.0\n[run]\ndamping_fs = 40.0\non_escape = 'stop'\n"
         "[match]\nrounds = 3\ntime_ps = 0.5\npressure_bar = 1.0\n"
     )
@@ -261,7 +261,7 @@ def test_reports_say_what_was_matched(
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
-    done = invoke("match", EXAMPLE, "-o", tmp_path, "--price", "-1", "--json")
+    done = invoke("match", SHORT, "-o", tmp_path, "--price", "-1", "--json")
     assert done.exit_code == 2
     assert "price is -1.0" in json.loads(done.stdout)["error"]
 

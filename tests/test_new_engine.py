@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import EXAMPLE, TRICLINIC, invent, liquid, with_channels
+from conftest import SHORT, TRICLINIC, invent, liquid, with_channels
 from new_engine import SYSTEM, TEXTBOOK
 
 from mld_ff.engines.registry import ENGINES, engine_named, fastest, find_engine
@@ -151,7 +151,7 @@ def test_it_is_listed() -> None:
     with pytest.raises(
         InputError, match=r"holds no log of an engine \(log\.csv, log\.lammps, log\.textbook\)"
     ):
-        read_log(EXAMPLE)
+        read_log(SHORT)
 
 
 SCRIPT = """
@@ -170,7 +170,7 @@ def test_the_command_line_runs_it(power_water: AgentLoss, tmp_path: Path) -> Non
     """In a process of its own, which lists engines when it loads the command line."""
     power_water.save(tmp_path / "model.json")
     command = (
-        f"run {tmp_path}/model.json --engine textbook --cp2k {EXAMPLE} -o {tmp_path}/run"
+        f"run {tmp_path}/model.json --engine textbook --cp2k {SHORT} -o {tmp_path}/run"
         " --ensemble nve --time 0.001 --every 0.5 --json"
     )
     script = SCRIPT.format(tests=str(Path(__file__).parent), words=command.split())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import invoke
-from conftest import COLD_K, EXAMPLE, TEACHER_BASIS, Teacher, evaluate, present, run_of
+from conftest import COLD_K, SHORT, TEACHER_BASIS, Teacher, evaluate, present, run_of
 
 from mld_ff.engines.settings import MD
 from mld_ff.errors import CheckFailed, InputError
@@ -245,7 +245,7 @@ def test_other_settings_and_other_data_are_refused(
     with pytest.raises(InputError, match="begun with another reference"):
         refine(replace(cold_water, origin=Origin(sha256="other")), out, SETTINGS, 1, teacher)
     (tmp_path / "notes.txt").write_text("mine")
-    done = invoke("refine", EXAMPLE, "-o", tmp_path, "--json")
+    done = invoke("refine", SHORT, "-o", tmp_path, "--json")
     assert (
         done.exit_code == 2
         and "is not empty and holds no refine.json" in json.loads(done.stdout)["error"]
