@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import invoke
@@ -23,13 +24,15 @@ def test_build(undrawn: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     )
     out, stages = tmp_path / "output", list[str]()
 
-    def stop_before_the_report(what: str, done: int, total: int) -> None:
-        stages.append(what.partition(":")[0])
-        if what == "report":
-            raise KeyboardInterrupt
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        pipeline.build(read_config(tmp_path / "build.toml"), stop_before_the_report)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pipeline, "compare_runs", stop)
+        pipeline.build(
+            read_config(tmp_path / "build.toml"),
+            lambda what, *_: stages.append(what.partition(":")[0]),
+        )
     before = {f: f.read_bytes() for f in (out / "model.json", *out.glob("run-*/trajectory.dcd"))}
     assert len(before) == 3 and {"openmm", "lammps"} <= set(stages)
 
