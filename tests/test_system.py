@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import CUBE, TRICLINIC, liquid, topology_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mld_ff.geometry import system as module
@@ -76,6 +76,7 @@ def test_every_pass_searches_each_frame_once(
     assert searches.per_frame(few) == 1
 
 
+@settings(max_examples=40)
 @given(st.floats(0.5, 6.0), st.integers(0, 20), st.booleans())
 def test_pairs_are_those_of_a_search_of_their_own(cutoff: float, seed: int, cubic: bool) -> None:
     frame = liquid(["H2O"] * 6 + ["CH3OH"] * 2, CUBE if cubic else TRICLINIC, seed=seed)
