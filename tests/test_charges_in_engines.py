@@ -35,6 +35,7 @@ def test_both_engines_compute_charges() -> None:
     frame = liquid(SOLUTION, TRICLINIC, seed=4)
     verified = verify(charged(invent(frame, cutoff=4.8), frame), frame, per_term=False)
     assert verified.passed, verified.to_dict()
+    assert list(verified.engines) == ["openmm", "openmm native", "lammps"]
 
 
 @pytest.mark.parametrize(("cutoff_A", "factor"), [(4.8, 2.0), (4.4, 1.0)])
