@@ -13,7 +13,7 @@ usual choice, too. Beside them runs `pair_style uf3`, two- and three-body, with 
 uf3water.py fits.
 
 Models given by --model are measured beside these, so that a slow fit is made once. OpenMM computes
-densities in Python; with --native by its own forces too, which takes long.
+sums over neighbours in Python; with --native by its own forces too, which takes long with angles.
 
 Every figure is the best of a few rounds, in which all take turns. CPU time (user and system, of all
 threads or processes) is what compares on a machine that does other things; wall time only means
@@ -48,8 +48,8 @@ from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM
 
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
 NATIVE = " (native)"
-"""Ends the name of a loss whose densities OpenMM's own forces compute."""
-SLOW = {"collective" + NATIVE: 10, NATIVE: 250, "collective": 10, "angles": 10, "uf3": 20}
+"""Ends the name of a loss whose sums over neighbours OpenMM's own forces compute."""
+SLOW = {"charges" + NATIVE: 1, "collective" + NATIVE: 10, NATIVE: 250, "collective": 10, "angles": 10, "uf3": 20}
 """Roughly how much longer a step takes; so many fewer are measured."""
 LEARNED_SKIN_A, OTHERS_SKIN_A = 0.5, 1.0
 """Of lists of neighbours: that of the exported in.nvt; what the others were recorded with."""
@@ -153,9 +153,11 @@ def openmm_systems(
     losses: dict[str, AgentLoss], start: Start, cutoffs: list[float], native: bool
 ) -> dict[str, openmm.System]:
     """All that is measured, by its name."""
-    systems = {name: system_on(Device("CPU"), loss, start) for name, loss in losses.items()}
+    in_python = Device("CPU", many_body="python")
+    systems = {name: system_on(in_python, loss, start) for name, loss in losses.items()}
     if native:
-        systems |= {n + NATIVE: openmm_system(x, start) for n, x in losses.items() if x.channels}
+        both = {name: loss for name, loss in losses.items() if loss.channels or loss.charges}
+        systems |= {name + NATIVE: openmm_system(loss, start) for name, loss in both.items()}
     return systems | {f"native {c:g} Å": native_system(start, c) for c in cutoffs}
 
 
