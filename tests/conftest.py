@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations_with_replacement
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import PIL.Image
@@ -40,9 +40,6 @@ from mld_ff.sources.cp2k.run.inputs import Reference
 from mld_ff.sources.packing import Ingredient, find_molecule, pack
 from mld_ff.sources.source import FileSource
 from mld_ff.trajectory import Floats, Ints, Trajectory
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENMM_CPU_THREADS"):
     # tests already run in a process per core, which inherits this before it loads anything
@@ -398,15 +395,3 @@ def cold_water(
     )
     # taken for 20 independent ones: 2 ps would tell no more here
     return teacher.label(replace(cold[11:], time=100.0 * np.arange(20.0)))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    if (chromium := shutil.which("chromium")) is None:
-        pytest.skip("no chromium here: apt-get install chromium")
-    options = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=options)
-        yield browser
-        browser.close()

@@ -49,7 +49,10 @@ from mld_ff.units import A_PER_FS_TO_NM_PER_PS, A_TO_NM
 EXAMPLE = Path(__file__).parents[2] / "examples/water/cp2k"
 NATIVE = " (native)"
 """Ends the name of a loss whose sums over neighbours OpenMM's own forces compute."""
-SLOW = {"charges" + NATIVE: 1, "collective" + NATIVE: 10, NATIVE: 250, "collective": 10, "angles": 10, "uf3": 20}
+SLOW = {
+    **{"charges" + NATIVE: 1, "collective" + NATIVE: 10, NATIVE: 250},
+    **{"collective": 10, "angles": 10, "uf3": 20},
+}
 """Roughly how much longer a step takes; so many fewer are measured."""
 LEARNED_SKIN_A, OTHERS_SKIN_A = 0.5, 1.0
 """Of lists of neighbours: that of the exported in.nvt; what the others were recorded with."""

@@ -1,11 +1,14 @@
-"""Pages in headless Chromium (the fixture `browser` of conftest.py)."""
+"""Pages in headless Chromium."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -13,6 +16,18 @@ if TYPE_CHECKING:
 DESKTOP, PHONE = 1200, 390
 PATIENCE_MS = 300_000
 """WebGL is computed by the CPU here."""
+
+
+def chromium_browser() -> Iterator[Browser]:
+    """For a fixture. Skips the tests where it is not installed."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    if (chromium := shutil.which("chromium")) is None:
+        pytest.skip("no chromium here: apt-get install chromium")
+    options = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=options)
+        yield browser
+        browser.close()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from browsing import DESKTOP, PHONE, window
+from browsing import DESKTOP, PHONE, chromium_browser, window
 from conftest import EXAMPLE
 
 from mld_ff.engines.settings import MD
@@ -25,6 +25,8 @@ from mld_ff.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+browser = pytest.fixture(scope="module")(chromium_browser)
 
 pytestmark = pytest.mark.regression
 FIGURES = "figure[data-name]"

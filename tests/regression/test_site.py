@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browsing import DESKTOP, PHONE, window
+from browsing import DESKTOP, PHONE, chromium_browser, window
 from documents import DOCUMENTS, ROOT
 
 from mld_ff.configuration.schema import schema
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+browser = pytest.fixture(scope="module")(chromium_browser)
 
 pytestmark = pytest.mark.regression
 DRAWN = "document.querySelectorAll('mjx-container').length"
