@@ -57,7 +57,7 @@ def read_sums(file):
         groups.setdefault(group, {})[argument] = array
     pairs = [Pairs(**groups.pop("pairs"))] if of_pairs else []
     if groups:
-        from mld_ff_densities import Densities
+        from mld_ff_densities import Densities  # which imports this module
     densities = [Densities(**group) for group in groups.values()]
     return [(n, e) for n, e in ((of_densities, densities), (of_pairs, pairs)) if n and e]
 

@@ -140,8 +140,8 @@ class Engine:
     by so much times the curvature of the energy.
     """
     many_body_ways: Callable[[Device], tuple[ManyBody, ...]] | None = None
-    """In which ways it can compute densities on a device, the faster first; None if there is no
-    choice.
+    """In which ways it can compute sums over neighbours on a device, the faster first; None if
+    there is no choice.
     """
     version: Callable[[], str] = lambda: ""
     """As the engine writes it. Raises InputError if the engine is not there."""
