@@ -63,7 +63,7 @@ def _summing(n0, n1, n2):
     at_1, at_2 = 2 * n0, 2 * n0 + n1
     vectors, quadrupoles, n_sums = n0, n0 + 3 * n1, n0 + 3 * n1 + 5 * n2
 
-    @njit(cache=True, fastmath=FAST)
+    @njit(cache=True, fastmath=FAST, nogil=True)
     def sum_neighbours(positions, listed, kind, grid, table):
         """Densities of all atoms, (N, n_sums), and the pairs within the cutoff: where those of each
         atom begin, (N + 1,), the other atom, direction and length.
@@ -112,7 +112,7 @@ def _summing(n0, n1, n2):
 def _costing(n0, n1, n2):
     vectors, quadrupoles, n_sums = n0, n0 + 3 * n1, n0 + 3 * n1 + 5 * n2
 
-    @njit(cache=True, fastmath=FAST)
+    @njit(cache=True, fastmath=FAST, nogil=True)
     def take_cost(sums, kind, embedding, strength):
         """What densities cost; they become its slopes."""
         energy = 0.0
@@ -133,7 +133,7 @@ def _pulling(n0, n1, n2):
     at_1, at_2 = 2 * n0, 2 * n0 + n1
     vectors, quadrupoles = n0, n0 + 3 * n1
 
-    @njit(cache=True, fastmath=FAST)
+    @njit(cache=True, fastmath=FAST, nogil=True)
     def forces_of(slopes, pairs, kind, grid, table):
         """Forces (N, 3). A pair's vectors v and quadrupoles q of all channels are added up first,
         so that directions are turned into forces once.
@@ -184,7 +184,7 @@ def _pulling(n0, n1, n2):
     return forces_of
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True, fastmath=FAST, nogil=True)
 def _place(r, grid, table):
     """Interval between knots and place in it, of a table that begins at the cutoff."""
     t = (grid[1] - r) / grid[0]
@@ -192,18 +192,18 @@ def _place(r, grid, table):
     return m, t - m
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True, fastmath=FAST, nogil=True)
 def _value(rows, k, t):
     return rows[0, k] + t * (rows[1, k] + t * (rows[2, k] + t * rows[3, k]))
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True, fastmath=FAST, nogil=True)
 def _slope(rows, k, t):
     """Over t."""
     return rows[1, k] + t * (2 * rows[2, k] + t * (3 * rows[3, k]))
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True, fastmath=FAST, nogil=True)
 def _embedding(rho, of):
     """A parabola whose curvature fades beyond the range; cost and slope."""
     strength, rest, low, high, fade = of[0], of[1], of[2], of[3], of[4]
@@ -220,7 +220,7 @@ def _embedding(rho, of):
 ROOT2, ROOT6 = np.sqrt(2.0), np.sqrt(6.0)
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True, fastmath=FAST, nogil=True)
 def _harmonics(x, y, z):
     """Components of the traceless tensor of a direction."""
     return (
@@ -232,7 +232,7 @@ def _harmonics(x, y, z):
     )
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True, fastmath=FAST, nogil=True)
 def _gradient(x, y, z, q0, q1, q2, q3, q4):
     """Of the sum of components times q, over the direction."""
     return (

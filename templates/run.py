@@ -134,9 +134,9 @@ def compute_in_python(system, platform):
     try:
         import mld_ff_neighbours
 
-        told = platform.getName() == "CPU" and not asked
-        threads = int(platform.getPropertyDefaultValue("Threads")) if told else 1
-        return mld_ff_neighbours.replace_forces(system, numbers, threads)
+        on_cpu = platform.getName() == "CPU"
+        threads = int(platform.getPropertyDefaultValue("Threads")) if on_cpu else 1
+        return mld_ff_neighbours.replace_forces(system, numbers, threads, asked == "python")
     except ImportError as error:
         if asked:
             sys.exit(f"--many-body python: {error}; pip install numba vesin 'openmm>=8.5'")

@@ -19,7 +19,6 @@ from conftest import (
     angular_channel,
     invent,
     liquid,
-    topology_of,
     with_angles,
     with_channels,
 )
@@ -28,13 +27,12 @@ from mld_ff.engines.lammps.angular_densities import instances
 from mld_ff.engines.lammps.export import export_lammps
 from mld_ff.engines.openmm.evaluation import evaluate
 from mld_ff.engines.openmm.export import export_openmm
-from mld_ff.engines.openmm.neighbours import neighbours_file, neighbours_module
+from mld_ff.engines.openmm.neighbours import MODULES, neighbours_file, neighbours_module
 from mld_ff.engines.openmm.session import read_log
 from mld_ff.engines.registry import find_engine
 from mld_ff.engines.settings import Device
 from mld_ff.engines.start import start_from
 from mld_ff.errors import InputError
-from mld_ff.geometry.topology import Topology
 from mld_ff.loss.densities import DensityTerm
 from mld_ff.loss.model import AgentLoss
 from mld_ff.loss.terms import Term
@@ -79,18 +77,17 @@ def test_one_instance_of_adp_takes_a_channel_of_each_order(frame: Trajectory) ->
     ]
 
 
-def of_grid(loss: AgentLoss, topology: Topology) -> Any:
+def of_grid(loss: AgentLoss, frame: Trajectory) -> Any:
     """What computes the channels with angles; the others have another grid."""
-    numbers = neighbours_file(loss, topology)
+    numbers = neighbours_file(loss, start_from(frame))
     assert numbers is not None
-    [(_, (_, angular))] = neighbours_module().read_sums(BytesIO(numbers))
+    [(_, (_, angular))] = neighbours_module().read_parts(BytesIO(numbers))
     return angular
 
 
 def test_pairs_are_listed_anew_when_atoms_have_moved(frame: Trajectory) -> None:
     """Small steps, and a cell that grows, keep the list, and give what a new one gives."""
-    loss, topology = everything(frame), topology_of(frame)
-    kept_list, anew_list = (of_grid(loss, topology) for _ in range(2))
+    kept_list, anew_list = (of_grid(everything(frame), frame) for _ in range(2))
     rng = np.random.default_rng(0)
     x, cell = frame.positions[0].copy(), frame.cell[0].copy()
     kept, kept_far, lists = 0, 0, kept_list.neighbours
@@ -112,9 +109,7 @@ def test_exported_files_run_without_mld_ff(tmp_path: Path) -> None:
     loss = with_angles(invent(frame, cutoff=3.9), rank=1, cutoff=3.9)
     loss = replace(loss, terms=tuple(replace_strength(t) for t in loss.terms))
     files = export_openmm(loss, start, tmp_path)
-    assert {"mld_ff_neighbours.py", "mld_ff_densities.py", "neighbours.npz"} < {
-        file.name for file in files
-    }
+    assert {*MODULES, "neighbours.npz"} < {file.name for file in files}
     system = openmm.XmlSerializer.deserialize((tmp_path / "system.xml").read_text())
     assert openmm.PythonForce not in map(type, system.getForces())
     energies, interpreted = [], {**os.environ, "NUMBA_DISABLE_JIT": "1"}  # two steps

@@ -15,9 +15,9 @@ from conftest import frame_of, invent
 
 from mld_ff.engines.openmm.engine import OPENMM
 from mld_ff.engines.openmm.evaluation import forces_in, set_frame
+from mld_ff.engines.openmm.neighbours import system_on
 from mld_ff.engines.openmm.platforms import context_of
-from mld_ff.engines.openmm.system import openmm_system
-from mld_ff.engines.settings import Device
+from mld_ff.engines.settings import Device, ManyBody
 from mld_ff.engines.start import start_from
 from mld_ff.geometry.system import System
 from mld_ff.loss.charges import ChargeTerm
@@ -83,22 +83,25 @@ MELTS = {
 
 
 @pytest.mark.regression
+@pytest.mark.parametrize("way", ["native", "python"])
 @pytest.mark.parametrize("name", MELTS)
-def test_charges_of_melts(name: str) -> None:
-    errors = []
+def test_charges_of_melts(name: str, way: ManyBody) -> None:
+    """By OpenMM's own force, and by Python, which computes charges only beside pairs."""
+    errors, device = [], Device("CPU", many_body=way)
     for frame in MELTS[name].frames():
         loss = invent(frame, "power", (1.0,), cutoff=CUTOFF_A)
         charges = tuple(MELTS[name].charges_e[s] for s in loss.species)
         term = ChargeTerm(
             name="charge", species=loss.species, coefficients=charges, cutoff_A=CUTOFF_A
         )
-        loss = replace(loss, terms=(*loss.terms, term)).only("charge")
+        loss = replace(loss, terms=(*loss.terms, term))
+        loss = loss.only("charge") if way == "native" else loss
         start = start_from(frame, force=True)
         there = start.engine_frames(frame)
-        context = context_of(openmm_system(loss, start), Device("CPU"))
+        context = context_of(system_on(device, loss, start), device)
         set_frame(context, there, 0)
         agents = System(start.topology, there.positions[0], there.cell[0], CUTOFF_A)
         off = forces_in(context.getState(forces=True)) - loss.evaluate(agents).forces
         errors.append(float(np.linalg.norm(off, axis=1).max()))
-    print(f"{name}: {', '.join(f'{e:.1e}' for e in errors)} eV/Å")
+    print(f"{name}, {way}: {', '.join(f'{e:.1e}' for e in errors)} eV/Å")
     assert max(errors) <= OPENMM.force_tolerance(EDGE_A * np.eye(3))

@@ -22,11 +22,14 @@ NEAR_ERROR_EV_PER_A, WAVES_ERROR_EV_PER_A = 3.5e-5, 9.3e-5
 """Largest of a force that may come of what is left out beyond the cutoff, and of the grid of waves.
 Neither knows of the other: the root of their squares' sum is what `verify` allows.
 """
-NEAR_EV_A15, WAVES_EV_A = 18.0, 1.44
-"""What those errors are over q²/√cutoff exp(-(α cutoff)²) and over q² α² (α spacing)^5, at most, by
-the largest charge q, α and spacing in 1/Å and Å. They were 7 to 18 and 0.65 to 1.44 in melts of
-MgO, LiF, CaF2 and SiO2, most where ions of 2 e are densest, 8 to 14 and up to 1.1 in water, brine
-and other liquids of molecules, and less in dilute boxes.
+ORDER, ORDER_IN_PYTHON = 5, 8
+"""Of splines: OpenMM's own, and those of `templates/mld_ff_waves.py`."""
+NEAR_EV_A15, WAVES_EV_A = 18.0, {ORDER: 1.44, ORDER_IN_PYTHON: 1.0}
+"""What those errors are over q²/√cutoff exp(-(α cutoff)²) and, by the order of splines, over
+q² α² (α spacing)^order, at most, by the largest charge q, α and spacing in 1/Å and Å. They were 7
+to 18, 0.65 to 1.44 and 0.4 to 0.8 in melts of MgO, LiF, CaF2 and SiO2, most where ions of 2 e are
+densest, 8 to 14, up to 1.1 and 0.4 in water, brine and other liquids of molecules, and less in
+dilute boxes.
 """
 LEAST_CHARGE_E = 0.4
 """Smaller ones are summed as finely: energies of 0.2 e err by 4e-5 of themselves with the grid that
@@ -148,21 +151,25 @@ def slab_force(term: ChargeTerm, topology: Topology, box_nm: Floats) -> openmm.C
     return force
 
 
-def waves(term: ChargeTerm) -> tuple[float, float]:
+def waves(term: ChargeTerm, order: int = ORDER) -> tuple[float, float]:
     """α [1/nm], where near and far part, and the spacing [nm] of the grid, in any box."""
     square = _largest_square(term)
     near = NEAR_EV_A15 * square / math.sqrt(term.cutoff_A)
     alpha = math.sqrt(math.log(near / NEAR_ERROR_EV_PER_A)) / term.cutoff_A
-    far = WAVES_EV_A * square * alpha**2
-    spacing_A = (WAVES_ERROR_EV_PER_A / far) ** 0.2 / alpha
+    far = WAVES_EV_A[order] * square * alpha**2
+    spacing_A = (WAVES_ERROR_EV_PER_A / far) ** (1 / order) / alpha
     return alpha / A_TO_NM, spacing_A * A_TO_NM
+
+
+def grid(term: ChargeTerm, box_nm: Floats, order: int = ORDER) -> list[int]:
+    """Points along the vectors of a box (3, 3) for `waves`."""
+    spacing = waves(term, order)[1]
+    return [_smooth(math.ceil(x / spacing)) for x in np.linalg.norm(box_nm, axis=1)]
 
 
 def set_waves(force: openmm.NonbondedForce, term: ChargeTerm, box_nm: Floats) -> None:
     """Choose α and the grid of `waves` in a box (3, 3)."""
-    alpha, spacing = waves(term)
-    lengths = np.linalg.norm(box_nm, axis=1)
-    force.setPMEParameters(alpha, *(_smooth(math.ceil(x / spacing)) for x in lengths))
+    force.setPMEParameters(waves(term)[0], *grid(term, box_nm))
 
 
 def _largest_square(term: ChargeTerm) -> float:

@@ -48,7 +48,7 @@ def export_openmm(
         "topology.pdb": structure_text(start, app.PDBFile),
         "run.py": read_template("run.py"),
     }
-    if numbers := neighbours_file(loss, start.topology):
+    if numbers := neighbours_file(loss, start):
         contents |= {NUMBERS: numbers, **{module: read_template(module) for module in MODULES}}
     if _has_one_mass_per_element(start):
         # its charges are those of OpenMM alone: boxes without a period have no waves

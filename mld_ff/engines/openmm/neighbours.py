@@ -21,7 +21,7 @@ import numpy as np
 import openmm
 
 from mld_ff.engines.openmm.angles import angular_names, angular_sets
-from mld_ff.engines.openmm.charges import waves
+from mld_ff.engines.openmm.charges import ORDER_IN_PYTHON, grid, waves
 from mld_ff.engines.openmm.densities import density_sets, name_of
 from mld_ff.engines.openmm.free_pairs import free_sets
 from mld_ff.engines.openmm.platforms import platform_named
@@ -39,7 +39,8 @@ from mld_ff.loss.terms import FreeTerm
 from mld_ff.trajectory import Floats
 from mld_ff.units import A_TO_NM, E2_PER_A_TO_EV
 
-MODULES, NUMBERS = ("mld_ff_neighbours.py", "mld_ff_densities.py"), "neighbours.npz"
+MODULES = ("mld_ff_neighbours.py", "mld_ff_waves.py", "mld_ff_densities.py")
+NUMBERS = "neighbours.npz"
 """Exported files."""
 SQUARE_SPACING_A2, LEAST_SQUARE_A2 = 0.02, 0.04
 """Of tables of pairs, cubics in r²: forces of water err by 5e-6 eV/Å, and finer ones are no longer
@@ -79,27 +80,28 @@ def compute_in_python(system: openmm.System, numbers: Path | BytesIO, device: De
     what is faster. Raises InputError if the file of numbers belongs to another system.
     """
     file = numbers if isinstance(numbers, Path) else None
-    platform = platform_named(device.platform)
-    chosen = platform.getName() == "CPU" and not device.many_body
-    threads = int(platform.getPropertyDefaultValue("Threads")) if chosen else 1
+    platform, asked = platform_named(device.platform), device.many_body == "python"
+    on_cpu = platform.getName() == "CPU"
+    threads = int(platform.getPropertyDefaultValue("Threads")) if on_cpu else 1
     try:
-        neighbours_module().replace_forces(system, numbers, threads)
+        neighbours_module().replace_forces(system, numbers, threads, asked)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"cannot be used: {error}", file) from None
 
 
 def system_on(device: Device, loss: AgentLoss, start: Start) -> openmm.System:
     """`openmm_system`, with sums over neighbours as `many_body_on` says; never a file."""
-    system, numbers = openmm_system(loss, start), neighbours_file(loss, start.topology)
+    system, numbers = openmm_system(loss, start), neighbours_file(loss, start)
     if numbers and many_body_on(device) == "python":
         compute_in_python(system, BytesIO(numbers), device)
     return system
 
 
-def neighbours_file(loss: AgentLoss, topology: Topology) -> bytes | None:
+def neighbours_file(loss: AgentLoss, start: Start) -> bytes | None:
     """neighbours.npz, what the module computes with (`docs/file-formats.md`); None where that is
     nothing. Kinds that the module does not know stay with OpenMM's own forces.
     """
+    topology = start.topology
     names = [
         *(name_of(s.values()) for kind, s in density_sets(loss, topology) if kind is DensityTerm),
         *(
@@ -109,22 +111,26 @@ def neighbours_file(loss: AgentLoss, topology: Topology) -> bytes | None:
             for name in angular_names(channels)
         ),
     ]
-    free = _charged_pairs(loss, topology)
+    free, charges = _charged_pairs(loss, topology), loss.charges
     if not names and not free:
         return None
     grids: dict[tuple[float, float], list[DensityTerm]] = {}
     for channel in loss.channels:  # those without strength too: numba compiles for their number
         if type(channel) is DensityTerm:
             grids.setdefault(channel.grid, []).append(channel)
+    groups = {str(n): _arrays(alike, topology) for n, alike in enumerate(grids.values())}
+    names_of_pairs = [" ".join(term.name for term in alike) for alike in free]
+    if free and charges:
+        names_of_pairs.append(charges.name)
+        together = [term for alike in free for term in alike]
+        groups["pairs"] = _arrays_of_pairs(together, charges, topology)
+        groups["waves"] = _arrays_of_waves(charges, start)
     arrays: dict[str, Any] = {
         "forces_of_densities": np.array(names, str),
-        "forces_of_pairs": np.array([" ".join(t.name for t in alike) for alike in free], str),
+        "forces_of_pairs": np.array(names_of_pairs, str),
     }
-    for n, channels in enumerate(grids.values()):
-        arrays |= {f"{n}.{name}": a for name, a in _arrays(channels, topology).items()}
-    if free and loss.charges:
-        own = _arrays_of_pairs([t for alike in free for t in alike], loss.charges, topology)
-        arrays |= {f"pairs.{name}": array for name, array in own.items()}
+    for group, of_group in groups.items():
+        arrays |= {f"{group}.{name}": array for name, array in of_group.items()}
     file = BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
@@ -227,4 +233,13 @@ def _arrays_of_pairs(
         "bonded": np.concatenate([np.zeros((0, 2), np.int64), *bonded]).astype(np.int64),
         "grid": np.array([spacing, LEAST_SQUARE_A2, cutoff]),
         "table": table,
+    }
+
+
+def _arrays_of_waves(charges: ChargeTerm, start: Start) -> dict[str, Floats]:
+    """As `Waves` of the module takes them."""
+    return {
+        "charges": np.asarray(charges.of_atoms(start.topology), float),
+        "alpha": np.array(waves(charges)[0] * A_TO_NM),
+        "grid": np.array(grid(charges, start.frame.cell[0] * A_TO_NM, ORDER_IN_PYTHON)),
     }

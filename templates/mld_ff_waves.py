@@ -1,0 +1,162 @@
+"""Waves of charges, what Ewald's sum has beside its pairs, for `mld_ff_neighbours.py`: charges are
+spread over a grid, which a fast Fourier transform turns into waves.
+
+Smooth particle mesh Ewald (Essmann et al., J. Chem. Phys. 103, 8577 (1995)). Lengths here are in
+angstrom, energies in eV.
+"""
+
+import numpy as np
+from mld_ff_neighbours import FAST
+from numba import njit
+from scipy.fft import irfftn, rfftn
+from scipy.interpolate import BSpline, PPoly
+
+COULOMB_EV_A = 14.399645478425668
+"""Energy of two charges of 1 e at 1 angstrom."""
+ORDER = 8
+"""Of the splines, each of which reaches so many points along every axis. For 512 waters a grid of
+32³ points is as exact as one of 63³ with OpenMM's order of 5, and takes 1.2 instead of 2.7 ms."""
+_OF_SPLINE = PPoly.from_spline(BSpline.basis_element(np.arange(ORDER + 1.0))).c
+PIECES = np.ascontiguousarray(_OF_SPLINE[:, ORDER - 1 : 2 * ORDER - 1][:, ::-1])
+"""Weights of the points, (ORDER, ORDER): powers of how far a place is beyond a point, the highest
+first, by point."""
+
+
+class Waves:
+    """Charges in all of their periodic images, those of an atom's own included, on all atoms.
+
+    charges (N,) [e], together neutral. alpha [1/angstrom]: where near and far part; pairs have
+    erfc(alpha r)/r. grid (3,): points along the vectors of the cell.
+    """
+
+    def __init__(self, charges, alpha, grid):
+        fits = charges.ndim == 1 and grid.shape == (3,) and (grid >= ORDER).all() and alpha > 0
+        if not fits or not np.isfinite([*charges, alpha]).all():
+            raise ValueError("its arrays do not belong together; export it again")
+        self.n_atoms, self.charges, self.alpha = len(charges), charges.astype(float), float(alpha)
+        self.grid = tuple(grid.tolist())
+        self._cell = self._strength = None
+
+    def evaluate(self, positions, cell):
+        """Energy [eV] and forces (N, 3) [eV/angstrom] of atoms at positions (N, 3) in a cell."""
+        if not np.array_equal(cell, self._cell):
+            self._cell, self._strength = cell.copy(), self._strength_in(cell)
+        # a grid's point, not a length, is the unit of a place
+        to_places = np.linalg.inv(cell) * self.grid
+        places = positions @ to_places
+        first, weights, slopes = _weights(places, self.grid, PIECES)
+        density = _spread(first, weights, self.charges, self.grid)
+        waves = rfftn(density[:, :, : self.grid[2]])
+        energy = _take_energy(waves, self._strength, self.grid[2])
+        potential = irfftn(waves, s=self.grid, overwrite_x=True)
+        potential = np.concatenate([potential, potential[:, :, : ORDER - 1]], axis=2)
+        gradient = _gather(first, weights, slopes, potential)
+        own = self.alpha / np.sqrt(np.pi) * (self.charges**2).sum()
+        forces = -self.charges[:, None] * (gradient @ to_places.T)
+        return COULOMB_EV_A * (energy - own), COULOMB_EV_A * forces
+
+    def _strength_in(self, cell):
+        """Of every wave (grid, but half of its last axis): 4π/(V k²) exp(-k²/4α²), over what the
+        splines make of a wave, going and coming, sinc(h/n)**ORDER each.
+
+        Interpolation in place of that, as in the article, has 10 to 1,000 times the error of the
+        energy, with forces as exact.
+        """
+        n = self.grid
+        orders = [np.fft.fftfreq(n[0], 1 / n[0]), np.fft.fftfreq(n[1], 1 / n[1])]
+        orders.append(np.arange(n[2] // 2 + 1.0))
+        index = np.stack(np.meshgrid(*orders, indexing="ij"), axis=-1)
+        square = ((2 * np.pi * index @ np.linalg.inv(cell).T) ** 2).sum(axis=-1)
+        square[0, 0, 0] = np.inf  # all are neutral together
+        splines = np.sinc(index / n).prod(axis=-1) ** (2 * ORDER)
+        strength = 4 * np.pi / abs(np.linalg.det(cell)) / square / splines
+        return strength * np.exp(-square / (4 * self.alpha**2)) * np.prod(n)
+
+
+@njit(cache=True, fastmath=FAST, nogil=True)
+def _weights(places, grid, pieces):
+    """First of the points that every place reaches along every axis, (N, 3), what they weigh,
+    (N, 3, ORDER), and the slopes of that.
+    """
+    first = np.empty((len(places), 3), np.int64)
+    weights = np.empty((len(places), 3, ORDER))
+    slopes = np.zeros((len(places), 3, ORDER))
+    for i in range(len(places)):
+        for d in range(3):
+            cells = np.floor(places[i, d] / grid[d])
+            inside = places[i, d] - cells * grid[d]
+            # what is rounded up to the end of the grid is 1 beyond its last point
+            first[i, d] = min(int(inside), grid[d] - 1)
+            beyond = inside - first[i, d]
+            for c in range(ORDER):
+                weights[i, d, c] = pieces[0, c]
+            for power in range(1, ORDER):
+                for c in range(ORDER):
+                    slopes[i, d, c] = slopes[i, d, c] * beyond + weights[i, d, c]
+                    weights[i, d, c] = weights[i, d, c] * beyond + pieces[power, c]
+    return first, weights, slopes
+
+
+@njit(cache=True, fastmath=FAST, nogil=True)
+def _spread(first, weights, charges, grid):
+    """Charges on the points of a grid. Its last axis goes on by ORDER - 1 points, which are added
+    to the first ones: so the points that a place reaches along it lie side by side.
+
+    Of single precision, which changes forces by 2e-8 eV/angstrom and spares a third of the time of
+    transforms.
+    """
+    density = np.zeros((grid[0], grid[1], grid[2] + ORDER - 1), np.float32)
+    for i in range(len(charges)):
+        for a in range(ORDER):
+            x = (first[i, 0] + a) % grid[0]
+            of_x = charges[i] * weights[i, 0, a]
+            for b in range(ORDER):
+                y = first[i, 1] + b
+                y = y if y < grid[1] else y - grid[1]
+                of_y = of_x * weights[i, 1, b]
+                line = density[x, y, first[i, 2] : first[i, 2] + ORDER]
+                for c in range(ORDER):
+                    line[c] += of_y * weights[i, 2, c]
+    density[:, :, : ORDER - 1] += density[:, :, grid[2] :]
+    return density
+
+
+@njit(cache=True, fastmath=FAST, nogil=True)
+def _take_energy(waves, strength, last):
+    """Energy of the waves [e²/angstrom]; they become those of the potential. All but the first of
+    the last axis, and the last one of an even number, stand for their opposites too.
+    """
+    energy, points = 0.0, strength.shape[0] * strength.shape[1] * last
+    for x in range(waves.shape[0]):
+        for y in range(waves.shape[1]):
+            for z in range(waves.shape[2]):
+                times = 1 if z == 0 or 2 * z == last else 2
+                wave = waves[x, y, z]
+                energy += times * strength[x, y, z] * (wave.real**2 + wave.imag**2)
+                waves[x, y, z] = wave * strength[x, y, z]
+    return energy / (2 * points)
+
+
+@njit(cache=True, fastmath=FAST, nogil=True)
+def _gather(first, weights, slopes, potential):
+    """Gradient (N, 3) by places of a potential on such a grid."""
+    gradient, n0, n1 = np.zeros((len(first), 3)), potential.shape[0], potential.shape[1]
+    for i in range(len(first)):
+        for a in range(ORDER):
+            x = (first[i, 0] + a) % n0
+            along_x = along_y = along_z = 0.0
+            for b in range(ORDER):
+                y = first[i, 1] + b
+                y = y if y < n1 else y - n1
+                line = potential[x, y, first[i, 2] : first[i, 2] + ORDER]
+                value = slope = 0.0
+                for c in range(ORDER):
+                    value += line[c] * weights[i, 2, c]
+                    slope += line[c] * slopes[i, 2, c]
+                along_x += value * weights[i, 1, b]
+                along_y += value * slopes[i, 1, b]
+                along_z += slope * weights[i, 1, b]
+            gradient[i, 0] += along_x * slopes[i, 0, a]
+            gradient[i, 1] += along_y * weights[i, 0, a]
+            gradient[i, 2] += along_z * weights[i, 0, a]
+    return gradient
