@@ -96,7 +96,8 @@ def test_run_that_was_killed_goes_on(
     resumed = run(
         loss, frame, engine, cut, settings, PLATFORM, lambda _, n, __: told.append(n), resume=True
     )
-    assert told[0] > 0  # what was done before says nothing of the time left
+    # what was done before says nothing of the time left; a last piece may be too short to be told of
+    assert all(steps > 0 for steps in told)
     assert not (cut / SESSION).exists() and resumed.origin.finished is True
     assert np.array_equal(resumed.step, whole.step)
     assert read_log(cut)["time_ps"] == pytest.approx(0.0005 * read_log(cut)["step"])
