@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 import test_house as house
@@ -19,7 +18,6 @@ from documents import (
     links,
     paths_named,
     refusal,
-    run_commands,
 )
 
 import mld_ff
@@ -31,11 +29,6 @@ TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for
 README = "README.md"
 FENCES = {"", "bash", "bash run", "python", "toml", "json"}
 TUTORIALS = [name for name in TEXTS if name.startswith("docs/tutorials/")]
-RUN = [
-    name
-    for name, text in TEXTS.items()
-    if "bash run" in {b.language for b in blocks(text)} and name not in TUTORIALS
-]
 every_document = pytest.mark.parametrize("name", TEXTS)
 
 
@@ -59,12 +52,6 @@ def test_documents_are_there() -> None:
         "tests/benchmarks/README.md",
         "tests/regression/README.md",
     } <= set(TEXTS)
-    assert {
-        "examples/acid/README.md",
-        "examples/cluster/README.md",
-        "examples/methanol/README.md",
-        "examples/water-dft/README.md",
-    } <= set(RUN)
 
 
 def test_the_rest_runs_beside_the_main_command() -> None:
@@ -104,15 +91,6 @@ def test_a_wrong_command_is_refused() -> None:
     assert "fitt" in str(refusal(["fitt", "A"]))
     assert refusal(["fit", "A"]) is not None
     assert refusal(["fit", "A"], whole=False) is None
-
-
-@pytest.mark.parametrize("name", RUN)
-def test_what_is_marked_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    monkeypatch.chdir(tmp_path)
-    for block in blocks(TEXTS[name]):
-        if block.language == "bash run":
-            run_commands(block.text)
 
 
 @every_document

@@ -96,7 +96,7 @@ def test_run_that_was_killed_goes_on(
     resumed = run(
         loss, frame, engine, cut, settings, PLATFORM, lambda _, n, __: told.append(n), resume=True
     )
-    # what was done before says nothing of the time left; a last piece may be too short to be told of
+    # what was done before says nothing of the time left; a short last piece is not told of at all
     assert all(steps > 0 for steps in told)
     assert not (cut / SESSION).exists() and resumed.origin.finished is True
     assert np.array_equal(resumed.step, whole.step)

@@ -1,4 +1,5 @@
-"""The tutorials, one page after the other in one directory, as a reader goes through them.
+"""The tutorials, one page after the other in one directory, as a reader goes through them, and
+what the pages of examples mark as quick.
 
 pytest -n 0 -m regression tests/regression/test_tutorials.py
 """
@@ -20,6 +21,8 @@ from mld_ff.sources.cp2k.run.launch import find_cp2k
 pytestmark = pytest.mark.regression
 PAGES = ("own-data", "accuracy", "salt", "refining", "cluster", "openmm", "ase", "partners")
 """The first leaves the model that those after it use."""
+
+EXAMPLES = ("acid", "cluster", "methanol", "water-dft")
 
 PARTNERS = ("ipi", "openmmml")
 
@@ -47,6 +50,22 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_pages_are_these() -> None:
     assert {p.stem for p in (ROOT / "docs" / "tutorials").glob("*.md")} == {*PAGES}
+    marked = [p.parent.name for p in (ROOT / "examples").glob("*/README.md") if commands_of(p)]
+    assert sorted(marked) == [*EXAMPLES]
+
+
+def commands_of(page: Path) -> list[str]:
+    """What it marks to be run."""
+    shown = blocks(page.read_text(encoding="utf-8"))
+    return [block.text for block in shown if block.language == "bash run"]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_example_runs(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    for text in commands_of(ROOT / "examples" / example / "README.md"):
+        run_commands(text)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -56,10 +75,10 @@ def test_tutorial_runs(page: str, desk: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(desk)
     # where `i-pi` is, unless the environment was activated
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    shown = blocks((ROOT / "docs" / "tutorials" / f"{page}.md").read_text(encoding="utf-8"))
-    for block in shown:
-        if block.language == "bash run":
-            run_commands(block.text)
+    file = ROOT / "docs" / "tutorials" / f"{page}.md"
+    for text in commands_of(file):
+        run_commands(text)
+    shown = blocks(file.read_text(encoding="utf-8"))
     code = "\n".join(block.text for block in shown if block.language == "python")
     if code:
         done = subprocess.run(
