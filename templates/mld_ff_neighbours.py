@@ -1,7 +1,7 @@
 """Sums over neighbours in place of OpenMM's own forces: pairs with what is near of charges, beside
 their waves (`mld_ff_waves.py`), and densities (`mld_ff_densities.py`).
 
-On a CPU this takes a small part of the time. run.py imports it where numba and vesin are
+On a CPU this takes a small part of the time. run.py imports it where numba, SciPy and vesin are
 installed; it needs no mld_ff. What it computes with is read from neighbours.npz, which holds
 numbers only. Lengths here are in angstrom, energies in eV.
 """

@@ -28,8 +28,8 @@ parser.add_argument(
 parser.add_argument(
     "--many-body",
     choices=["python", "native"],
-    help="sums over neighbours (densities, and pairs beside charges) by mld_ff_neighbours.py (numba"
-    " and vesin, one core of the CPU), or by OpenMM's own forces (default: python on CPU and"
+    help="sums over neighbours (densities, and pairs beside charges) by mld_ff_neighbours.py, which"
+    " needs numba, SciPy and vesin, or by OpenMM's own forces (default: python on CPU and"
     " Reference, for pairs with up to two threads)",
 )
 parser.add_argument("--temperature", type=float, default=None, help="K (default: as exported)")
@@ -139,7 +139,7 @@ def compute_in_python(system, platform):
         return mld_ff_neighbours.replace_forces(system, numbers, threads, asked == "python")
     except ImportError as error:
         if asked:
-            sys.exit(f"--many-body python: {error}; pip install numba vesin 'openmm>=8.5'")
+            sys.exit(f"--many-body python: {error}; pip install numba scipy vesin 'openmm>=8.5'")
         print(f"{error}: OpenMM's own forces take many times as long on a CPU", flush=True)
         return False
     except (OSError, ValueError, KeyError, TypeError) as error:

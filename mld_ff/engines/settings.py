@@ -123,8 +123,8 @@ class Device:
     precision: Precision | None = None
     """Of OpenMM's CUDA, HIP and OpenCL. If not given, the platform's own, single."""
     many_body: ManyBody | None = None
-    """How OpenMM computes densities, and pairs beside charges: in Python, compiled by numba, on one
-    core of the CPU, or by its own forces. If not given, whichever is faster on the platform.
+    """How OpenMM computes densities, and pairs beside charges with these: in Python, compiled by
+    numba, on the CPU, or by its own forces. If not given, whichever is faster on the platform.
     """
     processes: int = 1
     """Processes of this machine to share the work of LAMMPS."""

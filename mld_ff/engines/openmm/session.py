@@ -52,8 +52,8 @@ def run_session(session: Session) -> None:
 
 
 def _own_modules() -> dict[str, str]:
-    """With `python -P`, which leaves out the directory of run.py, its module of densities comes
-    from our templates: numba compiles it once, and not, for 4 s, in the directory of every run.
+    """With `python -P`, which leaves out the directory of run.py, its modules of sums come
+    from our templates: numba compiles them once, and not, for 4 s, in the directory of every run.
     """
     places = [str(template_path(MODULES[0]).parent), os.environ.get("PYTHONPATH", "")]
     return {"PYTHONPATH": os.pathsep.join(filter(None, places))}
