@@ -7,6 +7,7 @@ numbers only. Lengths here are in angstrom, energies in eV.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 
 import numpy as np
 from numba import njit
@@ -19,7 +20,7 @@ FAR_SKIN_A, NEAR_SKIN_A = 2.0, 0.4
 MOST_THREADS = 2
 """So many compute pairs and waves here; OpenMM's own forces share each of these among all."""
 LEAST_SHARED = 1000
-"""Atoms whose parts are shared among threads: 512 waters take 3.4 instead of 5.0 ms a step, but 64
+"""Atoms whose parts are shared among threads: 512 waters take 3.0 instead of 4.0 ms a step, but 64
 waters 1.2 instead of 0.9."""
 FAST = {"contract", "reassoc", "arcp", "nsz"}
 """Of floating-point arithmetic, what may be rearranged: sums and products, but no NaN is lost."""
@@ -32,16 +33,17 @@ def replace_forces(system, file, threads=1, asked=True):
     MOST_THREADS, stay then unless Python is asked for. Returns whether it computes anything.
     Raises ValueError if the file does not belong to the system.
     """
-    present = {force.getName(): k for k, force in enumerate(system.getForces())}
-    n_atoms = system.getNumParticles()
+    names = [force.getName() for force in system.getForces()]
     replaced, parts = [], []
-    for names, every in read_parts(file):
-        if set(names) - set(present) or any(part.n_atoms != n_atoms for part in every):
+    for of_parts, every in read_parts(file, with_pairs=asked or threads <= MOST_THREADS):
+        of_another = any(part.n_atoms != system.getNumParticles() for part in every)
+        if of_another or not set(of_parts) <= set(names):
             raise ValueError("it belongs to another system.xml; export both again")
-        if asked or threads <= MOST_THREADS or not isinstance(every[0], Pairs):
-            replaced += names
-            parts += every
-    for k in sorted((present[name] for name in replaced), reverse=True):
+        replaced += of_parts
+        parts += every
+    if any(names.count(name) > 1 for name in replaced):
+        raise ValueError("two forces of the system have the name of one that is replaced")
+    for k in sorted((names.index(name) for name in replaced), reverse=True):
         system.removeForce(k)
     if parts:
         force = PythonForce(Together(parts, threads))
@@ -51,9 +53,9 @@ def replace_forces(system, file, threads=1, asked=True):
     return bool(parts)
 
 
-def read_parts(file):
-    """Names of forces, and what replaces these: `Densities`, one for every grid, and `Pairs` with
-    `Waves`.
+def read_parts(file, with_pairs=True):
+    """Names of forces, and what replaces these: `Densities`, one for every grid, and, if they are
+    asked for, `Pairs` with `Waves`.
     """
     with np.load(file, allow_pickle=False) as file_of_arrays:
         arrays = dict(file_of_arrays)
@@ -62,39 +64,51 @@ def read_parts(file):
     for name, array in arrays.items():
         group, argument = name.split(".")
         groups.setdefault(group, {})[argument] = array
-    pairs, densities = [], []
-    if of_pairs:
-        from mld_ff_waves import Waves  # which imports this module
+    of_charges = [groups.pop(group, None) for group in ("pairs", "waves")]
+    found = []
+    if of_densities:
+        from mld_ff_densities import Densities  # which imports this module
 
-        pairs = [Pairs(**groups.pop("pairs")), Waves(**groups.pop("waves"))]
-    if groups:
-        from mld_ff_densities import Densities  # so does this
+        found.append((of_densities, [Densities(**group) for group in groups.values()]))
+    if of_pairs and with_pairs:
+        from mld_ff_waves import Waves  # so does this
 
-        densities = [Densities(**group) for group in groups.values()]
-    return [(n, e) for n, e in ((of_densities, densities), (of_pairs, pairs)) if n and e]
+        if None in of_charges:
+            raise ValueError("it is of an earlier version; export it again")
+        found.append((of_pairs, [Pairs(**of_charges[0]), Waves(**of_charges[1])]))
+    return found
 
 
 class Together:
-    """Energy and forces of all parts, as a function of an OpenMM State."""
+    """Energy and forces of all parts, as a function of an OpenMM State.
+
+    Of several Contexts one computes at a time: parts keep what they found in the last call.
+    """
 
     def __init__(self, parts, threads):
-        self.parts = parts
-        shared = min(threads, len(parts)) > 1 and parts[0].n_atoms >= LEAST_SHARED
-        self.threads = ThreadPoolExecutor(threads) if shared else None
+        self.parts, self.threads, self.alone = parts, threads, Lock()
+
+    def __reduce__(self):
+        return Together, (self.parts, self.threads)
 
     def __call__(self, state):
         positions = state.getPositions(asNumpy=True)._value * NM_TO_A
         cell = np.array(state.getPeriodicBoxVectors(asNumpy=True)._value) * NM_TO_A
-        if not np.isfinite(positions).all():
+        if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
             return np.nan, np.full_like(positions, np.nan)
-        first, *others = self.parts
-        if self.threads:
-            tasks = [self.threads.submit(p.evaluate, positions, cell) for p in others]
-            parts = [first.evaluate(positions, cell), *(t.result() for t in tasks)]
-        else:
-            parts = [p.evaluate(positions, cell) for p in self.parts]
-        energy, forces = sum(part[0] for part in parts), sum(part[1] for part in parts)
+        with self.alone:
+            found = self._evaluate(positions, cell)
+        energy, forces = sum(part[0] for part in found), sum(part[1] for part in found)
         return energy * EV_TO_KJ_PER_MOL, forces * (EV_TO_KJ_PER_MOL * NM_TO_A)
+
+    def _evaluate(self, positions, cell):
+        first, *others = self.parts
+        if self.threads == 1 or not others or first.n_atoms < LEAST_SHARED:
+            return [part.evaluate(positions, cell) for part in self.parts]
+        # anew in every step, for 0.1 ms: threads that wait do not survive a fork
+        with ThreadPoolExecutor(self.threads - 1) as pool:
+            tasks = [pool.submit(part.evaluate, positions, cell) for part in others]
+            return [first.evaluate(positions, cell), *(task.result() for task in tasks)]
 
 
 class Neighbours:

@@ -7,6 +7,7 @@ from io import BytesIO
 from types import ModuleType
 
 import numpy as np
+import openmm
 import pytest
 from conftest import CUBE, TRICLINIC, invent, liquid
 from engine_cases import SOLUTION, charged
@@ -67,14 +68,25 @@ def test_waves_follow_the_cell(module: ModuleType) -> None:
     assert larger == anew.evaluate(places @ cells[1], cells[1])[0] != first
 
 
+@pytest.mark.parametrize("far_A", [1e17, 1e18, 1e300, np.nan])
+def test_places_beyond_all_digits_stay_in_the_arrays(module: ModuleType, far_A: float) -> None:
+    """Where a run flies apart; the compiled loops do not look whether an index is inside."""
+    places = np.array([[far_A, -far_A, 1.0]])
+    first, weights, _ = module._weights(places, (20, 20, 20), module.PIECES)
+    assert ((first >= 0) & (first < 20)).all() and np.isfinite(weights).all()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("charges", np.ones((2, 2))),
         ("charges", np.array([1.0, np.nan])),
+        ("charges", np.array([1.0, 1j])),
         ("alpha", np.array(0.0)),
         ("grid", np.array([32, 32])),
         ("grid", np.array([32, 32, 7])),
+        ("grid", np.array([32, 32, 32.0])),
+        ("grid", np.array([1 << 20] * 3)),
     ],
 )
 def test_arrays_that_do_not_belong_together(
@@ -93,6 +105,11 @@ def test_threads_share_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     loss, start = charged(invent(frame, cutoff=4.8), frame), start_from(frame)
     numbers = neighbours_file(loss, start)
     assert numbers is not None
+    twice = openmm_system(loss, start)
+    twice.addForce(openmm.CustomBondForce("0"))
+    twice.getForces()[-1].setName("charge")
+    with pytest.raises(ValueError, match="two forces of the system have the name"):
+        shared.replace_forces(twice, BytesIO(numbers))
     found = []
     for least in (1, 1000):
         monkeypatch.setattr(shared, "LEAST_SHARED", least)

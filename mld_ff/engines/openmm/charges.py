@@ -164,7 +164,8 @@ def waves(term: ChargeTerm, order: int = ORDER) -> tuple[float, float]:
 def grid(term: ChargeTerm, box_nm: Floats, order: int = ORDER) -> list[int]:
     """Points along the vectors of a box (3, 3) for `waves`."""
     spacing = waves(term, order)[1]
-    return [_smooth(math.ceil(x / spacing)) for x in np.linalg.norm(box_nm, axis=1)]
+    lengths = np.linalg.norm(box_nm, axis=1)
+    return [_smooth(max(math.ceil(x / spacing), order)) for x in lengths]
 
 
 def set_waves(force: openmm.NonbondedForce, term: ChargeTerm, box_nm: Floats) -> None:

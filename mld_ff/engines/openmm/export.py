@@ -26,7 +26,7 @@ def export_openmm(
     settings: MD = DEFAULT_MD,
 ) -> list[Path]:
     """Write system.xml, topology.pdb, state.xml, integrator.xml, run.py and forcefield.xml; for a
-    loss of densities or charges mostly neighbours.npz and two modules that compute with it.
+    loss of densities or charges mostly neighbours.npz and the modules that compute with it.
 
     state.xml holds positions, box, and the velocities of half a timestep before, as a leap-frog
     wants them.
