@@ -30,6 +30,7 @@ class Densities(Sums):
             and embedding.shape == (n_species, n0, 5)
             and strength.shape == (n1 + n2,)
             and min(n0, n1, n2) >= 0
+            and kind.dtype.kind == "i"
             and ((kind >= 0) & (kind < n_species)).all()
             and 0 < grid[1] < 2 * grid[0] * intervals < np.inf
         )

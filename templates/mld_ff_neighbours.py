@@ -195,6 +195,7 @@ class Pairs(Sums):
             # the compiled loop does not look whether an index is inside
             table.shape == (n_kinds, n_kinds, intervals, 4)
             and intervals > 0
+            and kind.dtype.kind == "i"
             and ((kind >= 0) & (kind < n_kinds)).all()
             and bonded.shape == (len(bonded), 2)
             and ((bonded >= 0) & (bonded < len(kind))).all()
