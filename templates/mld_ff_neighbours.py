@@ -120,7 +120,8 @@ class Neighbours:
     def __init__(self, cutoff, bonded, n_atoms):
         self.cutoff = cutoff
         apart = {i * n_atoms + j for pair in bonded for i, j in (pair, pair[::-1])}
-        self.bonded = np.array(sorted(apart), np.int64)
+        bonded = np.array(sorted(apart), np.int64)
+        self.bonded = bonded, np.searchsorted(bonded, n_atoms * np.arange(n_atoms + 1))
         self._cells = np.zeros((n_atoms, 3))
         self._far = self._near = None
 
@@ -136,7 +137,7 @@ class Neighbours:
         offsets = self._shifts @ cell
         if not self._holds(self._near, places, cell, NEAR_SKIN_A):
             reach = self.cutoff + NEAR_SKIN_A
-            pairs = _within(reach, places, offsets, self.bonded, *self._far[2])
+            pairs = _within(reach, places, offsets, *self.bonded, *self._far[2])
             self._near = places, cell.copy(), pairs
         return places, (*self._near[2], offsets)
 
@@ -213,18 +214,19 @@ class Pairs(Sums):
 
 
 @njit(cache=True, nogil=True)
-def _within(reach, places, offsets, bonded, first, other, image):
-    """Of listed pairs those within reach that are not among the bonded ones, sorted i * N + j."""
+def _within(reach, places, offsets, bonded, bonds_of, first, other, image):
+    """Of listed pairs those within reach that are not among the bonded ones, sorted i * N + j, of
+    which those of each atom begin at bonds_of (N + 1,).
+    """
     n_atoms, found = len(places), 0
     begin, near, of_near = np.empty_like(first), np.empty_like(other), np.empty_like(image)
-    of_atom = np.searchsorted(bonded, n_atoms * np.arange(n_atoms + 1))
     for i in range(n_atoms):
         begin[i] = found
         for p in range(first[i], first[i + 1]):
             j, square, free = other[p], 0.0, True
             for d in range(3):
                 square += (places[j, d] - places[i, d] + offsets[image[p], d]) ** 2
-            for b in range(of_atom[i], of_atom[i + 1]):
+            for b in range(bonds_of[i], bonds_of[i + 1]):
                 free = free and bonded[b] != i * n_atoms + j
             if free and square < reach * reach:
                 near[found], of_near[found] = j, image[p]

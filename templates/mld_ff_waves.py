@@ -61,9 +61,10 @@ class Waves:
         to_places = np.linalg.inv(cell) * self.grid
         places = positions @ to_places
         first, weights, slopes = _weights(places, self.grid, PIECES)
-        density = _spread(first, weights, self.charges, self.grid)
-        waves = rfftn(density[:, :, : self.grid[2]])
-        energy = _take_energy(waves, self._strength, self.grid[2])
+        density, n2 = _spread(first, weights, self.charges, self.grid), self.grid[2]
+        density[:, :, : ORDER - 1] += density[:, :, n2:]
+        waves = rfftn(density[:, :, :n2])
+        energy = _take_energy(waves, self._strength, n2)
         potential = irfftn(waves, s=self.grid, overwrite_x=True)
         potential = np.concatenate([potential, potential[:, :, : ORDER - 1]], axis=2)
         gradient = _gather(first, weights, slopes, potential)
@@ -113,8 +114,8 @@ def _weights(places, grid, pieces):
 
 @njit(cache=True, fastmath=FAST, nogil=True)
 def _spread(first, weights, charges, grid):
-    """Charges on the points of a grid. Its last axis goes on by ORDER - 1 points, which are added
-    to the first ones: so the points that a place reaches along it lie side by side.
+    """Charges on the points of a grid. Its last axis goes on by ORDER - 1 points, which are the
+    first ones again: so the points that a place reaches along it lie side by side.
 
     Of single precision, which changes forces of water by 3e-7 eV/angstrom and spares a third of the
     time of transforms.
@@ -131,7 +132,6 @@ def _spread(first, weights, charges, grid):
                 line = density[x, y, first[i, 2] : first[i, 2] + ORDER]
                 for c in range(ORDER):
                     line[c] += of_y * weights[i, 2, c]
-    density[:, :, : ORDER - 1] += density[:, :, grid[2] :]
     return density
 
 
